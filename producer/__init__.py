@@ -1,0 +1,1 @@
+"""The light side of scribefarm: enqueue recordings, read transcripts."""

@@ -1,0 +1,119 @@
+"""What is asked of the farm: a recording, a model and the options of its transcription."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from producer.errors import InvalidOptions
+
+# Part of every job id: raising it makes all work new. Raise it when the same audio, model and
+# options would give another transcript or another result schema.
+PIPELINE_VERSION = 1
+
+# The name that RQ jobs carry; the producer never imports the worker.
+TASK_NAME = "worker.tasks.transcribe"
+
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """How one recording is transcribed; the defaults are the reference's (openai-whisper, greedy)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    language: str | None = Field(None, description="Language code; None detects it.")
+    allowed_languages: tuple[str, ...] = Field((), description="Detection chooses among these.")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    temperatures: tuple[Temperature, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        min_length=1,
+        description="Tried in turn while the text looks wrong; 0 is greedy.",
+    )
+    best_of: int = Field(1, ge=1, le=16, description="Samples a window at temperatures above 0.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same text.")
+    compression_ratio_threshold: float | None = Field(2.4, gt=0, allow_inf_nan=False)
+    logprob_threshold: float | None = Field(-1.0, allow_inf_nan=False)
+    no_speech_threshold: Probability | None = 0.6
+    condition_on_previous_text: bool = True
+    initial_prompt: str | None = Field(None, max_length=4000)
+    carry_initial_prompt: bool = Field(False, description="Give the prompt to every window.")
+    hotwords: str | None = Field(None, max_length=1000, description="Words to expect, every window.")
+    word_timestamps: bool = False
+    hallucination_silence_threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
+    without_timestamps: bool = False
+    max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0)
+    suppress_blank: bool = True
+    suppress_tokens: tuple[int, ...] = Field(
+        (-1,), description="Token ids never sampled; -1 stands for all non-speech symbols."
+    )
+    clip_timestamps: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        (), description="start,end,start,end,... in seconds; only these parts are transcribed."
+    )
+    sample_len: int | None = Field(None, ge=1, le=448, description="Most tokens in a window.")
+
+    @model_validator(mode="after")
+    def _words_before_silence(self) -> Self:
+        if self.hallucination_silence_threshold is not None and not self.word_timestamps:
+            msg = "hallucination_silence_threshold needs word_timestamps"
+            raise ValueError(msg)
+        return self
+
+
+class Job(BaseModel):
+    """One recording to transcribe: the arguments of `worker.tasks.transcribe`.
+
+    Only `source` is required. Another program may enqueue the task with just these keyword
+    arguments through RQ; unknown ones are refused as `invalid_options`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
+    model: str | None = Field(None, description="Model the job insists on; None takes the worker's.")
+    options: Options = Options()
+    batch: str | None = Field(None, max_length=200, description="The batch that counts this job.")
+    name: str | None = Field(
+        None, max_length=4096, description="Path within the archive: where results are written."
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description="Yours: comes back in the result, unread."
+    )
+    audio_sha256: str | None = Field(None, description="Hash of the audio's bytes, if known.")
+
+    @classmethod
+    def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
+        """Validate the keyword arguments of an RQ job.
+
+        Raises:
+            InvalidOptions: a misspelt key or a value out of bounds, named with its limit.
+        """
+        try:
+            return cls.model_validate(kwargs)
+        except ValidationError as error:
+            raise invalid_options("job", error) from error
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def content_id(self, audio_sha256: str, model_revision: str) -> str:
+        """Return the job's id: 32 hex digits over audio, model, options and pipeline version."""
+        asked = {
+            "audio": audio_sha256,
+            "model": [self.model, model_revision],
+            "options": self.options.model_dump(mode="json"),
+            "pipeline": PIPELINE_VERSION,
+        }
+        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
+    """Name the first wrong key of a pydantic error, with the bound and the value."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "options"
+    value = first["input"] if isinstance(first["input"], str | int | float | bool) else None
+    return InvalidOptions(f"{context}: {key}", first["msg"], value)

@@ -1,0 +1,152 @@
+"""What comes back: a transcript or a typed failure, as versioned JSON under one key."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from producer.errors import ScribefarmError
+
+SCHEMA_VERSION = 1
+
+
+class _Stored(BaseModel):
+    """A record that is read back by later versions: unknown fields are kept out, not refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Word(_Stored):
+    """One word with its times in seconds and the mean probability of its tokens."""
+
+    word: str
+    start: float
+    end: float
+    probability: float
+
+
+class Segment(_Stored):
+    """A stretch of text between two timestamps, and what speaks for or against it.
+
+    Attributes:
+        seek: Mel frame (10 ms) at which the segment's window starts.
+        start: Seconds from the start of the recording.
+        end: Seconds from the start of the recording.
+        tokens: Token ids, timestamps included.
+        temperature: Sampling temperature that gave the text; 0 is greedy.
+        avg_logprob: Mean log-probability of the window's tokens.
+        compression_ratio: UTF-8 bytes of the window's text over its zlib bytes.
+        no_speech_prob: Probability of "no speech" at the window's start.
+        flags: Why a person should look: `repetition`, `low_confidence`, `likely_silence`,
+            `fallback_exhausted`.
+    """
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    flags: list[str] = []
+    words: list[Word] | None = None
+
+
+class Audio(_Stored):
+    """What was read: duration in seconds at the source's own rate and channels."""
+
+    duration_s: float
+    sample_rate_hz: int
+    channels: int
+    format: str
+
+
+class Model(_Stored):
+    """Which weights gave the text."""
+
+    name: str
+    revision: str
+    dtype: str
+
+
+class Timing(_Stored):
+    """Where the time went, in seconds, and what was generated."""
+
+    queue_s: float = 0.0
+    audio_prep_s: float = 0.0
+    decode_s: float = 0.0
+    total_s: float = 0.0
+    windows: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    prompt_tokens_per_s: float = 0.0
+    generated_tokens_per_s: float = 0.0
+    peak_memory_bytes: int = 0
+    real_time_factor: float = Field(0.0, description="Audio seconds per second of work.")
+
+
+class Transcript(_Stored):
+    """The text of one recording."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    job_id: str
+    status: Literal["succeeded"] = "succeeded"
+    source: str = ""
+    text: str
+    language: str
+    segments: list[Segment]
+    audio: Audio
+    model: Model
+    timing: Timing
+    flags: list[str] = []
+    metadata: dict[str, Any] = {}
+    worker: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class ErrorRecord(_Stored):
+    """A typed error as it is stored; see `producer.errors` for the codes."""
+
+    code: str
+    context: str
+    constraint: str
+    value: Any = None
+    message: str
+    retryable: bool
+
+
+class Failure(_Stored):
+    """Why there is no text for one recording, with every attempt that was made."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    job_id: str
+    status: Literal["failed"] = "failed"
+    source: str = ""
+    error: ErrorRecord
+    attempts: list[ErrorRecord] = []
+    metadata: dict[str, Any] = {}
+    worker: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def from_error(cls, job_id: str, error: ScribefarmError, **fields: Any) -> "Failure":
+        """Store an error as the outcome of a job."""
+        return cls(job_id=job_id, error=ErrorRecord(**error.to_dict()), **fields)
+
+
+Result = Annotated[Transcript | Failure, Field(discriminator="status")]
+_RESULT: TypeAdapter[Transcript | Failure] = TypeAdapter(Result)
+
+
+def parse_result(stored: str | bytes) -> Transcript | Failure:
+    """Read a result key's JSON."""
+    return _RESULT.validate_json(stored)
+
+
+def dump_result(result: Transcript | Failure) -> str:
+    """Return the JSON of a result key."""
+    return result.model_dump_json(by_alias=True)

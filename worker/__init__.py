@@ -1,0 +1,1 @@
+"""The heavy side of scribefarm: one pinned MLX speech model that turns recordings into text."""
