@@ -1,12 +1,12 @@
 """What comes back: a transcript or a typed failure, as versioned JSON under one key."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from producer.errors import ScribefarmError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class _Stored(BaseModel):

@@ -1,0 +1,101 @@
+"""Reach the server: the one that redis.url names, or the embedded one."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from producer import embedded
+from producer.errors import InvalidSettings, ServerUnreachable
+from producer.settings import RedisSettings, Settings
+
+# Below the shortest idle timeout of common NATs and load balancers.
+HEALTH_CHECK_INTERVAL_S = 15
+# A server that does not take a connection in this time is said to be unreachable.
+CONNECT_TIMEOUT_S = 4.0
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """Return a connection that has answered a ping; starts the embedded server if it must.
+
+    Raises:
+        ServerUnreachable: nothing answers there, or it refuses us; within about 5 seconds.
+        InvalidSettings: redis.url is not an address, or TLS files are given without rediss://.
+    """
+    section = settings.redis
+    url = section.url.get_secret_value() if section.url else None
+    socket_path = None if url else embedded.ensure_running(settings)
+    connection = _client(section, url or f"unix://{socket_path}")
+    # The first ping must fail fast; later commands ride out a server that restarts.
+    with server_errors(connection):
+        connection.ping()
+    connection.set_retry(Retry(ExponentialBackoff(cap=1.0, base=0.1), 3))
+    return connection
+
+
+def address(url: str) -> str:
+    """Return where a URL points to, without user, password and query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "redis.url"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+@contextlib.contextmanager
+def server_errors(connection: redis.Redis) -> Iterator[None]:
+    """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.AuthenticationError) as error:
+        raise ServerUnreachable(_peer(connection), "a Redis server must answer", error) from error
+    except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
+        raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise ServerUnreachable(_peer(connection), "the server must have room", error) from error
+
+
+def _client(section: RedisSettings, url: str) -> redis.Redis:
+    options: dict[str, Any] = {
+        "socket_timeout": section.socket_timeout_s,
+        "socket_connect_timeout": min(section.socket_timeout_s, CONNECT_TIMEOUT_S),
+        "health_check_interval": HEALTH_CHECK_INTERVAL_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
+    try:
+        return redis.Redis.from_url(url, **options, **_tls_options(section, url))
+    except (ValueError, TypeError) as error:
+        raise InvalidSettings(
+            "redis.url", "must be redis://, rediss:// or unix://", address(url)
+        ) from error
+
+
+def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:
+    files = {
+        "ssl_ca_certs": section.ca_certs,
+        "ssl_certfile": section.certfile,
+        "ssl_keyfile": section.keyfile,
+    }
+    given = {name: path for name, path in files.items() if path is not None}
+    for name, path in given.items():
+        key = "redis." + name.removeprefix("ssl_")
+        if not url.startswith("rediss://"):
+            raise InvalidSettings(key, "needs a rediss:// address in redis.url", address(url))
+        if not path.is_file():
+            raise InvalidSettings(key, "must be an existing file", path)
+    return {name: str(path) for name, path in given.items()}
+
+
+def _peer(connection: redis.Redis) -> str:
+    options = connection.get_connection_kwargs()
+    if path := options.get("path"):
+        return f"unix://{path}"
+    return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
