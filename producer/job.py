@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,6 +17,9 @@ PIPELINE_VERSION = 1
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
+
+# How a path is written as a source whose bytes are not valid UTF-8, which JSON cannot hold.
+FILE_URL = "file://"
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -40,7 +46,9 @@ class Options(BaseModel):
     condition_on_previous_text: bool = True
     initial_prompt: str | None = Field(None, max_length=4000)
     carry_initial_prompt: bool = Field(False, description="Give the prompt to every window.")
-    hotwords: str | None = Field(None, max_length=1000, description="Words to expect, every window.")
+    hotwords: str | None = Field(
+        None, max_length=1000, description="Words to expect, every window."
+    )
     word_timestamps: bool = False
     hallucination_silence_threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
     without_timestamps: bool = False
@@ -72,7 +80,9 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
-    model: str | None = Field(None, description="Model the job insists on; None takes the worker's.")
+    model: str | None = Field(
+        None, description="Model the job insists on; None takes the worker's."
+    )
     options: Options = Options()
     batch: str | None = Field(None, max_length=200, description="The batch that counts this job.")
     name: str | None = Field(
@@ -94,6 +104,13 @@ class Job(BaseModel):
             return cls.model_validate(kwargs)
         except ValidationError as error:
             raise invalid_options("job", error) from error
+
+    @property
+    def path(self) -> Path:
+        """Return `source` as a path to open; `file://` URLs carry names that are not UTF-8."""
+        if self.source.startswith(FILE_URL):
+            return Path(os.fsdecode(unquote_to_bytes(self.source.removeprefix(FILE_URL))))
+        return Path(self.source)
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
