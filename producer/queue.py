@@ -85,6 +85,11 @@ def progress_key(job_id: str) -> str:
     return f"scribefarm:progress:{job_id}"
 
 
+def checkpoint_key(job_id: str) -> str:
+    """Key of the JSON from which another worker goes on; expires after queue.job_ttl_s."""
+    return f"scribefarm:checkpoint:{job_id}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"scribefarm:batch:{batch}"
