@@ -1,8 +1,7 @@
 """Writes logits_rules.json: what openai-whisper's logit filters and greedy decoder do.
 
 Run in the reference environment of README.md: `python tests/data/make_logits_rules.py`.
-The logits are not stored. `scripted_logits` is their recipe, in integers and one division, so
-that any numpy gives the same float32 numbers; tests/data/README.md repeats it.
+The logits are not stored: `recipes.scripted_logits` gives the same numbers anywhere.
 """
 
 import json
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from recipes import scripted_logits
 from whisper.decoding import (
     ApplyTimestampRules,
     DecodingOptions,
@@ -28,24 +28,6 @@ VOCABULARIES = {
     "base": (51865, True, 99),
     "large-v3": (51866, True, 100),
 }
-
-
-def scripted_logits(num_vocab: int, seed: int, overrides: list) -> np.ndarray:
-    """Pseudo-random float32 logits in [-4, 4) by Knuth's multiplicative hash, then the overrides.
-
-    `logits[i] = ((i * 2654435761 + seed * 40503) mod 2**32) / 2**29 - 4`, computed in float64.
-    An override [start, stop, value] adds value to logits[start:stop]; a value that is text, "-inf"
-    or "13.5", replaces them.
-    """
-    index = np.arange(num_vocab, dtype=np.uint64)
-    hashed = (index * np.uint64(2654435761) + np.uint64(seed * 40503)) % np.uint64(2**32)
-    logits = (hashed.astype(np.float64) / 2**29 - 4).astype(np.float32)
-    for start, stop, value in overrides:
-        if isinstance(value, str):
-            logits[start:stop] = np.float32(value)
-        else:
-            logits[start:stop] += np.float32(value)
-    return logits
 
 
 def ranges(mask: np.ndarray) -> list[list[int]]:

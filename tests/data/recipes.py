@@ -1,0 +1,69 @@
+"""The inputs behind the stored vectors, as formulas: numpy only, so that tests may use them.
+
+Integer hashes instead of a random generator: any numpy, or another language, gives the same bits.
+"""
+
+import numpy as np
+
+SAMPLE_RATE_HZ = 16_000
+
+
+def hashed(num: int, seed: int) -> np.ndarray:
+    """Float64 numbers in [0, 1), shape (num,), by Knuth's multiplicative hash (TAOCP 6.4).
+
+    `((i * 2654435761 + seed * 40503) mod 2**32) / 2**32`.
+    """
+    index = np.arange(num, dtype=np.uint64)
+    mixed = (index * np.uint64(2654435761) + np.uint64(seed * 40503)) % np.uint64(2**32)
+    return mixed.astype(np.float64) / 2**32
+
+
+def scripted_logits(num_vocab: int, seed: int, overrides: list) -> np.ndarray:
+    """Float32 logits in [-4, 4), shape (num_vocab,), with overrides [start, stop, value].
+
+    A number is added to logits[start:stop]; a value that is text, "-inf" or "13.5", replaces them.
+    """
+    logits = (hashed(num_vocab, seed) * 8 - 4).astype(np.float32)
+    for start, stop, value in overrides:
+        if isinstance(value, str):
+            logits[start:stop] = np.float32(value)
+        else:
+            logits[start:stop] += np.float32(value)
+    return logits
+
+
+def rough_noise(num: int, seed: int) -> np.ndarray:
+    """Noise in [-0.5, 0.5) without the plain hash's lattice: the hash of a hash, float64."""
+    first = (hashed(num, seed) * 2**32).astype(np.uint64)
+    first ^= first >> np.uint64(15)
+    second = (first * np.uint64(2246822519)) % np.uint64(2**32)
+    second ^= second >> np.uint64(13)
+    third = (second * np.uint64(3266489917)) % np.uint64(2**32)
+    return (third ^ (third >> np.uint64(16))).astype(np.float64) / 2**32 - 0.5
+
+
+def synthetic_audio(kind: str, num_samples: int) -> np.ndarray:
+    """16 kHz mono float32 samples that are whole 16-bit steps, as if read from a file.
+
+    Kinds: `silence`; `chirp`, 100 to 7,000 Hz over 30 s in noise; `late`, light noise
+    with a loud last 50 ms, so that the file's maximum lies at its end; `impulse`, one full
+    step at sample 0 in light noise; `clipped`, noise at twice full scale.
+    """
+    time_s = np.arange(num_samples) / SAMPLE_RATE_HZ
+    noise = rough_noise(num_samples, 7)
+    if kind == "silence":
+        wave = np.zeros(num_samples)
+    elif kind == "chirp":
+        wave = 0.4 * np.sin(2 * np.pi * (100 + 115 * time_s) * time_s) + 0.2 * noise
+    elif kind == "late":
+        wave = 0.02 * noise
+        wave[-800:] += 0.8 * np.sign(noise[-800:])
+    elif kind == "impulse":
+        wave = 0.01 * noise
+        wave[:1] = 32767 / 32768
+    elif kind == "clipped":
+        wave = 4 * noise
+    else:
+        raise ValueError(f"no synthetic audio is called {kind!r}")
+    steps = np.clip(np.rint(wave * 32768), -32768, 32767)
+    return (steps / 32768).astype(np.float32)
