@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -11,7 +10,7 @@ from redis.retry import Retry
 
 from producer import embedded
 from producer.errors import InvalidSettings, ServerUnreachable
-from producer.settings import RedisSettings, Settings
+from producer.settings import RedisSettings, Settings, mask_url
 
 # Below the shortest idle timeout of common NATs and load balancers.
 HEALTH_CHECK_INTERVAL_S = 15
@@ -35,17 +34,6 @@ def connect(settings: Settings) -> redis.Redis:
         connection.ping()
     connection.set_retry(Retry(ExponentialBackoff(cap=1.0, base=0.1), 3))
     return connection
-
-
-def address(url: str) -> str:
-    """Return where a URL points to, without user, password and query."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "redis.url"
-    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 @contextlib.contextmanager
@@ -74,7 +62,7 @@ def _client(section: RedisSettings, url: str) -> redis.Redis:
         return redis.Redis.from_url(url, **options, **_tls_options(section, url))
     except (ValueError, TypeError) as error:
         raise InvalidSettings(
-            "redis.url", "must be redis://, rediss:// or unix://", address(url)
+            "redis.url", "must be redis://, rediss:// or unix://", mask_url(url)
         ) from error
 
 
@@ -88,7 +76,7 @@ def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:
     for name, path in given.items():
         key = "redis." + name.removeprefix("ssl_")
         if not url.startswith("rediss://"):
-            raise InvalidSettings(key, "needs a rediss:// address in redis.url", address(url))
+            raise InvalidSettings(key, "needs a rediss:// address in redis.url", mask_url(url))
         if not path.is_file():
             raise InvalidSettings(key, "must be an existing file", path)
     return {name: str(path) for name, path in given.items()}
