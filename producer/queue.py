@@ -60,6 +60,8 @@ __all__ = [
 ]
 
 EVENTS_KEY = "scribefarm:events"
+# Batch names by the time of their last submission, pruned by queue.result_ttl_s.
+BATCHES_KEY = "scribefarm:batches"
 QUEUES_KEY = f"{RQ_KEY_PREFIX}:queues"
 WORKERS_KEY = f"{RQ_KEY_PREFIX}:workers"
 
@@ -176,9 +178,7 @@ def submit_iter(
 
 def job_id_of(job: Job, settings: Settings) -> str:
     """Return the job's id; reads the audio to hash it unless `audio_sha256` is given."""
-    return job.content_id(
-        job.audio_sha256 or hash_audio(Path(job.source)), model_revision(settings)
-    )
+    return job.content_id(job.audio_sha256 or hash_audio(job.path), model_revision(settings))
 
 
 def model_revision(settings: Settings) -> str:

@@ -1,0 +1,89 @@
+"""The program `scribefarm`: puts the groups of commands together and owns the exit codes."""
+
+import importlib.metadata
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import redis
+import typer
+
+from producer.cli import configuration, jobs, server, transcription
+from producer.cli.console import Session, exit_code, report
+from producer.errors import Internal, ScribefarmError, ServerUnreachable
+
+app = typer.Typer(
+    name="scribefarm",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (transcription, jobs, configuration):
+    app.add_typer(group.app)
+app.add_typer(server.app, name="server")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scribefarm {importlib.metadata.version('scribefarm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
+            show_default=False,
+        ),
+    ] = None,
+    with_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error came from.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Turn recordings into text: hand them to a farm of workers, read the transcripts.
+
+    Without a Redis of your own (redis.url) all commands share a small embedded server.
+
+    Start here:
+      scribefarm transcribe talk.mp3          all in one command, on this machine
+      scribefarm-worker run                   a worker; start one on each Mac
+      scribefarm submit talk.mp3              hand work in, get a job id
+      scribefarm result JOB --wait            read the text
+
+    Exit codes: 0 all done, 1 some failed, 2 wrong usage or settings, 3 no server or no worker.
+    Results go to stdout, everything else to stderr.
+    """
+    context.obj = Session(settings, with_traceback)
+
+
+def main() -> NoReturn:
+    """Run the program; errors that we know become one line on stderr, never a traceback."""
+    with_traceback = "--traceback" in sys.argv
+    try:
+        app()
+    except ScribefarmError as error:
+        failure = error
+    except redis.RedisError as error:
+        failure = ServerUnreachable("redis", "must do what we ask", error)
+    except Exception as error:  # noqa: BLE001 - the last resort of a program
+        failure = Internal(
+            "scribefarm", "a defect; run again with --traceback", f"{type(error).__name__}: {error}"
+        )
+    if with_traceback:
+        traceback.print_exc()
+    report(failure)
+    sys.exit(exit_code(failure))
+
+
+if __name__ == "__main__":
+    main()

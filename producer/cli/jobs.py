@@ -1,0 +1,152 @@
+"""`scribefarm submit` and `scribefarm result`: hand work in, fetch it later."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from producer import queue
+from producer.cli.console import Exit, Session, emit, note, report, session_of
+from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
+from producer.errors import InvalidOptions, NoWorker, ScribefarmError
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, Format
+from producer.result import Failure, Transcript, dump_result
+
+app = typer.Typer()
+
+FormatName = Annotated[
+    str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.", metavar="FORMAT")
+]
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    files: Files,
+    *,
+    queue_name: Annotated[str, typer.Option("--queue", help="high, default or low.")] = "default",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Enqueue jobs again that failed before.")
+    ] = False,
+    language: Language = None,
+    task: Task = None,
+    prompt: Prompt = None,
+    words: Words = False,
+) -> None:
+    """Enqueue recordings and print their job ids, one a line.
+
+    The id is a hash of audio, model and options: submitting again enqueues nothing twice.
+
+    Examples:
+      scribefarm submit talk.mp3 interview.wav
+      scribefarm submit --language de --words vortrag.flac
+      scribefarm result $(scribefarm submit talk.mp3) --wait
+    """
+    session = session_of(context)
+    options = asked_options(
+        session.settings, language=language, task=task, prompt=prompt, words=words
+    )
+    known_queues = session.settings.worker.queues
+    if queue_name not in known_queues:
+        raise InvalidOptions("--queue", f"must be one of {', '.join(known_queues)}", queue_name)
+    submitted = queue.submit_iter(
+        session.connection,
+        session.settings,
+        jobs_of(session, files, options),
+        queue=queue_name,
+        resubmit_failed=retry_failed,
+    )
+    num_known = 0
+    for entry in submitted:
+        emit(entry.job_id)
+        num_known += not entry.is_new
+    if num_known:
+        note(f"{num_known} known already")
+    session.finish()
+
+
+@app.command()
+def result(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="Job id, as printed by submit.", show_default=False)],
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job is done.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait at most.", show_default=False)
+    ] = None,
+    format_name: FormatName = "txt",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the stored result, done or failed, as JSON.")
+    ] = False,
+) -> None:
+    """Print a job's transcript.
+
+    Exit code 0: done. 1: failed, or not done yet. 3: waiting is in vain, no worker is alive.
+
+    Examples:
+      scribefarm result 0f8fad5bd9cb469fa16570867728950e
+      scribefarm result 0f8fad5bd9cb469fa16570867728950e --wait --format srt > talk.srt
+    """
+    write = format_of(format_name)
+    session = session_of(context)
+    outcome = _outcome(session, job, wait=wait, timeout_s=timeout)
+    if as_json:
+        emit(dump_result(outcome))
+    elif isinstance(outcome, Transcript):
+        emit(write(outcome, DEFAULT_FORMAT_OPTIONS))
+    if isinstance(outcome, Failure):
+        if not as_json:
+            report(ScribefarmError.from_dict(outcome.error.model_dump()), outcome.source)
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def format_of(name: str) -> Format:
+    """Return the writer of a format.
+
+    Raises:
+        InvalidOptions: there is no such format.
+    """
+    if name not in FORMATS:
+        raise InvalidOptions("--format", f"must be one of {', '.join(FORMATS)}", name)
+    return FORMATS[name]
+
+
+class WorkerWatch:
+    """An `on_tick` that ends a wait which no worker will ever end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # The first look counts at once: most likely nobody has started a worker yet.
+        self._last_seen = float("-inf")
+
+    def __call__(self, pending: set[str]) -> None:
+        """Look for live workers; `pending` are the jobs still waited for.
+
+        Raises:
+            NoWorker: none was alive for the length of a lease.
+        """
+        settings = self._session.settings
+        if queue.live_workers(self._session.connection, settings):
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > settings.worker.lease_s:
+            raise NoWorker(
+                "wait",
+                "a worker must be alive; start one with: scribefarm-worker run",
+                f"none, and jobs waited for: {len(pending)}",
+            )
+
+
+def _outcome(
+    session: Session, job_id: str, *, wait: bool, timeout_s: float | None
+) -> Transcript | Failure:
+    state = queue.job_state(session.connection, job_id)
+    found = queue.read_result(session.connection, job_id)
+    if found is None and (wait or state in queue.ENDED_BADLY):
+        limit_s = timeout_s if wait else 0.0
+        watch = WorkerWatch(session) if wait else None
+        waiting = queue.wait_for_results(session.connection, [job_id], limit_s, on_tick=watch)
+        found = next(waiting, None)
+    if found is None:
+        note(f"job {job_id} is {state}, not done" + ("" if wait else "; --wait waits for it"))
+        raise typer.Exit(Exit.SOME_FAILED)
+    return found

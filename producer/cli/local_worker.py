@@ -1,0 +1,89 @@
+"""A worker process for one command: started when no worker is alive, stopped with the command."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from types import TracebackType
+from typing import Self
+
+from producer.errors import NoWorker
+from producer.settings import Settings
+
+# A worker drains on SIGTERM; a second one ends it at once. It is idle when we are done, so only
+# an interrupted command comes to the second.
+DRAIN_TIMEOUT_S = 5.0
+# A worker that ended well while our jobs wait (another one's lease runs) is started again then.
+RESTART_DELAY_S = 5.0
+LOG_TAIL_LINES = 3
+
+
+class LocalWorker:
+    """`scribefarm-worker run --burst` as a child process with these very settings.
+
+    Its log goes to a file that is shown in part if it dies. With `--burst` it ends by itself when
+    the queue is empty, so it cannot outlive a command that was killed by more than its work.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._environment = {**os.environ, **settings.to_environment()}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        self._restart_at = 0.0
+        self._process = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def check(self, pending: set[str]) -> None:
+        """Make sure that somebody works on the pending jobs.
+
+        Raises:
+            NoWorker: the worker died; the message has the end of its log.
+        """
+        code = self._process.poll()
+        if code is None:
+            self._restart_at = time.monotonic() + RESTART_DELAY_S
+        elif code != 0:
+            raise NoWorker(
+                "worker",
+                f"must stay alive while jobs wait ({len(pending)}), but ended with code {code}",
+                self._log_tail(),
+            )
+        elif time.monotonic() > self._restart_at:
+            self._process = self._start()
+
+    def stop(self) -> None:
+        """End the worker: drained if it can be in a few seconds, killed at last."""
+        for end in (self._process.terminate, self._process.terminate, self._process.kill):
+            if self._process.poll() is not None:
+                break
+            end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DRAIN_TIMEOUT_S)
+        self._log.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker", "run", "--burst"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            # Ctrl-C reaches us alone; we end the worker in order.
+            start_new_session=True,
+        )
+
+    def _log_tail(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return " | ".join(lines[-LOG_TAIL_LINES:]) or "no log"

@@ -1,0 +1,214 @@
+"""`scribefarm transcribe`: all of it in one command."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from itertools import chain, count
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from producer import embedded, queue
+from producer.cli.console import Exit, Session, emit, note, session_of
+from producer.cli.jobs import WorkerWatch, format_of
+from producer.cli.local_worker import LocalWorker
+from producer.cli.progress import JobsProgress
+from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
+from producer.errors import InvalidOptions, ScribefarmError
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, Format, file_extension
+from producer.job import Job
+from producer.result import Failure, Transcript
+
+app = typer.Typer()
+
+# How often the bar moves.
+TICK_S = 0.5
+
+
+class Output:
+    """Where transcripts go: to stdout, or to a folder in one file a format."""
+
+    def __init__(self, formats: dict[str, Format], folder: Path | None) -> None:
+        self._formats = formats
+        self._folder = folder
+        self._taken: set[str] = set()
+
+    def write(self, path: Path, transcript: Transcript, *, with_title: bool) -> None:
+        """Print the transcript of the recording at `path`, or write its files."""
+        if self._folder is None:
+            for text_of in self._formats.values():
+                emit(
+                    (f"==> {path} <==\n" if with_title else "")
+                    + text_of(transcript, DEFAULT_FORMAT_OPTIONS)
+                )
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        stem = self._claim_stem(path)
+        for name, text_of in self._formats.items():
+            target = self._folder / f"{stem}.{file_extension(name)}"
+            part = target.with_name(target.name + ".part")
+            part.write_text(text_of(transcript, DEFAULT_FORMAT_OPTIONS), encoding="utf-8")
+            part.replace(target)
+            note(f"wrote {target}")
+
+    def _claim_stem(self, path: Path) -> str:
+        """Return a file name that no other recording of this command has."""
+        names = chain((path.stem, path.name), (f"{path.name}-{n}" for n in count(2)))
+        stem = next(name for name in names if name not in self._taken)
+        self._taken.add(stem)
+        return stem
+
+
+@app.command()
+def transcribe(
+    context: typer.Context,
+    files: Files,
+    *,
+    format_names: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"One of: {', '.join(FORMATS)}; several with commas for --output-dir.",
+            show_default="timed, or txt for --output-dir",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Write files here instead of printing.", file_okay=False)
+    ] = None,
+    language: Language = None,
+    task: Task = None,
+    prompt: Prompt = None,
+    words: Words = False,
+) -> None:
+    """Transcribe recordings here and now, and print the text with its times.
+
+    Uses the farm's server and workers if they run; otherwise starts a server and a worker on this
+    machine and stops them at the end. What was transcribed before is not done again.
+
+    Examples:
+      scribefarm transcribe talk.mp3
+      scribefarm transcribe *.wav --format srt,txt --output-dir subtitles/
+    """
+    session = session_of(context)
+    output = _output(format_names, output_dir)
+    options = asked_options(
+        session.settings, language=language, task=task, prompt=prompt, words=words
+    )
+    jobs = list(jobs_of(session, files, options))
+    if jobs:
+        with _sigterm_as_interrupt(), _server(session):
+            _transcribe(session, jobs, output)
+    session.finish()
+
+
+def _output(format_names: str | None, folder: Path | None) -> Output:
+    names = (format_names or ("timed" if folder is None else "txt")).split(",")
+    if folder is None and len(names) > 1:
+        raise InvalidOptions("--format", "several formats need --output-dir", format_names)
+    return Output({name: format_of(name) for name in names}, folder)
+
+
+def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
+    # The most urgent queue: somebody is waiting at a terminal.
+    submitted = queue.submit(
+        session.connection,
+        session.settings,
+        jobs,
+        queue=session.settings.worker.queues[0],
+        resubmit_failed=True,
+    )
+    ids = [entry.job_id for entry in submitted]
+    printer = _Printer(session, output, list(zip((job.path for job in jobs), ids, strict=True)))
+    num_jobs = len(set(ids))
+    num_done = 0
+    try:
+        with JobsProgress(session.connection, num_jobs) as progress:
+            for outcome in _results(session, set(ids), progress):
+                num_done += 1
+                progress.finish_job()
+                with progress.paused():
+                    printer.add(outcome)
+    except KeyboardInterrupt:
+        note(
+            f"interrupted with {num_done} of {num_jobs} done; the rest stays in the queue. "
+            "The same command goes on where this one stopped."
+        )
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _results(
+    session: Session, ids: set[str], progress: JobsProgress
+) -> Iterator[Transcript | Failure]:
+    connection = session.connection
+    known = list(queue.wait_for_results(connection, ids, 0))
+    yield from known
+    missing = ids - {outcome.job_id for outcome in known}
+    if not missing:
+        return
+    with contextlib.ExitStack() as stack:
+        if queue.live_workers(connection, session.settings):
+            watch: Callable[[set[str]], None] = WorkerWatch(session)
+        else:
+            watch = stack.enter_context(LocalWorker(session.settings)).check
+
+        def on_tick(pending: set[str]) -> None:
+            watch(pending)
+            progress.update(pending)
+
+        yield from queue.wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
+
+
+class _Printer:
+    """Puts out results in the order of the command line, whatever order they come in."""
+
+    def __init__(self, session: Session, output: Output, files: list[tuple[Path, str]]) -> None:
+        self._session = session
+        self._output = output
+        self._waiting = files
+        self._with_titles = len(files) > 1
+        self._outcomes: dict[str, Transcript | Failure] = {}
+
+    def add(self, outcome: Transcript | Failure) -> None:
+        """Take a result, and put out all that nothing earlier holds up."""
+        self._outcomes[outcome.job_id] = outcome
+        while self._waiting and self._waiting[0][1] in self._outcomes:
+            path, job_id = self._waiting.pop(0)
+            self._put_out(path, self._outcomes[job_id])
+
+    def _put_out(self, path: Path, outcome: Transcript | Failure) -> None:
+        if isinstance(outcome, Failure):
+            error = ScribefarmError.from_dict(outcome.error.model_dump())
+            self._session.problem(error, str(path))
+        else:
+            self._output.write(path, outcome, with_title=self._with_titles)
+
+
+@contextlib.contextmanager
+def _server(session: Session) -> Iterator[None]:
+    """Stop the embedded server at the end if it was not there before and nobody else uses it."""
+    settings = session.settings
+    was_there = settings.redis.url is not None or embedded.status(settings).running
+    session.connection.ping()
+    try:
+        yield
+    finally:
+        session.connection.close()
+        if not was_there and embedded.num_clients(settings) == 0:
+            embedded.stop(settings)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, with everything stopped that it started."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
