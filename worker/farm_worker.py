@@ -1,0 +1,450 @@
+"""The farm worker: claims jobs, feeds the engine, keeps leases alive, commits results.
+
+One thread does all of it, next to the engine's own threads and RQ's pubsub thread, which both
+only leave messages. Work is never forked: a pinned model does not survive a fork.
+
+```
+        claim  -> engine.submit          up to the engine's capacity, highest queue first
+loop:   poll   -> progress, endings      written through the fence, safe to repeat
+        beat   -> lost, cancelled, adopted
+        reap   -> jobs of dead workers, delayed jobs that are due
+```
+
+What RQ does safely stays RQ's: the job hash, the registries, results, dependents, commands. The
+steps where it loses or repeats jobs are scripts and a fenced transaction (tests/test_hazards.py).
+"""
+
+import contextlib
+import json
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.retry import Retry
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
+from rq.serializers import JSONSerializer
+from rq.worker import BaseWorker
+from rq.worker_registration import clean_worker_registry
+
+from producer.errors import Cancelled, Internal, JobTimeout, ScribefarmError, WorkerLost
+from producer.hours import is_active
+from producer.queue import checkpoint_key
+from producer.settings import Settings
+from worker.commits import Outcome, commit
+from worker.in_flight import (
+    InFlight,
+    after_attempt,
+    after_breakdown,
+    hand_back,
+    read_flight,
+    success,
+)
+from worker.job_log import log_outcome, log_release
+from worker.outage import OUTAGES, Outage
+from worker.scripts import MAX_JOBS_A_CALL, Claim, FarmScripts, Release
+from worker.ticket import Done, Engine, Event, Progress
+
+POLL_BUSY_S = 0.05
+POLL_IDLE_S = 0.25
+# An empty queue is not asked again sooner; jobs wait half of this on average.
+CLAIM_IDLE_S = 0.25
+PROGRESS_EVERY_S = 1.0
+# A checkpoint holds the whole text so far: at this pace a night's recording writes it 100 times.
+CHECKPOINT_EVERY_S = 10.0
+DUE_EVERY_S = 1.0
+TIDY_EVERY_S = 60.0
+PUBSUB_RETRY_S = 2.0
+# An engine that does not let go of a job for so long is stuck, and only a restart helps.
+CANCEL_ANSWER_S = 60.0
+# A job whose end the server refuses so often for reasons of its own is left to its lease.
+MAX_COMMIT_TRIES = 5
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+EXIT_OK = 0
+EXIT_ENGINE_BROKEN = 1
+EXIT_FORCED = 130
+
+_log = structlog.get_logger()
+
+
+class _ForcedExit(BaseException):
+    """A second signal: leave now."""
+
+
+class FarmWorker(BaseWorker):
+    """Runs RQ jobs that name `worker.tasks.transcribe` on one engine, many at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        connection: redis.Redis,
+        name: str | None = None,
+    ) -> None:
+        """Take a running engine and a connection.
+
+        Args:
+            engine: Loaded and warm: jobs are claimed from the first loop on.
+            settings: Queues, leases, deadlines, retries, roots.
+            connection: Its retries are switched off: a repeated command is not always harmless,
+                and a lost reply is repaired by the next heartbeat.
+            name: Name to be known by; a suffix makes it unique to this start.
+
+        Raises:
+            redis.RedisError: the server does not answer.
+        """
+        connection.set_retry(Retry(NoBackoff(), 0))
+        super().__init__(
+            list(settings.worker.queues),
+            name=f"{name or socket.gethostname()}-{uuid4().hex[:8]}",
+            connection=connection,
+            serializer=JSONSerializer,
+            default_result_ttl=settings.queue.result_ttl_s,
+            worker_ttl=int(max(60.0, 2 * settings.worker.lease_s)),
+        )
+        self._engine, self._settings = engine, settings
+        self._scripts = FarmScripts(connection, settings, self.name)
+        # Every lease we hold; what the engine has; what is to be written once the server answers.
+        self._claims: dict[str, Claim] = {}
+        self._flights: dict[str, InFlight] = {}
+        self._endings: dict[str, Outcome | Release] = {}
+        self._refusals: dict[str, int] = {}
+        self._outage = Outage()
+        self._due: dict[str, float] = {}
+        # Peers that lived through an outage, or a start of the whole farm, renew first.
+        self._reap_from = time.monotonic() + settings.worker.lease_s
+        self._found_nothing = False
+        self._drain_from: float | None = None
+        self._is_draining = False
+        self._stop_requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def run(self, *, burst: bool = False) -> int:
+        """Work until drained, or with `burst` until the queues are empty; return an exit code.
+
+        The first SIGTERM or SIGINT drains: no more claims, `worker.grace_s` to finish, the rest
+        goes back to the front of its queue with its progress. A second one leaves at once.
+        """
+        with self._on_duty():
+            try:
+                while not self._is_over(burst=burst):
+                    self._step()
+                return self._leave({key: hand_back(each) for key, each in self._flights.items()})
+            except _ForcedExit:
+                # The signal may have cut a command in two: its connection is of no more use.
+                self.connection.connection_pool.disconnect()
+                self._leave({key: hand_back(each) for key, each in self._flights.items()})
+                return EXIT_FORCED
+            except ScribefarmError as error:
+                _log.critical("engine_broken", **error.to_dict())
+                self._leave(
+                    {
+                        key: after_breakdown(each, error, self.name, self._settings)
+                        for key, each in self._flights.items()
+                    }
+                )
+                return EXIT_ENGINE_BROKEN
+
+    def drain(self) -> None:
+        """Ask the loop to claim no more, finish what fits in the grace period, and end."""
+        if self._drain_from is None:
+            self._drain_from = time.monotonic()
+
+    # The loop
+
+    def _step(self) -> None:
+        for event in self._engine.poll(POLL_BUSY_S if self._flights else POLL_IDLE_S):
+            self._take(event)
+        self._stop_asked()
+        self._enforce_deadlines()
+        if self._outage.is_time:
+            self._talk()
+
+    def _talk(self) -> None:
+        """Do all that needs the server; an outage is waited out while the engine goes on."""
+        try:
+            self._settle()
+            self._store_progress()
+            self._beat()
+            self._look_after_others()
+            self._claim()
+        except redis.RedisError as error:
+            self._outage.note(error)
+            return
+        if self._outage.end():
+            self._due.clear()
+            self._reap_from = time.monotonic() + self._settings.worker.lease_s
+
+    def _is_over(self, *, burst: bool) -> bool:
+        if self._drain_from is not None:
+            grace_s = self._settings.worker.grace_s
+            if not self._is_draining:  # said here: a signal handler must not log
+                self._is_draining = True
+                _log.info("draining", in_flight=len(self._flights), grace_s=grace_s)
+            return not self._claims or time.monotonic() > self._drain_from + grace_s
+        return burst and self._found_nothing and not self._claims
+
+    def _leave(self, endings: dict[str, Outcome | Release]) -> int:
+        """Write what is left; a server that is away leaves it to the leases."""
+        self._flights.clear()
+        self._endings |= endings
+        if self._endings and not self._outage.is_on:
+            with contextlib.suppress(redis.RedisError):
+                self._settle()
+        if self._endings:
+            _log.warning("left_to_leases", jobs=len(self._endings))
+        return EXIT_OK
+
+    def _is_due(self, task: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(task, 0.0):
+            return False
+        self._due[task] = now + every_s
+        return True
+
+    # From the engine
+
+    def _take(self, event: Event) -> None:
+        flight = self._flights.get(event.execution_id)
+        if flight is None:
+            return  # fenced off, cancelled or given back meanwhile
+        if isinstance(event, Progress):
+            flight.note(event)
+            return
+        del self._flights[event.execution_id]
+        self._endings[event.execution_id] = (
+            success(flight, event.transcript, self.name, self._settings)
+            if isinstance(event, Done)
+            else after_attempt(flight, event.error, self.name, self._settings)
+        )
+
+    def _enforce_deadlines(self) -> None:
+        for flight in self._flights.values():
+            limit_s = flight.limit_s(self._settings)
+            if flight.cancelled is not None:
+                if time.monotonic() - flight.cancelled > CANCEL_ANSWER_S:
+                    raise Internal("engine", f"must drop a job within {CANCEL_ANSWER_S:.0f} s")
+            elif limit_s is not None and flight.busy_s > limit_s:
+                error = JobTimeout(
+                    "job", f"must be done within {limit_s:.0f} s", flight.claim.job_id
+                )
+                self._cancel(flight, error)
+
+    def _cancel(self, flight: InFlight, error: ScribefarmError) -> None:
+        if flight.cancelled is None:
+            flight.cancelled = time.monotonic()
+            self._engine.cancel(flight.claim.execution_id, error)
+
+    def _stop_asked(self) -> None:
+        """Cancel the jobs or executions that RQ's stop commands named."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                asked = self._stop_requests.get_nowait()
+                for flight in self._flights.values():
+                    if asked in {flight.claim.job_id, flight.claim.execution_id}:
+                        self._cancel(flight, Cancelled("job", "was stopped", flight.claim.job_id))
+
+    # To and from the server
+
+    def _settle(self) -> None:
+        """Write the endings: commits one by one, returns to the queues together."""
+        for execution_id, ending in list(self._endings.items()):
+            if isinstance(ending, Outcome):
+                self._commit(execution_id, ending)
+        # Pushed to the front one by one: the last one pushed was the first one claimed.
+        releases = [each for each in self._endings.values() if isinstance(each, Release)][::-1]
+        while releases:
+            some, releases = releases[:MAX_JOBS_A_CALL], releases[MAX_JOBS_A_CALL:]
+            ours = set(self._scripts.release(some))
+            for each in some:
+                self._drop(each.execution_id)
+                log_release(each, is_ours=each.execution_id in ours)
+
+    def _commit(self, execution_id: str, outcome: Outcome) -> None:
+        try:
+            verdict = commit(self.connection, outcome)
+        except OUTAGES:
+            raise
+        except redis.RedisError as error:
+            # One job's damaged keys must not stand in the way of the others.
+            self._endings[execution_id] = self._endings.pop(execution_id)
+            self._refusals[execution_id] = self._refusals.get(execution_id, 0) + 1
+            if self._refusals[execution_id] < MAX_COMMIT_TRIES:
+                raise
+            _log.exception("commit_refused", job_id=outcome.claim.job_id, error=str(error))
+            self._drop(execution_id)
+            return
+        self._drop(execution_id)
+        log_outcome(outcome, verdict)
+
+    def _store_progress(self) -> None:
+        now = time.monotonic()
+        for flight in list(self._flights.values()):
+            is_due = now - flight.stored >= PROGRESS_EVERY_S or flight.is_suspect
+            if not flight.is_dirty or not is_due:
+                continue
+            full = flight.is_suspect or now - flight.checkpointed >= CHECKPOINT_EVERY_S
+            checkpoint = flight.checkpoint() if full else ""
+            fields = flight.progress_fields(self.name)
+            if self._scripts.progress(flight.claim, fields, checkpoint):
+                flight.note_stored(with_checkpoint=full)
+            else:
+                self._lose(flight.claim.execution_id)
+
+    def _beat(self) -> None:
+        if not self._is_due("heartbeat", self._settings.worker.heartbeat_s):
+            return
+        state = "busy" if self._flights else "idle"
+        record = {key: str(value) for key, value in self.serialize().items()} | {
+            "state": state,
+            "capacity": str(self._engine.capacity),
+            "in_flight": str(len(self._flights)),
+        }
+        del record["last_heartbeat"]  # the server's clock writes it
+        answer = self._scripts.heartbeat(self._claims.values(), record, self.worker_ttl)
+        for execution_id in answer.lost:
+            self._lose(execution_id)
+        for flight in [self._flights[key] for key in answer.cancelled if key in self._flights]:
+            self._cancel(flight, Cancelled("job", "was cancelled", flight.claim.job_id))
+        if answer.adopted:
+            _log.info("adopted", jobs=len(answer.adopted))
+            self._receive(answer.adopted)
+
+    def _look_after_others(self) -> None:
+        if time.monotonic() >= self._reap_from and self._is_due(
+            "reap", self._settings.worker.reap_s
+        ):
+            while taken := self._scripts.reap():
+                self._receive(taken)
+                self._settle()
+        if self._is_due("due", DUE_EVERY_S):
+            self._scripts.due()
+        if self._is_due("tidy", TIDY_EVERY_S):
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Drop what RQ lists for ever: expired results, dead workers, half-freed dependents."""
+        for each in self.queues:
+            clean_worker_registry(each)
+            for registry in (FinishedJobRegistry, FailedJobRegistry, ReadyJobRegistry):
+                registry(queue=each).cleanup()
+
+    def _claim(self) -> None:
+        free = self._engine.capacity - len(self._flights)
+        if free <= 0 or self._drain_from is not None or not self._is_due("claim", 0.0):
+            return
+        section = self._settings.worker
+        claims: list[Claim] = []
+        if is_active(section.active_hours, section.timezone, datetime.now(UTC)):
+            suspects = sum(flight.is_suspect for flight in self._flights.values())
+            claims = self._scripts.claim(free, suspects=max(0, 1 - suspects))
+        if not claims:
+            self._due["claim"] = time.monotonic() + CLAIM_IDLE_S
+        self._found_nothing = not claims
+        self._receive(claims)
+
+    # Jobs that came to us
+
+    def _receive(self, claims: list[Claim]) -> None:
+        """Start claimed jobs; decide about those whose worker died."""
+        if not claims:
+            return
+        checkpoints: list[Any] = self.connection.mget(
+            [checkpoint_key(claim.job_id) for claim in claims]
+        )
+        for claim, checkpoint in zip(claims, checkpoints, strict=True):
+            self._claims[claim.execution_id] = claim
+            flight = read_flight(claim, self.name, self._settings)
+            if isinstance(flight, Outcome):
+                self._endings[claim.execution_id] = flight
+            elif dead_worker := claim.fields["lost_worker"].decode(errors="replace"):
+                lost = WorkerLost("worker", "must live until its jobs are done", dead_worker)
+                ending = after_attempt(flight, lost, self.name, self._settings)
+                self._endings[claim.execution_id] = ending
+            elif self._drain_from is not None:
+                self._endings[claim.execution_id] = hand_back(flight)
+            else:
+                self._flights[claim.execution_id] = flight
+                self._engine.submit(flight.ticket(checkpoint))
+
+    def _lose(self, execution_id: str) -> None:
+        """Give up a job that belongs to another execution now."""
+        flight = self._flights.get(execution_id)
+        if flight is not None:
+            _log.warning("lease_lost", job_id=flight.claim.job_id, busy_s=round(flight.busy_s, 1))
+            self._engine.cancel(execution_id, WorkerLost("lease", "ran out", flight.claim.job_id))
+        self._drop(execution_id)
+
+    def _drop(self, execution_id: str) -> None:
+        for held in (self._claims, self._flights, self._endings, self._refusals):
+            held.pop(execution_id, None)
+
+    # What RQ calls
+
+    @contextlib.contextmanager
+    def _on_duty(self) -> Iterator[None]:
+        """Be known to RQ, hear its commands and the signals; undo all of it at the end."""
+        self.register_birth()  # type: ignore[no-untyped-call] - RQ left these bare
+        self.subscribe()  # type: ignore[no-untyped-call]
+        _log.info(
+            "worker_started",
+            worker=self.name,
+            queues=self.queue_names(),
+            capacity=self._engine.capacity,
+        )
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            with contextlib.suppress(redis.RedisError):
+                self.teardown()  # type: ignore[no-untyped-call]
+            _log.info("worker_stopped", worker=self.name)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._drain_from is not None:
+            raise _ForcedExit
+        self.drain()
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """Keep the socket timeout: RQ would raise it to minutes, beyond any lease."""
+        return connection
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        """Take a command of RQ's from the pubsub thread; anything malformed is ignored."""
+        try:
+            payload = json.loads(message["data"])
+            command = payload["command"]
+        except (ValueError, TypeError, KeyError):
+            _log.warning("command_malformed")
+            return
+        if command == "shutdown":
+            self.drain()
+        elif command == "stop-job":
+            self._stop_requests.put(str(payload.get("job_id")))
+        elif command == "stop-execution":
+            self._stop_requests.put(str(payload.get("execution_id")))
+        else:
+            _log.warning("command_unknown", command=str(command)[:40])
+
+    def _pubsub_exception_handler(
+        self, exc: Exception, pubsub: PubSub, pubsub_thread: threading.Thread
+    ) -> None:
+        """Wait and listen again; the main loop says that the server is away."""
+        del pubsub, pubsub_thread
+        if not isinstance(exc, redis.RedisError | OSError):
+            _log.warning("command_failed", error=str(exc))
+        time.sleep(PUBSUB_RETRY_S)

@@ -1,0 +1,44 @@
+-- Renew every lease of a worker, and its own record, in one call.
+-- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
+-- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
+-- reply was lost}.
+local worker_key = prefix .. ':worker:' .. args.worker
+local lost, cancelled, unknown, known = {}, {}, {}, {}
+
+for _, execution in ipairs(args.executions) do
+  local job_id, execution_id, queue = unpack(execution)
+  known[job_id .. ':' .. execution_id] = true
+  if holds(job_id, execution_id) then
+    lease(job_id, execution_id, queue, args.worker)
+    redis.call('HSET', job_key(job_id), 'last_heartbeat', stamp(now))
+    if redis.call('HEXISTS', job_key(job_id), 'cancel') == 1 then
+      cancelled[#cancelled + 1] = execution_id
+    end
+  else
+    forget(job_id, execution_id, queue, args.worker)
+    lost[#lost + 1] = execution_id
+  end
+end
+
+for _, entry in ipairs(redis.call('SMEMBERS', executions_key(args.worker))) do
+  if not known[entry] then
+    local job_id, execution_id = split(entry)
+    local queue = job_fields(job_id, 'origin')[1] or ''
+    if holds(job_id, execution_id) then
+      lease(job_id, execution_id, queue, args.worker)
+      unknown[#unknown + 1] =
+        {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}
+    else
+      forget(job_id, execution_id, queue, args.worker)
+    end
+  end
+end
+
+for field, value in pairs(args.record) do redis.call('HSET', worker_key, field, value) end
+redis.call('HSET', worker_key, 'last_heartbeat', stamp(now))
+redis.call('EXPIRE', worker_key, args.worker_ttl_s)
+redis.call('SADD', prefix .. ':workers', worker_key)
+for _, queue in ipairs(args.queues) do
+  redis.call('SADD', prefix .. ':workers:' .. queue, worker_key)
+end
+return {lost, cancelled, unknown}

@@ -1,0 +1,30 @@
+-- Take over jobs whose lease has run out. Each comes to args.worker under a new fence, for it to
+-- decide what becomes of the job; the dead worker, should it wake, owns nothing any more. If the
+-- taker dies in its turn before it has decided, that does not count against the recording.
+-- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
+local taken = {}
+for _, queue in ipairs(args.queues) do
+  local expired = redis.call('ZRANGEBYSCORE', wip_key(queue), 0,
+    string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
+  for _, entry in ipairs(expired) do
+    local job_id, dead_id = split(entry)
+    local job = job_fields(job_id, 'worker_name', 'lost_worker', 'fence')
+    if holds(job_id, dead_id) then
+      if #taken == args.limit then return taken end
+      local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
+      if not job[2] then
+        redis.call('HSET', job_key(job_id), 'lost_worker', worker,
+          'deaths', number_in(job_id, 'deaths') + 1)
+      end
+      forget(job_id, dead_id, queue, worker)
+      redis.call('HSET', job_key(job_id), 'fence', execution_id, 'worker_name', args.worker)
+      lease(job_id, execution_id, queue, args.worker)
+      taken[#taken + 1] =
+        {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}
+    elseif job[3] or redis.call('EXISTS', job_key(job_id)) == 0 then
+      -- A leftover of ours; without a fence it is a stock worker's job and none of our business.
+      forget(job_id, dead_id, queue, job[1] or '')
+    end
+  end
+end
+return taken

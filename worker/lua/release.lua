@@ -1,0 +1,46 @@
+-- Give jobs back to their queues: at once to the front or the back, or after a delay. A record of
+-- what went wrong spends a try; without one (a drained worker) none is spent.
+-- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint_key,
+-- checkpoint}, ...}; answer: ids of the executions that were still ours to give back.
+local MAX_ATTEMPTS_BYTES = 65536
+local released = {}
+
+local function spend_try(key, job)
+  local attempts = redis.call('HGET', key, 'attempts') or ''
+  if #attempts < MAX_ATTEMPTS_BYTES then
+    redis.call('HSET', key, 'attempts', attempts .. job.record .. '\n')
+  end
+  redis.call('HSET', key, 'tries', number_in(job.job_id, 'tries') + 1)
+  if job.died then redis.call('HSET', key, 'deaths', number_in(job.job_id, 'deaths') + 1) end
+  local left = number_in(job.job_id, 'retries_left')
+  if left > 0 then redis.call('HSET', key, 'retries_left', left - 1) end
+end
+
+local function requeue(key, job)
+  if job.delay_s > 0 then
+    redis.call('HSET', key, 'status', 'scheduled')
+    redis.call('ZADD', prefix .. ':scheduled:' .. job.queue, math.ceil(now + job.delay_s),
+      job.job_id)
+  else
+    redis.call('HSET', key, 'status', 'queued')
+    redis.call(job.at_front and 'LPUSH' or 'RPUSH', queue_key(job.queue), job.job_id)
+  end
+  redis.call('SADD', prefix .. ':queues', queue_key(job.queue))
+end
+
+for _, job in ipairs(args.jobs) do
+  local key = job_key(job.job_id)
+  if holds(job.job_id, job.execution_id) then
+    forget(job.job_id, job.execution_id, job.queue, args.worker)
+    redis.call('HDEL', key, 'fence', 'lost_worker', 'worker_name', 'started_at')
+    if job.record ~= '' then spend_try(key, job) end
+    if job.checkpoint ~= '' then
+      redis.call('SET', job.checkpoint_key, job.checkpoint, 'EX', args.ttl_s)
+    end
+    requeue(key, job)
+    local ttl = number_in(job.job_id, 'ttl')
+    if ttl > 0 then redis.call('EXPIRE', key, math.ceil(ttl)) end
+    released[#released + 1] = job.execution_id
+  end
+end
+return released

@@ -1,0 +1,57 @@
+"""What becomes of a job whose attempt failed: pure policy, no Redis."""
+
+from dataclasses import dataclass
+
+from producer.errors import Poison, ScribefarmError, WorkerLost
+from producer.settings import QueueSettings
+
+
+@dataclass(frozen=True)
+class History:
+    """What a job has been through since it last made progress.
+
+    Attributes:
+        tries: Attempts that failed, without the present one.
+        deaths: Workers that died with it, one after the other, without a window done in between.
+        retries_left: What an RQ program asked for with `Retry`; None if it did not.
+        retry_delays_s: The delays it asked for; empty if it did not.
+    """
+
+    tries: int = 0
+    deaths: int = 0
+    retries_left: int | None = None
+    retry_delays_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Again:
+    """Try once more, after this many seconds; 0 means at once and before others."""
+
+    delay_s: float
+
+
+def after_failure(
+    error: ScribefarmError, history: History, settings: QueueSettings
+) -> Again | ScribefarmError:
+    """Return when to try again, or the error that the job ends with.
+
+    Permanent errors are final at once. A recording that was there when `queue.poison_after`
+    workers in a row died is set aside as `Poison`. Other errors are tried again, after growing
+    delays, `queue.max_attempts` times in all, or as often as an RQ program asked for.
+    A worker's first death costs no delay: machines fail for many reasons that are not the job's.
+    """
+    if not error.retryable:
+        return error
+    if history.deaths >= settings.poison_after:
+        return Poison("recording", "set aside: workers died while they had it", history.deaths)
+    if history.retries_left is not None:
+        if history.retries_left <= 0:
+            return error
+        delays = history.retry_delays_s or (0.0,)
+    else:
+        if history.tries + 1 >= settings.max_attempts:
+            return error
+        delays = settings.retry_delays_s
+    if isinstance(error, WorkerLost) and history.deaths <= 1:
+        return Again(0.0)
+    return Again(delays[min(history.tries, len(delays) - 1)])
