@@ -3,6 +3,8 @@
 Integer hashes instead of a random generator: any numpy, or another language, gives the same bits.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 SAMPLE_RATE_HZ = 16_000
@@ -67,3 +69,51 @@ def synthetic_audio(kind: str, num_samples: int) -> np.ndarray:
         raise ValueError(f"no synthetic audio is called {kind!r}")
     steps = np.clip(np.rint(wave * 32768), -32768, 32767)
     return (steps / 32768).astype(np.float32)
+
+
+def assemble(parts: list[dict], read: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Join 16 kHz parts into one recording, float32: cut files, silence and noise.
+
+    A part is {path, start, stop} (samples; `read` gives a whole file), {silence: num_samples} or
+    {noise: num_samples, seed, gain}; noise is whole 16-bit steps.
+    """
+    pieces = []
+    for part in parts:
+        if "path" in part:
+            pieces.append(read(part["path"])[part["start"] : part["stop"]])
+        elif "silence" in part:
+            pieces.append(np.zeros(part["silence"], dtype=np.float32))
+        else:
+            steps = np.rint(rough_noise(part["noise"], part["seed"]) * part["gain"] * 32768)
+            pieces.append((steps / 32768).astype(np.float32))
+    return np.concatenate(pieces)
+
+
+def scripted_costs(kind: str, num_tokens: int, num_frames: int, seed: int) -> np.ndarray:
+    """Float32 costs for dynamic time warping, shape (num_tokens, num_frames).
+
+    Kinds: `smooth`, noise; `ties`, whole numbers from -2 to 2; `constant`, all -1.
+    """
+    noise = rough_noise(num_tokens * num_frames, seed).reshape(num_tokens, num_frames)
+    if kind == "smooth":
+        costs = noise
+    elif kind == "ties":
+        costs = np.floor(noise * 5 + 0.5)
+    else:
+        costs = np.full(noise.shape, -1.0)
+    return costs.astype(np.float32)
+
+
+def scripted_attention(
+    num_heads: int, num_tokens: int, num_positions: int, num_content: int, seed: int
+) -> np.ndarray:
+    """Float32 scores before the softmax, shape (num_heads, num_tokens, num_positions).
+
+    Noise and a ridge along the diagonal of the first `num_content` positions, as the alignment
+    heads of a trained model show it.
+    """
+    shape = (num_heads, num_tokens, num_positions)
+    noise = rough_noise(num_heads * num_tokens * num_positions, seed).reshape(shape)
+    token = np.arange(num_tokens)[:, None] + 0.5
+    position = np.arange(num_positions)[None, :] * (num_tokens / max(num_content, 1))
+    return (6 * noise + 5 * np.exp(-((position - token) ** 2))).astype(np.float32)
