@@ -5,7 +5,7 @@ import sqlite3
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 from platformdirs import user_cache_path
@@ -23,9 +23,12 @@ _WRITE_SIZE = 500
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS hashes (
-  path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, stored_at INTEGER
+  path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, job_id TEXT,
+  stored_at INTEGER
 ) WITHOUT ROWID
 """
+_FIND = "SELECT size, mtime_ns, sha256, job_id FROM hashes WHERE path = ?"
+_STORE = "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)"
 _PRUNE = """
 DELETE FROM hashes WHERE path IN
   (SELECT path FROM hashes ORDER BY stored_at DESC LIMIT -1 OFFSET ?)
@@ -39,13 +42,31 @@ def default_cache_path() -> Path:
     return user_cache_path("scribefarm") / "hashes.sqlite"
 
 
+class Hashed(NamedTuple):
+    """A file's hash, and what was known of the path before.
+
+    Attributes:
+        sha256: Of the bytes as they are now, in hex.
+        status: Size and times when it was hashed; None if they may be wrong.
+        old_sha256: Hash at the last submission.
+        old_job_id: Job that the path stood for at the last submission.
+        is_cached: The hash comes from the cache.
+    """
+
+    sha256: str
+    status: os.stat_result | None = None
+    old_sha256: str | None = None
+    old_job_id: str | None = None
+    is_cached: bool = False
+
+
 class HashCache:
     """SHA-256 of files by path, size and modification time; slower if it cannot be kept."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_cache_path()
         self._database: sqlite3.Connection | None = self._open()
-        self._unwritten: list[tuple[bytes, int, int, str, int]] = []
+        self._unwritten: list[tuple[bytes, int, int, str, str | None, int]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -58,25 +79,33 @@ class HashCache:
     ) -> None:
         self.close()
 
-    def sha256(self, path: Path) -> str:
-        """Return the hash of a file's bytes in hex, from the cache if the file did not change.
+    def look_up(self, path: Path) -> Hashed:
+        """Return a file's hash, without reading it if neither size nor time changed.
 
         Raises:
             SourceNotFound, SourceForbidden, SourceUnreachable: the file cannot be read.
         """
         before = _stat(path)
         if before is None:
-            return hash_audio(path)
-        if known := self._find(path, before):
-            return known
+            return Hashed(hash_audio(path))
+        size, mtime_ns, old_sha256, old_job_id = self._find(path)
+        if (size, mtime_ns) == (before.st_size, before.st_mtime_ns) and old_sha256:
+            return Hashed(old_sha256, before, old_sha256, old_job_id, is_cached=True)
         digest = hash_audio(path)
         after = _stat(path)
-        if after and after.st_mtime_ns == before.st_mtime_ns and _is_settled(before):
-            row = (os.fsencode(path), before.st_size, before.st_mtime_ns, digest, int(time.time()))
-            self._unwritten.append(row)
-            if len(self._unwritten) >= _WRITE_SIZE:
-                self._write()
-        return digest
+        unchanged = after is not None and after.st_mtime_ns == before.st_mtime_ns
+        status = before if unchanged and _is_settled(before) else None
+        return Hashed(digest, status, old_sha256, old_job_id)
+
+    def remember(self, path: Path, hashed: Hashed, job_id: str) -> None:
+        """Keep a hash, and the job that the path now stands for, for the next submission."""
+        if hashed.status is None or (hashed.is_cached and job_id == hashed.old_job_id):
+            return
+        size, mtime_ns = hashed.status.st_size, hashed.status.st_mtime_ns
+        row = (os.fsencode(path), size, mtime_ns, hashed.sha256, job_id, int(time.time()))
+        self._unwritten.append(row)
+        if len(self._unwritten) >= _WRITE_SIZE:
+            self._write()
 
     def close(self) -> None:
         """Write what was learnt and forget the oldest entries beyond the limit."""
@@ -99,18 +128,16 @@ class HashCache:
             return None
         return database
 
-    def _find(self, path: Path, status: os.stat_result) -> str | None:
+    def _find(self, path: Path) -> tuple[int | None, int | None, str | None, str | None]:
+        nothing = (None, None, None, None)
         if self._database is None:
-            return None
-        key = (os.fsencode(path), status.st_size, status.st_mtime_ns)
+            return nothing
         try:
-            row = self._database.execute(
-                "SELECT sha256 FROM hashes WHERE path = ? AND size = ? AND mtime_ns = ?", key
-            ).fetchone()
+            row = self._database.execute(_FIND, (os.fsencode(path),)).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
-            return None
-        return None if row is None else str(row[0])
+            return nothing
+        return row or nothing
 
     def _write(self) -> None:
         rows, self._unwritten = self._unwritten, []
@@ -118,9 +145,7 @@ class HashCache:
             return
         try:
             with self._database:
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", rows
-                )
+                self._database.executemany(_STORE, rows)
         except sqlite3.Error as error:
             self._give_up(error)
 

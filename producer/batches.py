@@ -1,0 +1,286 @@
+"""Batches: which files belong together, where each stands, and what is to be done about them.
+
+A batch is a hash name -> job id. A job may stand in many batches and under many names, since the
+same audio with the same options is one job, so counts here are of files.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+from rq.defaults import RQ_KEY_PREFIX
+from rq.utils import str_to_date
+
+from producer.connection import server_errors
+from producer.errors import JobNotFound
+from producer.queue import BATCHES_KEY, LOOKUP_SIZE, batch_key, job_key, result_key
+from producer.result import Failure, Transcript, parse_result
+from producer.settings import Settings
+
+State = Literal["queued", "running", "waiting", "succeeded", "failed", "lost"]
+
+# RQ's words on the left; a job with another state is taken for lost.
+_STATES: dict[str, State] = {
+    "created": "waiting",
+    "queued": "queued",
+    "started": "running",
+    "deferred": "waiting",
+    "scheduled": "waiting",
+    "finished": "succeeded",
+    "failed": "failed",
+    "stopped": "failed",
+    "canceled": "failed",
+}
+
+# RQ's own switch, see `pause`.
+_SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
+
+_FIELDS = (
+    "status",
+    "code",
+    "audio_s",
+    "num_flagged",
+    "worker_name",
+    "enqueued_at",
+    "started_at",
+    "ended_at",
+)
+
+
+class FileView(NamedTuple):
+    """Where one file of a batch stands.
+
+    Attributes:
+        state: `waiting` is for another job or for its next try; `lost` is unknown to the server.
+        code: Error code of a failed file.
+        audio_s: Seconds of audio, once known.
+        num_flagged: Segments that a person should look at.
+        enqueued_at_s, started_at_s, ended_at_s: Seconds since the epoch.
+    """
+
+    name: str
+    job_id: str
+    state: State
+    code: str = ""
+    audio_s: float = 0.0
+    num_flagged: int = 0
+    worker: str = ""
+    enqueued_at_s: float | None = None
+    started_at_s: float | None = None
+    ended_at_s: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether nothing more will happen to the file by itself."""
+        return self.state in {"succeeded", "failed", "lost"}
+
+
+class BatchCounts(BaseModel):
+    """How many files of a batch stand where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int = 0
+    queued: int = 0
+    running: int = 0
+    waiting: int = Field(0, description="For their next try, or for another job.")
+    succeeded: int = 0
+    failed: int = 0
+    lost: int = Field(0, description="Unknown to the server: expired, or deleted by somebody.")
+    failed_by_code: dict[str, int] = {}
+    audio_s: float = Field(0.0, description="Seconds of audio of the files that succeeded.")
+    num_flagged: int = Field(0, description="Segments that a person should look at.")
+
+    @property
+    def done(self) -> int:
+        """Return how many files nothing more will happen to by itself."""
+        return self.succeeded + self.failed + self.lost
+
+    @property
+    def left(self) -> int:
+        """Return how many files are still to be done."""
+        return self.total - self.done
+
+
+def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
+    """Return what batches need of a result, for the job's hash: views read no transcripts."""
+    if isinstance(result, Failure):
+        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0"}
+    num_flagged = sum(bool(segment.flags) for segment in result.segments)
+    return {
+        "code": "",
+        "audio_s": f"{result.audio.duration_s:.3f}",
+        "num_flagged": str(num_flagged),
+    }
+
+
+def batch_exists(connection: redis.Redis, batch: str) -> bool:
+    """Say whether the server knows the batch."""
+    with server_errors(connection):
+        return bool(connection.exists(batch_key(batch)))
+
+
+def batch_size(connection: redis.Redis, batch: str) -> int:
+    """Return how many files the batch has.
+
+    Raises:
+        JobNotFound: the server does not know the batch.
+    """
+    with server_errors(connection):
+        num_files = int(connection.hlen(batch_key(batch)))
+    if not num_files:
+        raise JobNotFound("batch", "must be known to the server", batch)
+    return num_files
+
+
+def batch_files(connection: redis.Redis, batch: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, job id) of each file, once, a page at a time.
+
+    Raises:
+        JobNotFound: the server does not know the batch.
+    """
+    batch_size(connection, batch)
+    # A scan may repeat a field while the hash grows.
+    seen: set[int] = set()
+    with server_errors(connection):
+        for name, job_id in connection.hscan_iter(batch_key(batch), count=LOOKUP_SIZE):
+            if hash(name) not in seen:
+                seen.add(hash(name))
+                yield name.decode(), job_id.decode()
+
+
+def view_files(connection: redis.Redis, files: Iterable[tuple[str, str]]) -> Iterator[FileView]:
+    """Yield where each file stands, looked up a thousand at a time."""
+    stream = iter(files)
+    while chunk := list(islice(stream, LOOKUP_SIZE)):
+        with server_errors(connection):
+            pipeline = connection.pipeline(transaction=False)
+            for _, job_id in chunk:
+                pipeline.hmget(job_key(job_id), _FIELDS)
+            records = pipeline.execute()
+        for (name, job_id), record in zip(chunk, records, strict=True):
+            yield _view(connection, name, job_id, dict(zip(_FIELDS, record, strict=True)))
+
+
+def view_batch(connection: redis.Redis, batch: str) -> Iterator[FileView]:
+    """Yield where each file of a batch stands.
+
+    Raises:
+        JobNotFound: the server does not know the batch.
+    """
+    return view_files(connection, batch_files(connection, batch))
+
+
+def count(views: Iterable[FileView]) -> BatchCounts:
+    """Count the files of a batch by where they stand."""
+    states: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    audio_s, num_flagged = 0.0, 0
+    for view in views:
+        states[view.state] += 1
+        if view.state == "failed":
+            codes[view.code] += 1
+        if view.state == "succeeded":
+            audio_s += view.audio_s
+            num_flagged += view.num_flagged
+    return BatchCounts(
+        total=states.total(),
+        failed_by_code=dict(codes.most_common()),
+        audio_s=round(audio_s, 3),
+        num_flagged=num_flagged,
+        **states,
+    )
+
+
+def note_batch(connection: redis.Redis, settings: Settings, batch: str) -> None:
+    """List a batch as the latest, and forget those whose results have expired."""
+    now_s = time.time()
+    with server_errors(connection):
+        pipeline = connection.pipeline()
+        pipeline.zadd(BATCHES_KEY, {batch: now_s})
+        pipeline.zremrangebyscore(BATCHES_KEY, 0, now_s - settings.queue.result_ttl_s)
+        pipeline.expire(BATCHES_KEY, settings.queue.result_ttl_s)
+        pipeline.execute()
+
+
+def latest_batches(connection: redis.Redis, limit: int = 10) -> list[str]:
+    """Return the batches that were submitted to last, the latest first."""
+    with server_errors(connection):
+        names: Any = connection.zrevrange(BATCHES_KEY, 0, limit - 1)
+    return [name.decode() for name in names]
+
+
+def is_suspended(connection: redis.Redis) -> bool:
+    """Say whether the farm is paused."""
+    with server_errors(connection):
+        return bool(connection.exists(_SUSPENDED_KEY))
+
+
+def pause(connection: redis.Redis, duration_s: int | None = None) -> None:
+    """Let no worker claim jobs, for a time or until `resume`; running jobs are finished.
+
+    It is RQ's own switch, so `rq suspend` and `rq resume` do the same.
+    """
+    with server_errors(connection):
+        connection.set(_SUSPENDED_KEY, 1, ex=duration_s)
+
+
+def resume(connection: redis.Redis) -> bool:
+    """Let workers claim again; False if the farm was not paused."""
+    with server_errors(connection):
+        return bool(connection.delete(_SUSPENDED_KEY))
+
+
+def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any]) -> FileView:
+    state = _STATES.get((record["status"] or b"").decode(), "lost")
+    if state == "lost" or (state in {"succeeded", "failed"} and record["code"] is None):
+        # Another program's worker, or an expired hash: the result itself says more.
+        return _view_result(connection, name, job_id, state, record)
+    return FileView(
+        name=name,
+        job_id=job_id,
+        state=state,
+        code=(record["code"] or b"").decode(),
+        audio_s=float(record["audio_s"] or 0),
+        num_flagged=int(record["num_flagged"] or 0),
+        worker=(record["worker_name"] or b"").decode(),
+        enqueued_at_s=_seconds(record["enqueued_at"]),
+        started_at_s=_seconds(record["started_at"]),
+        ended_at_s=_seconds(record["ended_at"]),
+    )
+
+
+def _view_result(
+    connection: redis.Redis, name: str, job_id: str, state: State, record: dict[str, Any]
+) -> FileView:
+    with server_errors(connection):
+        stored = connection.get(result_key(job_id))
+    if stored is None:
+        # Finished without a result means that the result has expired.
+        return FileView(name, job_id, "failed" if state == "failed" else "lost", code="unknown")
+    result = parse_result(stored)
+    fields = outcome_fields(result)
+    return FileView(
+        name=name,
+        job_id=job_id,
+        state=result.status,
+        code=fields["code"],
+        audio_s=float(fields["audio_s"]),
+        num_flagged=int(fields["num_flagged"]),
+        worker=result.worker,
+        enqueued_at_s=_seconds(record["enqueued_at"]),
+        started_at_s=_seconds(record["started_at"]),
+        ended_at_s=_seconds(record["ended_at"]),
+    )
+
+
+def _seconds(stamp: bytes | None) -> float | None:
+    """Read RQ's time; None for what is no time."""
+    try:
+        return str_to_date(stamp).timestamp() if stamp else None
+    except (ValueError, AttributeError):
+        return None

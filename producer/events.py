@@ -1,0 +1,85 @@
+"""The events stream: one entry a job that has ended, written in the same transaction as its result.
+
+An event as JSON:
+
+    {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "job_id": "...",
+     "status": "succeeded" | "failed", "code": "" | an error code, "worker": "...", "batch": "..."}
+
+`id` rises, so a reader that stores the last one can go on after it. The stream keeps about the
+last hundred thousand events; results and batches know about the jobs before that.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+
+from producer.connection import server_errors
+from producer.queue import EVENTS_KEY, WAIT_BLOCK_S
+
+_PAGE = 500
+
+
+class Event(BaseModel):
+    """The end of one job; who wants the text reads the job's result."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    id: str = Field(description="Rises from event to event.")
+    at: str = Field(description="UTC time of the end, by the server's clock.")
+    job_id: str
+    status: Literal["succeeded", "failed"]
+    code: str = Field("", description="Error code of a failed job.")
+    worker: str = ""
+    batch: str = Field("", description="Batch that first asked for the job.")
+
+    @classmethod
+    def from_entry(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:
+        """Read a stream entry; fields that later versions add are left out."""
+        milliseconds = int(entry_id.partition(b"-")[0])
+        ended = datetime.fromtimestamp(milliseconds / 1000, UTC)
+        stored: dict[str, Any] = {key.decode(): value.decode() for key, value in fields.items()}
+        known = {key: value for key, value in stored.items() if key in cls.model_fields}
+        at = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return cls(**{**known, "id": entry_id.decode(), "at": at})
+
+    def to_json(self) -> str:
+        """Return the event as one line of JSON."""
+        return self.model_dump_json(by_alias=True)
+
+
+def last_event_id(connection: redis.Redis) -> str:
+    """Return the id of the newest event, after which only news come."""
+    with server_errors(connection):
+        newest: Any = connection.xrevrange(EVENTS_KEY, count=1)
+    return newest[0][0].decode() if newest else "0-0"
+
+
+def read_events(
+    connection: redis.Redis,
+    after: str = "0-0",
+    *,
+    follow: bool = False,
+    timeout_s: float | None = None,
+) -> Iterator[Event]:
+    """Yield the events after an id, and with `follow` those to come, until the time is out.
+
+    Raises:
+        ServerUnreachable: the server went away.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        with server_errors(connection):
+            # 0 would block for ever.
+            block_ms = int(WAIT_BLOCK_S * 1000) if follow else None
+            answer: Any = connection.xread({EVENTS_KEY: after}, count=_PAGE, block=block_ms)
+        entries = answer[0][1] if answer else []
+        for entry_id, fields in entries:
+            after = entry_id.decode()
+            yield Event.from_entry(entry_id, fields)
+        if not entries and (not follow or (deadline and time.monotonic() > deadline)):
+            return
