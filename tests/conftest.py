@@ -1,0 +1,143 @@
+"""What all tests share: a real server, a real command line, and ways to wait without sleeping."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import pytest
+
+from producer import embedded
+from producer.queue import EVENTS_KEY, connect
+from producer.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_runtest_setup(item):
+    """Skip tests of recordings that a stranger's clone has not; in CI their absence is an error."""
+    if item.get_closest_marker("archive") and not SHARED_DATA.is_dir():
+        reason = f"needs the recordings in {SHARED_DATA}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch):
+    """Keep the developer's own farm out of the tests."""
+    for variable in [name for name in os.environ if name.upper().startswith("SCRIBEFARM_")]:
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Return the folder of recordings; tests that use it are marked `archive`."""
+    return SHARED_DATA
+
+
+@pytest.fixture
+def embedded_dir():
+    """Return a private folder for a server of the test's own, which is stopped at the end."""
+    # Not tmp_path: its long names do not fit into a Unix socket's address.
+    folder = Path(tempfile.mkdtemp(prefix="sf-"))
+    yield folder
+    embedded.stop(Settings(redis={"embedded_dir": folder}))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_settings():
+    """Return settings of one embedded server that all tests share."""
+    folder = Path(tempfile.mkdtemp(prefix="sf-"))
+    settings = load_settings(redis={"embedded_dir": folder})
+    embedded.ensure_running(settings)
+    yield settings
+    embedded.stop(settings)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def settings(server_settings, connection):
+    """Return settings of a server that is empty when the test starts."""
+    return server_settings
+
+
+@pytest.fixture
+def connection(server_settings):
+    """Return a connection to an empty server; afterwards no key of ours may live for ever."""
+    with connect(server_settings) as client:
+        client.flushall()
+        yield client
+        immortal = [
+            key
+            for key in client.scan_iter("scribefarm:*")
+            if client.ttl(key) == -1 and key != EVENTS_KEY.encode()
+        ]
+        assert immortal == []
+
+
+@pytest.fixture
+def wait_until():
+    """Return a function that waits for a condition and gives its value, or fails at a deadline."""
+
+    def wait(condition, timeout_s=20.0):
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if value := condition():
+                return value
+            time.sleep(0.02)
+        pytest.fail(f"not true within {timeout_s} s: {condition}")
+
+    return wait
+
+
+@pytest.fixture
+def write_wav(tmp_path):
+    """Return a function that writes a mono 16 kHz WAV file of 16-bit samples."""
+
+    def write(name="tone.wav", num_samples=1600, value=0):
+        path = tmp_path / name
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes(value.to_bytes(2, "little", signed=True) * num_samples)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def start_scribefarm(settings, tmp_path):
+    """Return a function that starts the command line on the test's server."""
+
+    def start(*arguments, **env):
+        variables = {**os.environ, **settings.to_environment(), **env}
+        return subprocess.Popen(
+            [sys.executable, "-m", "producer", *map(str, arguments)],
+            env={name: value for name, value in variables.items() if value is not None},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def scribefarm(start_scribefarm):
+    """Return a function that runs the command line to its end."""
+
+    def run(*arguments, **env):
+        with start_scribefarm(*arguments, **env) as process:
+            stdout, stderr = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    return run
