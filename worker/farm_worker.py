@@ -394,7 +394,7 @@ class FarmWorker(BaseWorker):
     @contextlib.contextmanager
     def _on_duty(self) -> Iterator[None]:
         """Be known to RQ, hear its commands and the signals; undo all of it at the end."""
-        self.register_birth()  # type: ignore[no-untyped-call] - RQ left these bare
+        self.register_birth()  # type: ignore[no-untyped-call]
         self.subscribe()  # type: ignore[no-untyped-call]
         _log.info(
             "worker_started",

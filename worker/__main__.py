@@ -1,0 +1,108 @@
+"""The program `scribefarm-worker`, and the one place where all parts of the worker meet."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import redis
+import typer
+
+from producer.cli.console import Exit, exit_code, report
+from producer.connection import connect
+from producer.errors import ScribefarmError, ServerUnreachable
+from producer.settings import Settings, load_settings
+from worker import blas, logging
+from worker.farm_worker import EXIT_FORCED, FarmWorker
+
+app = typer.Typer(
+    name="scribefarm-worker",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options() -> None:
+    """Turn recordings into text: pin one model and work off the farm's queues."""
+
+
+@app.command()
+def run(
+    *,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
+            show_default=False,
+        ),
+    ] = None,
+    burst: Annotated[bool, typer.Option(help="End when the queues are empty.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name in logs and results; the host's name if none is given."),
+    ] = None,
+) -> None:
+    """Work until stopped.
+
+    SIGTERM or Ctrl-C: finish what can be finished within worker.grace_s, hand the rest back to
+    the queue with its progress, and end. A second one ends the worker at once.
+
+    Exit codes: 0 drained or done, 1 the model or the engine is broken, 2 wrong usage or settings,
+    3 no server, 130 ended at once by a second signal.
+    """
+    effective = load_settings(settings)
+    logging.configure(effective.log)
+    blas.log_choice()
+    _end(_work(effective, name, burst=burst))
+
+
+def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
+    """Load the model, then claim: a worker that cannot work takes nobody's job."""
+    connection = connect(settings)
+    # Imports MLX: not before the BLAS is chosen, and not for --help.
+    from worker.engine import start_engine  # noqa: PLC0415
+
+    engine = start_engine(settings)
+    code = EXIT_FORCED
+    try:
+        code = FarmWorker(engine, settings, connection, name).run(burst=burst)
+    finally:
+        # A forced exit does not wait for the device to finish its step.
+        if code != EXIT_FORCED:
+            engine.stop()
+    return code
+
+
+def _end(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == EXIT_FORCED:
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Run the program; errors that we know become one line on stderr, never a traceback."""
+    blas.preload()
+    try:
+        app()
+    except ScribefarmError as error:
+        _fail(error)
+    except redis.RedisError as error:
+        _fail(ServerUnreachable("redis", "must do what we ask", type(error).__name__))
+    except Exception:  # noqa: BLE001 - the last resort of a program
+        traceback.print_exc()
+        sys.exit(Exit.SOME_FAILED)
+    sys.exit(Exit.DONE)
+
+
+def _fail(error: ScribefarmError) -> NoReturn:
+    report(error)
+    sys.exit(exit_code(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""How the worker speaks: structlog on stderr, JSON for machines, columns for people."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+from producer.settings import LogSettings
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+
+def configure(settings: LogSettings) -> None:
+    """Send all log lines to stderr; stdout belongs to results.
+
+    `log.format` "auto" writes JSON unless stderr is a terminal.
+    """
+    wants_json = settings.format == "json" or (
+        settings.format == "auto" and not sys.stderr.isatty()
+    )
+    renderer: list[Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if wants_json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    level = getattr(logging, settings.level.upper())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # RQ reports through logging what the farm worker says itself.
+    logging.getLogger("rq").setLevel(logging.WARNING)
