@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
 from producer.batches import digest
+from producer.batches import outcome_fields
 from producer.queue import (
     EVENTS_KEY,
     checkpoint_key,
@@ -165,7 +166,7 @@ def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:
     ended_s = outcome.claim.claimed_at_s + outcome.busy_s
     ended_at = utcformat(datetime.fromtimestamp(ended_s, UTC))
     ending = {"status": outcome.status.value, "ended_at": ended_at}
-    pipe.hset(job.key, mapping=ending | digest(outcome.result))
+    pipe.hset(job.key, mapping=ending | outcome_fields(outcome.result))
     pipe.hdel(job.key, *_SPENT_FIELDS)
     if outcome.ttl_s > 0:
         for key in (job.key, job.dependents_key, job.dependencies_key):
