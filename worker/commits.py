@@ -18,7 +18,6 @@ from rq.results import Result as RQResult
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from producer.batches import digest
 from producer.batches import outcome_fields
 from producer.queue import (
     EVENTS_KEY,
