@@ -1,5 +1,6 @@
 """Settings: who wins, and what is said when something is wrong."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_settings_toml_lists_every_knob_with_its_default():
 
 def test_the_forms_shown_in_settings_toml_are_valid():
     """Taking away a comment sign gives a setting that is accepted."""
-    values, shown = documented()
+    _values, shown = documented()
     shown["options"]["word_timestamps"] = True
     settings = Settings(**shown)
     assert settings.worker.active_hours == "22:00-06:00"
@@ -195,7 +196,7 @@ def test_the_forms_shown_in_settings_toml_are_valid():
 def test_every_line_of_settings_toml_has_a_comment():
     """One comment line says what each setting is for."""
     lines = (ROOT / "settings.toml").read_text().splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if re.match(r"(# )?\w+ = ", line):
             assert re.match(r"# \S", before), line
             assert not re.match(r"# \w+ = ", before), line
