@@ -163,7 +163,7 @@ def test_a_server_installed_on_the_machine_serves_where_no_packaged_one_is(own, 
     """An installed Valkey or Redis is the second choice; its data stays with it."""
     packaged = embedded._packaged_program()
     monkeypatch.setattr(embedded, "_packaged_program", lambda: None)
-    monkeypatch.setattr(embedded.shutil, "which", lambda name: {"redis-server": packaged}.get(name))
+    monkeypatch.setattr(embedded.shutil, "which", {"redis-server": packaged}.get)
     embedded.ensure_running(own)
     monkeypatch.setattr(embedded.shutil, "which", lambda name: None)
     embedded.stop(own)
