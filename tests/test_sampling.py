@@ -465,6 +465,16 @@ def test_what_the_vocabulary_lacks_is_refused_when_the_row_is_set(params):
     params.check_vocabulary(VOCAB + 1)
 
 
+def test_rows_are_set_all_together_or_not_at_all():
+    """One row that does not fit leaves the whole batch as it was."""
+    sampling = BatchedSampling([GREEDY, GREEDY], VOCAB)
+    with pytest.raises(OutOfRange, match="top_k"):
+        sampling.set_rows({0: SamplingParams(temperature=1.0), 1: SamplingParams(top_k=VOCAB)})
+    assert sampling.stages == Stage.NONE
+    sampling.set_rows({0: SamplingParams(temperature=1.0), 1: SamplingParams(logit_bias={1: 1.0})})
+    assert sampling.stages == Stage.DRAW | Stage.LOGIT_BIAS
+
+
 def test_rows_and_shapes_that_do_not_exist_are_refused():
     """Wrong axes never broadcast into a wrong text."""
     sampling = BatchedSampling([SamplingParams(presence_penalty=1.0)], VOCAB)

@@ -146,7 +146,7 @@ class SamplingParams:
         """Whether any step but the draw itself changes this row's logits."""
         return bool(self.stages & ~Stage.DRAW)
 
-    @property
+    @functools.cached_property
     def stages(self) -> Stage:
         """The steps that are not neutral for this row."""
         drawn = not self.is_greedy
@@ -232,35 +232,36 @@ class BatchedSampling:
             name: np.array([value] * num_rows)
             for name, value in _columns(GREEDY, vocab_size).items()
         }
-        self._upload(self._table)
+        self._upload()
         self.arrays["stream_keys"] = mx.zeros((num_rows, 2, 2), mx.uint32)
         self.arrays["logit_bias"] = mx.zeros((num_rows, 1), mx.float32)
         self.arrays["xtc_special"] = mx.zeros((num_rows, 1), mx.bool_)
-        for row, row_params in enumerate(params):
-            self.set_row(row, row_params)
+        self.set_rows(dict(enumerate(params)))
 
     def set_row(self, row: int, params: SamplingParams) -> None:
-        """Give a row other parameters, from the next step on.
+        """Give a row other parameters, from the next step on; see `set_rows`."""
+        self.set_rows({row: params})
+
+    def set_rows(self, rows: Mapping[int, SamplingParams]) -> None:
+        """Give rows other parameters, from the next step on; all of them or, on an error, none.
 
         Raises:
-            OutOfRange: the row does not exist, or the vocabulary is too small for `params`.
+            OutOfRange: a row does not exist, or the vocabulary is too small for its parameters.
         """
-        _check_integer("row", row, 0, self.num_rows - 1)
-        params.check_vocabulary(self.vocab_size)
-        before, self._rows[row] = self._rows[row], params
-        if before == params:
-            return
-        self.stages = _union(row_params.stages for row_params in self._rows)
-        changed = {}
-        for name, value in _columns(params, self.vocab_size).items():
-            if self._table[name][row] != value:
+        for row, params in rows.items():
+            _check_integer("row", row, 0, self.num_rows - 1)
+            params.check_vocabulary(self.vocab_size)
+        changed = {row: params for row, params in rows.items() if self._rows[row] != params}
+        for row, params in changed.items():
+            self._rows[row] = params
+            for name, value in _columns(params, self.vocab_size).items():
                 self._table[name][row] = value
-                changed[name] = self._table[name]
-        self._upload(changed)
-        if not params.is_greedy:
-            self.arrays["stream_keys"][row] = mx.random.split(mx.random.key(params.seed), 2)
-        self._set_vector("logit_bias", row, params.logit_bias)
-        self._set_vector("xtc_special", row, dict.fromkeys(params.xtc_special_tokens, True))
+            self._set_vector("logit_bias", row, params.logit_bias)
+            self._set_vector("xtc_special", row, dict.fromkeys(params.xtc_special_tokens, True))
+        if changed:
+            self.stages = _union({params.stages for params in self._rows})
+            self._upload()
+            self._set_streams({row: params.seed for row, params in changed.items()})
 
     def clear_row(self, row: int) -> None:
         """Make a row greedy, so that an empty slot costs nothing."""
@@ -309,9 +310,15 @@ class BatchedSampling:
         self._check_shape("logprobs", logprobs)
         return sample(logprobs, step, self.arrays, self.stages)
 
-    def _upload(self, columns: Mapping[str, np.ndarray]) -> None:
-        for name, column in columns.items():
+    def _upload(self) -> None:
+        for name, column in self._table.items():
             self.arrays[name] = mx.array(column[:, None])
+
+    def _set_streams(self, seeds: Mapping[int, int]) -> None:
+        """Hash each row's seed into two keys: one for the draw, one for XTC's coin."""
+        keys = np.array([(seed >> 32, seed & 0xFFFFFFFF) for seed in seeds.values()], np.uint32)
+        streams = mx.vmap(lambda key: mx.random.split(key, 2))(mx.array(keys))
+        self.arrays["stream_keys"][mx.array(list(seeds))] = streams
 
     def _set_vector(self, name: str, row: int, entries: Mapping[int, float]) -> None:
         """Write a row that is as wide as the vocabulary; widen the array when first needed."""
