@@ -100,7 +100,7 @@ def test_words_and_segments_agree_with_the_reference_to_the_last_digit(case):
     ("words", "expected"),
     [
         ([" Hello", ",", " world", "."], [" Hello,", " world."]),
-        ([" he", " said", ' "', "yes", "."], [" he", " said", ' "yes".']),
+        ([" he", " said", ' "', "yes", '"', "."], [" he", " said", ' "yes".']),
         ([" (", " [", "a"], [" ( [a"]),
         ([" wait", ".", ".", "."], [" wait..."]),
         ([".", " Hello"], [".", " Hello"]),
