@@ -81,8 +81,11 @@ def convert(
 
 def _report(weights: Weights) -> None:
     num_bytes = sum(array.nbytes for array in weights.arrays.values())
+    kind = str(weights.arrays["decoder.ln.weight"].dtype).removeprefix("mlx.core.")
+    if weights.quantization is not None:
+        kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(
-        f"{weights.name}: {len(weights.arrays)} tensors, {num_bytes / _MIB:.0f} MiB, "
+        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {num_bytes / _MIB:.0f} MiB, "
         f"revision {weights.revision}, in {weights.source}"
     )
 
