@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from huggingface_hub import scan_cache_dir
+from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 from rich.console import Console
 from rich.table import Table
@@ -93,7 +93,7 @@ def _report(weights: Weights) -> None:
 def _fetched() -> list[tuple[str, str]]:
     """Return hub id and size on disk of every cached Whisper model."""
     try:
-        repositories = scan_cache_dir().repos
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     models = (repo for repo in repositories if repo.repo_type == "model")
