@@ -2,7 +2,8 @@
 
 `python tests/benchmarks/peers/transcribe.py mlx-whisper greedy base` writes
 tests/data/peers/mlx-whisper-greedy-base.json: {peer, mode, model, versions, options,
-texts: {path: text}}. A run that was stopped goes on where it was.
+texts: {path: text}}. Until the last file is done the name ends in .part; a run that was stopped
+goes on from there.
 """
 
 import argparse
@@ -38,7 +39,8 @@ def main() -> None:
     parser.add_argument("model", choices=sorted(reference_models.SOURCES))
     arguments = parser.parse_args()
     output = HYPOTHESES / f"{arguments.peer}-{arguments.mode}-{arguments.model}.json"
-    texts = json.loads(output.read_text())["texts"] if output.exists() else {}
+    part = output.with_suffix(".part")
+    texts = json.loads(part.read_text())["texts"] if part.exists() else {}
     peer = load(arguments.peer, arguments.model, arguments.mode)
     started = time.monotonic()
     for path in speech_files(arguments.model):
@@ -53,9 +55,10 @@ def main() -> None:
             "options": peer.options,
             "texts": texts,
         }
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         print(f"{time.monotonic() - started:7.1f} s  {path}", flush=True)
+    part.replace(output)
 
 
 if __name__ == "__main__":
