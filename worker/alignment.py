@@ -18,8 +18,6 @@ FRAMES_PER_POSITION = 2  # mel frames (10 ms) in one position of the encoder's o
 POSITIONS_PER_SECOND = 50
 MEDIAN_FILTER_WIDTH = 7
 
-_DIAGONAL, _UP, _LEFT = 0, 1, 2
-
 # Compare-and-swap pairs that leave the median of seven values in place 3; a test runs them over
 # all 128 inputs of zeros and ones, which is a proof (Knuth, TAOCP 5.3.4, theorem Z).
 _MEDIAN_OF_7 = (
@@ -68,8 +66,8 @@ def alignment_matrix(cross_qk: Float32, num_frames: int, num_sot_tokens: int) ->
     # Head by head, so that a long window's temporaries stay small.
     total = np.zeros((cross_qk.shape[1] - num_sot_tokens - 1, num_positions), np.float32)
     for head in cross_qk if num_positions else ():
-        evidence = _standardise(_softmax(head[:, :num_positions]))
-        total += median_filter(evidence)[num_sot_tokens:-1]
+        evidence = _standardise(_softmax(head[:, :num_positions]))[num_sot_tokens:-1]
+        total += median_filter(evidence)
     total /= np.float32(len(cross_qk))
     return total
 
@@ -89,61 +87,54 @@ def dtw(cost: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     otherwise from the left, even if that is the dearest: so ties go where the reference's go.
     Whole anti-diagonals are computed at once, N + M numpy steps.
     """
-    num_rows, num_columns = cost.shape
-    moves = np.full((num_rows + 1, num_columns + 1), _LEFT, np.int8)
-    moves[1:, 0] = _UP
-    if num_columns:
-        _fill_moves(cost, moves)
-    return _walk_back(moves)
-
-
-def _fill_moves(cost: Float64, moves: NDArray[np.int8]) -> None:
-    """Write into `moves` (N + 1, M + 1) how each cell is best reached.
-
-    In a row-major matrix one step down an anti-diagonal is a fixed stride: here, with one extra
-    column, M.
-    """
-    num_rows, num_columns = cost.shape
-    flat_moves = moves.reshape(-1)
-    flat_cost = np.pad(cost, ((1, 0), (1, 0))).reshape(-1)
-    # Accumulated costs of three neighbouring anti-diagonals by row; what is outside stays infinite.
-    before_last, last, current = (np.full(num_rows + 1, np.inf) for _ in range(3))
-    before_last[0] = 0.0
-    for diagonal in range(2, num_rows + num_columns + 1):
-        first_row = max(1, diagonal - num_columns)
-        end_row = min(num_rows, diagonal - 1) + 1
-        cells = slice(
-            first_row * num_columns + diagonal,
-            (end_row - 1) * num_columns + diagonal + 1,
-            num_columns,
-        )
-        from_diagonal = before_last[first_row - 1 : end_row - 1]
-        from_above = last[first_row - 1 : end_row - 1]
-        from_left = last[first_row:end_row]
-        is_diagonal = from_diagonal < np.minimum(from_above, from_left)
-        is_up = from_above < np.minimum(from_diagonal, from_left)
-        best = current[first_row:end_row]
-        np.copyto(best, from_left)
-        np.copyto(best, from_above, where=is_up)
-        np.copyto(best, from_diagonal, where=is_diagonal)
-        best += flat_cost[cells]
-        np.copyto(flat_moves[cells], _UP, where=is_up)
-        np.copyto(flat_moves[cells], _DIAGONAL, where=is_diagonal)
-        before_last[0] = np.inf  # only the very first cell is free
-        before_last, last, current = last, current, before_last
-
-
-def _walk_back(moves: NDArray[np.int8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    row, column = moves.shape[0] - 1, moves.shape[1] - 1
-    width, steps = moves.shape[1], moves.tobytes()
+    totals = _accumulate(cost)
+    row, column = cost.shape
     path = []
     while row > 0 or column > 0:
         path.append((row - 1, column - 1))
-        move = steps[row * width + column]
-        row -= move != _LEFT
-        column -= move != _UP
+        is_up, is_left = _move(totals, row, column)
+        row -= is_up
+        column -= is_left
     rows, columns = np.array(path[::-1], np.intp).T
     return rows, columns
+
+
+def _accumulate(cost: Float64) -> Float64:
+    """Return the cheapest total up to each cell, as (anti-diagonal, row): (N + M + 1, N + 1).
+
+    Row and column 0 are the border before the matrix, where only the corner is free.
+    """
+    num_rows, num_columns = cost.shape
+    totals = np.full((num_rows + num_columns + 1, num_rows + 1), np.inf)
+    totals[0, 0] = 0.0
+    # With one more column, a step down an anti-diagonal is a stride of `num_columns`.
+    flat_cost = np.pad(cost, ((1, 0), (1, 0))).reshape(-1)
+    for diagonal in range(2, num_rows + num_columns + 1) if num_columns else ():
+        first = max(1, diagonal - num_columns)
+        end = min(num_rows, diagonal - 1) + 1
+        start = first * num_columns + diagonal
+        cells = slice(start, start + (end - first - 1) * num_columns + 1, num_columns)
+        before = totals[diagonal - 2, first - 1 : end - 1]
+        above = totals[diagonal - 1, first - 1 : end - 1]
+        left = totals[diagonal - 1, first:end]
+        nearest = np.minimum(before, above)
+        is_cheaper = (nearest < left) & (before != above)
+        np.add(
+            np.where(is_cheaper, nearest, left), flat_cost[cells], out=totals[diagonal, first:end]
+        )
+    return totals
+
+
+def _move(totals: Float64, row: int, column: int) -> tuple[bool, bool]:
+    """Return whether the path came to a cell from the row above, and from the column before."""
+    if row == 0 or column == 0:
+        return row > 0, column > 0
+    before = totals[row + column - 2, row - 1]
+    above, left = totals[row + column - 1, row - 1 : row + 1]
+    if before < above and before < left:
+        return True, True
+    is_up = above < before and above < left
+    return is_up, not is_up
 
 
 def median_filter(values: Float32) -> Float32:

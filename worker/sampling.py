@@ -7,7 +7,7 @@ are not used directly, for three reasons:
   everything drawn before it; here a draw is a function of the row's seed and step alone;
 - they take one parameter set for the whole batch, as Python scalars; here parameters are
   arrays, so a row joins or leaves by changing its entries, and shapes stay fixed;
-- `import mlx_lm` brings transformers along, a second and some 100 MB for ten small functions.
+- `import mlx_lm` brings transformers along: 580 modules and 60 MB for ten small functions.
 
 Order, as in the field: logit bias, repetition, presence and frequency penalty on the raw logits;
 then, on log-probabilities, top-p, min-p, XTC, top-k and the draw. Everything here is lazy: nothing
