@@ -1,0 +1,59 @@
+# Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup blas demo test lint format type parity fuzz chaos bench clean
+
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+RUN := .venv/bin
+# Expanded when the recipe runs, after setup: our archive's recording, else the one in a package.
+AUDIO = $(or $(shell ls ../shared/data/audio/english/jfk.flac 2>/dev/null),$(shell ls .venv/lib/python*/site-packages/moonshine_onnx/assets/beckett.wav))
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.synced blas  ## Install everything into .venv, from the lock file
+
+.venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
+	$(UV) sync --frozen --extra worker --extra embedded --extra demo
+	@touch $@
+
+.tools/bin/uv:
+	python3 -m venv .tools
+	.tools/bin/pip install --quiet uv==$(UV_VERSION)
+
+# MLX's CPU backend is many times faster on Linux with an optimised BLAS; the worker finds it.
+blas:
+	@if [ "$$(uname)" = Linux ] && ! ls /usr/lib/*/openblas-pthread/libopenblas.so.0 >/dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && [ "$$CI" = true ]; then apt-get update -q && apt-get install -qy libopenblas0-pthread; \
+	  else echo "hint: the CPU worker is many times faster with OpenBLAS: sudo apt-get install libopenblas0-pthread" >&2; fi; fi
+
+demo: setup  ## Transcribe real speech here and now: make demo [AUDIO=path]
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
+
+test: setup  ## Run all tests: a real server, the real model
+	$(RUN)/pytest
+
+lint: setup  ## Check style and format
+	$(RUN)/ruff check . && $(RUN)/ruff format --check .
+
+format: setup  ## Mend style and format
+	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
+
+type: setup  ## Check types, strictly
+	$(RUN)/mypy
+
+parity: setup  ## Compare transcripts with openai-whisper's, token for token
+	$(RUN)/pytest -q tests -k "parity or golden"
+
+fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
+	$(RUN)/python tests/fuzz/run.py
+
+chaos: setup  ## Kill, freeze and cut off workers and server, count lost and repeated jobs
+	$(RUN)/python tests/chaos/run.py
+
+bench: setup  ## Measure throughput and accuracy on this machine
+	$(RUN)/python tests/benchmarks/run.py
+
+clean:  ## Remove everything that setup and the tools made
+	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
