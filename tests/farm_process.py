@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from producer.queue import connect
 from producer.settings import RedisSettings, Settings
 from tests.fake_engine import FakeEngine
+from worker import logging
 from worker.farm_worker import FarmWorker
 
 
@@ -15,6 +16,7 @@ def main() -> int:
     stored = Settings.model_validate_json(document)
     redis = RedisSettings(url=SecretStr(url))
     settings = stored.model_copy(update={"redis": redis})
+    logging.configure(settings.log)
     slots = settings.worker.slots
     engine = FakeEngine(capacity=8 if slots == "auto" else slots)
     worker = FarmWorker(engine, settings, connect(settings), name="fake")

@@ -1,5 +1,6 @@
 """One claimed recording from its claim to its end, as the farm worker sees it."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 
@@ -52,8 +53,8 @@ class InFlight:
     history: History = field(default_factory=History)
     progress: Progress | None = None
     is_dirty: bool = False
-    stored: float = 0.0
-    checkpointed: float = field(default_factory=time.monotonic)
+    stored: float = -math.inf
+    checkpointed: float = -math.inf
     cancelled: float | None = None
 
     @property
