@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import redis
 import typer
 
-from producer.cli import configuration, jobs, server, transcription
+from producer.cli import archive, batches, configuration, farm, jobs, server, transcription
 from producer.cli.console import Session, exit_code, report
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (transcription, jobs, configuration):
+for group in (transcription, archive, jobs, batches, farm, configuration):
     app.add_typer(group.app)
 app.add_typer(server.app, name="server")
 

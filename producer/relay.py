@@ -26,10 +26,11 @@ import urllib3
 from pydantic import SecretStr
 from urllib3.util import Retry, Timeout
 
-from producer.connection import address, server_errors
+from producer.connection import server_errors
 from producer.errors import InvalidOptions
 from producer.events import Event
 from producer.queue import EVENTS_KEY, WAIT_BLOCK_S
+from producer.settings import mask_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, not a secret
 _MIN_SECRET_BYTES = 24
@@ -109,7 +110,7 @@ class Relay:
         parts = urlsplit(endpoint.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidOptions(
-                "webhook URL", "must be http:// or https://", address(endpoint.url)
+                "webhook URL", "must be http:// or https://", mask_url(endpoint.url)
             )
         self._connection, self._endpoint, self._key = connection, endpoint, endpoint.key()
         self._reclaim_after_ms = int(reclaim_after_s * 1000)
@@ -169,7 +170,7 @@ class Relay:
             if status is not None:
                 self._pause_s = self._endpoint.backoff_s
                 if status == _GONE:
-                    where = address(self._endpoint.url)
+                    where = mask_url(self._endpoint.url)
                     raise InvalidOptions("relay", "the receiver wants no more events", where)
                 is_delivered = 200 <= status < 300  # noqa: PLR2004 HTTP's successes
                 return Delivery(event, "delivered" if is_delivered else "refused", status)

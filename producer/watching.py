@@ -4,10 +4,11 @@ A batch is read once; after that only files that events name, and a slice of the
 looked up again, so watching a hundred thousand files costs the server next to nothing.
 """
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,11 +20,14 @@ from producer.batches import (
     batch_size,
     count,
     is_suspended,
+    latest_batches,
+    view_batch,
     view_files,
 )
 from producer.connection import server_errors
+from producer.errors import JobNotFound
 from producer.events import last_event_id, read_events
-from producer.queue import live_workers, read_progress
+from producer.queue import live_workers, queue_key, read_progress, registry_key
 from producer.settings import Settings
 
 # Speed is measured over the last minutes: long enough for 15 % at some fifty files, short enough
@@ -35,6 +39,9 @@ _SLICE = 2000
 
 # Changes that no event tells of, such as a retry from another terminal, show after this.
 _FULL_READ_S = 60.0
+
+# Batches that are counted for the farm's status.
+_NUM_BATCHES = 5
 
 # Below this the speed is mostly chance.
 _MIN_FILES_FOR_SPEED = 2
@@ -88,6 +95,19 @@ class BatchStatus(BaseModel):
     def is_done(self) -> bool:
         """Say whether every file has ended."""
         return self.counts.left == 0
+
+
+class FarmStatus(BaseModel):
+    """One look at the farm."""
+
+    model_config = ConfigDict(frozen=True)
+
+    is_paused: bool
+    workers: list[str]
+    queued: dict[str, int] = Field(description="Jobs waiting, by queue.")
+    running: dict[str, int] = Field(description="Jobs in hand, by queue.")
+    max_queued: int
+    batches: dict[str, BatchCounts] = Field(description="The latest ones, the newest first.")
 
 
 class BatchWatch:
@@ -181,6 +201,27 @@ def look_at(connection: redis.Redis, settings: Settings, batch: str) -> BatchSta
         JobNotFound: the server does not know the batch.
     """
     return BatchWatch(connection, settings, batch).refresh()
+
+
+def look_at_farm(connection: redis.Redis, settings: Settings) -> FarmStatus:
+    """Look at workers, queues and the latest batches once."""
+    queues = settings.worker.queues
+    with server_errors(connection):
+        queued: Any = [connection.llen(queue_key(name)) for name in queues]
+        running: Any = [connection.zcard(registry_key("wip", name)) for name in queues]
+    batches = {}
+    for batch in latest_batches(connection, _NUM_BATCHES):
+        # One whose results have expired is forgotten at the next submission.
+        with contextlib.suppress(JobNotFound):
+            batches[batch] = count(view_batch(connection, batch))
+    return FarmStatus(
+        is_paused=is_suspended(connection),
+        workers=live_workers(connection, settings),
+        queued=dict(zip(queues, queued, strict=True)),
+        running=dict(zip(queues, running, strict=True)),
+        max_queued=settings.queue.max_queued,
+        batches=batches,
+    )
 
 
 def measure_speed(views: Iterable[FileView], now_s: float) -> Speed | None:

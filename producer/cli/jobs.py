@@ -1,4 +1,4 @@
-"""`scribefarm submit` and `scribefarm result`: hand work in, fetch it later."""
+"""`scribefarm result`: one job's transcript."""
 
 import time
 from typing import Annotated
@@ -7,7 +7,6 @@ import typer
 
 from producer import queue
 from producer.cli.console import Exit, Session, emit, note, report, session_of
-from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
 from producer.errors import InvalidOptions, NoWorker, ScribefarmError
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, Format
 from producer.result import Failure, Transcript, dump_result
@@ -17,52 +16,6 @@ app = typer.Typer()
 FormatName = Annotated[
     str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.", metavar="FORMAT")
 ]
-
-
-@app.command()
-def submit(
-    context: typer.Context,
-    files: Files,
-    *,
-    queue_name: Annotated[str, typer.Option("--queue", help="high, default or low.")] = "default",
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Enqueue jobs again that failed before.")
-    ] = False,
-    language: Language = None,
-    task: Task = None,
-    prompt: Prompt = None,
-    words: Words = False,
-) -> None:
-    """Enqueue recordings and print their job ids, one a line.
-
-    The id is a hash of audio, model and options: submitting again enqueues nothing twice.
-
-    Examples:
-      scribefarm submit talk.mp3 interview.wav
-      scribefarm submit --language de --words vortrag.flac
-      scribefarm result $(scribefarm submit talk.mp3) --wait
-    """
-    session = session_of(context)
-    options = asked_options(
-        session.settings, language=language, task=task, prompt=prompt, words=words
-    )
-    known_queues = session.settings.worker.queues
-    if queue_name not in known_queues:
-        raise InvalidOptions("--queue", f"must be one of {', '.join(known_queues)}", queue_name)
-    submitted = queue.submit_iter(
-        session.connection,
-        session.settings,
-        jobs_of(session, files, options),
-        queue=queue_name,
-        resubmit_failed=retry_failed,
-    )
-    num_known = 0
-    for entry in submitted:
-        emit(entry.job_id)
-        num_known += not entry.is_new
-    if num_known:
-        note(f"{num_known} known already")
-    session.finish()
 
 
 @app.command()
