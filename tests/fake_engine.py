@@ -100,7 +100,10 @@ class FakeEngine:
     def submit(self, ticket: Ticket) -> None:
         recording = Recording.parse(ticket.job.source)
         row = _Row(
-            ticket, recording, ticket.checkpoint or Checkpoint(), time.monotonic() + recording.window_s
+            ticket,
+            recording,
+            ticket.checkpoint or Checkpoint(),
+            time.monotonic() + recording.window_s,
         )
         with self._lock:
             self.seen.append(ticket)

@@ -199,9 +199,7 @@ class Farm:
         """Return keys of executions, leases and progress: none when all work is done."""
         patterns = ("rq:execution:*", "rq:executions:*", "rq:wip:*", "rq:worker:*:executions")
         ours = ("scribefarm:progress:*", "scribefarm:checkpoint:*", "rq:scheduled:*")
-        return [
-            key.decode() for each in patterns + ours for key in self.connection.scan_iter(each)
-        ]
+        return [key.decode() for each in patterns + ours for key in self.connection.scan_iter(each)]
 
     def stop(self) -> None:
         for worker in self._workers:

@@ -227,7 +227,9 @@ def test_without_a_timeout_the_deadline_grows_with_the_recording(farm):
     farm.configure(min_deadline_s=0.2, deadline_factor=0.05)
     farm.start()
     # 3 windows of 30 s: 4.5 s; the work takes 0.9 s. One of 30 s: 1.5 s; it takes for ever.
-    fine, late = farm.submit(job("fine", windows=3, window_s=0.15), job("late", windows=1, window_s=9))
+    fine, late = farm.submit(
+        job("fine", windows=3, window_s=0.15), job("late", windows=1, window_s=9)
+    )
     assert farm.result(fine).status == "succeeded"
     assert farm.result(late).error.code == "job_timeout"
 
@@ -276,7 +278,9 @@ def test_outside_the_active_hours_nothing_is_claimed(farm):
 def test_a_job_scheduled_by_an_rq_program_is_run_when_it_is_due(farm):
     """No scheduler process is needed."""
     farm.start()
-    due = rq_queue(farm).enqueue_in(timedelta(seconds=1), "worker.tasks.transcribe", source=source("a"))
+    due = rq_queue(farm).enqueue_in(
+        timedelta(seconds=1), "worker.tasks.transcribe", source=source("a")
+    )
     assert farm.state(due.id) == "scheduled"
     assert farm.result(due.id).status == "succeeded"
 
@@ -400,7 +404,9 @@ def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_n
     while read_result(farm.connection, poison_id) is None and time.monotonic() < deadline:
         if worker.process.poll() is not None:
             worker = farm.start_process()
-        wait_until(lambda: worker.process.poll() is not None or read_result(farm.connection, poison_id), 30)
+        wait_until(
+            lambda: worker.process.poll() is not None or read_result(farm.connection, poison_id), 30
+        )
     result = farm.result(poison_id, 1)
     assert result.error.code == "poison"
     assert [attempt.code for attempt in result.attempts] == ["worker_lost"] * 2
