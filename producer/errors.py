@@ -60,10 +60,10 @@ class ScribefarmError(Exception):
         """Return the error as it is stored in a result: JSON types only."""
         return {
             "code": self.code,
-            "context": self.context,
-            "constraint": self.constraint,
+            "context": _json_value(self.context),
+            "constraint": _json_value(self.constraint),
             "value": _json_value(self.value),
-            "message": str(self),
+            "message": _json_value(str(self)),
             "retryable": self.retryable,
         }
 
@@ -239,10 +239,11 @@ ERRORS: dict[str, type[ScribefarmError]] = {
 
 def _json_value(value: object) -> object:
     """Keep plain JSON values; describe everything else in words."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, list | tuple):
         return [_json_value(item) for item in value]
     if isinstance(value, float) and value - value == 0:
         return value
-    return str(value)
+    # Paths may hold bytes that are no text, as surrogates, which JSON's UTF-8 cannot carry.
+    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -223,7 +223,7 @@ def read_flight(claim: Claim, worker: str, settings: Settings) -> InFlight | Out
     try:
         job = read_job(claim)
         terms = read_terms(claim)
-        path = within_roots(job.source, settings.audio.roots)
+        path = within_roots(str(job.path), settings.audio.roots)
     except ScribefarmError as error:
         return failure(claim, error, worker, settings, job=job, terms=terms)
     return InFlight(claim, job, path, terms, history=read_history(claim))
