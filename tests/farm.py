@@ -28,7 +28,6 @@ from producer.settings import (
     Settings,
     WorkerSettings,
 )
-
 from tests.fake_engine import FakeEngine
 from worker.farm_worker import FarmWorker
 

@@ -400,13 +400,15 @@ def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_n
     worker = farm.start_process()
     job_ids = farm.submit(*neighbours[:2], poison, *neighbours[2:])
     poison_id = job_ids.pop(2)
-    deadline = time.monotonic() + 60
-    while read_result(farm.connection, poison_id) is None and time.monotonic() < deadline:
-        if worker.process.poll() is not None:
-            worker = farm.start_process()
-        wait_until(
-            lambda: worker.process.poll() is not None or read_result(farm.connection, poison_id), 30
-        )
+    supervised = [worker]
+
+    def is_over():
+        if supervised[-1].process.poll() is not None:
+            supervised.append(farm.start_process())
+        return read_result(farm.connection, poison_id)
+
+    wait_until(is_over, 60)
+    assert len(supervised) == 3
     result = farm.result(poison_id, 1)
     assert result.error.code == "poison"
     assert [attempt.code for attempt in result.attempts] == ["worker_lost"] * 2
