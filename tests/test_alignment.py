@@ -4,14 +4,20 @@ import itertools
 import json
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
+import soundfile
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import LengthMismatch, OutOfRange, RankMismatch
 from worker import alignment
 from worker.alignment import alignment_matrix, dtw, median_filter, path_times, token_times
+from worker.features import LogMel
+from worker.models.weights import load_weights
+from worker.models.whisper import Whisper
 from worker.tokenizer import Tokenizer
 from worker.word_timing import find_words
 
@@ -183,6 +189,36 @@ def test_a_window_of_one_position_has_its_words_at_its_start(case, recipes):
 def test_real_matrices_give_the_references_times(case):
     """The matrix of a real window, as the reference had it, is entered at the same times."""
     assert path_times(STORED[f"{case['name']}/matrix"]).tolist() == case["jump_times"]
+
+
+@pytest.mark.weights
+@pytest.mark.archive
+@pytest.mark.timeout(400)  # two minutes with the wheel's own BLAS, ten seconds with OpenBLAS
+@pytest.mark.parametrize("case", CASES["real"][:2], ids=lambda case: case["path"])
+def test_words_of_real_speech_have_the_references_times(case, shared_data):
+    """Samples to words with the real weights: no time differs, probabilities by under 0.001."""
+    samples, rate_hz = soundfile.read(shared_data / case["path"], dtype="float32")
+    if rate_hz != 16_000:
+        samples = soxr.resample(samples.mean(axis=1), rate_hz, 16_000, quality="VHQ")
+    log_mel = LogMel(80)
+    log_mel.push(samples[slice(*case["samples"])].astype(np.float32))
+    log_mel.finish()
+    model = Whisper(load_weights(case["model"], dtype=mx.float32))
+    tokenizer = Tokenizer(model.num_vocab, case["language"] if case["multilingual"] else None)
+    text, num_sot = case["text_tokens"], len(tokenizer.sot_sequence)
+    tokens = [*tokenizer.sot_sequence_including_notimestamps, *text, tokenizer.eot]
+    states = model.encode_audio(log_mel.window(0)[None])
+    scores, logprobs = model.align(states, mx.array([tokens]), tokenizer.eot)
+
+    times = token_times(np.array(scores[0]), case["num_frames"], num_sot)
+    words, word_tokens = tokenizer.split_to_word_tokens([*text, tokenizer.eot])
+    probs = np.exp(np.array(logprobs[0, num_sot : num_sot + len(text)])).tolist()
+    found = find_words(words, word_tokens, times, probs)
+    assert [[w.word, list(w.tokens), w.start, w.end] for w in found] == [
+        word[:4] for word in case["words"]
+    ]
+    expected = [word[4] for word in case["words"]]
+    np.testing.assert_allclose([w.probability for w in found], expected, atol=1e-3)
 
 
 def test_a_position_that_all_tokens_attend_to_equally_is_no_evidence():
