@@ -17,7 +17,8 @@ from mlx_lm import sample_utils
 from producer.errors import LengthMismatch, OutOfRange, RankMismatch
 from worker import filters
 from worker.filters import Stage
-from worker.sampling import GREEDY, BatchedSampling, SamplingParams, derive_seed, pair_logit_bias
+from worker.requests import derive_seed
+from worker.sampling import GREEDY, BatchedSampling, SamplingParams, pair_logit_bias
 
 VOCAB = 64
 

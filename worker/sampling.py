@@ -15,7 +15,6 @@ waits for the device, and all of it may run inside `mx.compile`.
 """
 
 import functools
-import hashlib
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -194,15 +193,6 @@ def pair_logit_bias(tokens: Sequence[int], biases: Sequence[float]) -> dict[int,
     for token, bias in zip(tokens, biases, strict=True):
         paired[token] = paired.get(token, 0.0) + bias
     return paired
-
-
-def derive_seed(seed: int, *path: int) -> int:
-    """Return a 64-bit seed for one branch of a job: its window, attempt, candidate.
-
-    Unlike sums of small numbers, no two paths of one job or of neighbouring seeds share a stream.
-    """
-    text = ",".join(str(part) for part in (seed, *path))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class BatchedSampling:
