@@ -15,7 +15,6 @@ steps where it loses or repeats jobs are scripts and a fenced transaction (tests
 """
 
 import contextlib
-import json
 import queue
 import signal
 import socket
@@ -30,17 +29,16 @@ from uuid import uuid4
 import redis
 import structlog
 from redis.backoff import NoBackoff
-from redis.client import PubSub
 from redis.retry import Retry
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.serializers import JSONSerializer
-from rq.worker import BaseWorker
 from rq.worker_registration import clean_worker_registry
 
 from producer.errors import Cancelled, Internal, JobTimeout, ScribefarmError, WorkerLost
 from producer.hours import is_active
 from producer.queue import checkpoint_key
 from producer.settings import Settings
+from worker.commands import CommandedWorker
 from worker.commits import Outcome, commit
 from worker.in_flight import (
     InFlight,
@@ -64,7 +62,6 @@ PROGRESS_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 10.0
 DUE_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
-PUBSUB_RETRY_S = 2.0
 # An engine that does not let go of a job for so long is stuck, and only a restart helps.
 CANCEL_ANSWER_S = 60.0
 # A job whose end the server refuses so often for reasons of its own is left to its lease.
@@ -82,7 +79,7 @@ class _ForcedExit(BaseException):
     """A second signal: leave now."""
 
 
-class FarmWorker(BaseWorker):
+class FarmWorker(CommandedWorker):
     """Runs RQ jobs that name `worker.tasks.transcribe` on one engine, many at a time."""
 
     def __init__(
@@ -126,8 +123,6 @@ class FarmWorker(BaseWorker):
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
         self._drain_from: float | None = None
-        self._is_draining = False
-        self._stop_requests: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def run(self, *, burst: bool = False) -> int:
         """Work until drained, or with `burst` until the queues are empty; return an exit code.
@@ -155,11 +150,6 @@ class FarmWorker(BaseWorker):
                 )
                 return EXIT_ENGINE_BROKEN
 
-    def drain(self) -> None:
-        """Ask the loop to claim no more, finish what fits in the grace period, and end."""
-        if self._drain_from is None:
-            self._drain_from = time.monotonic()
-
     # The loop
 
     def _step(self) -> None:
@@ -186,10 +176,10 @@ class FarmWorker(BaseWorker):
             self._reap_from = time.monotonic() + self._settings.worker.lease_s
 
     def _is_over(self, *, burst: bool) -> bool:
-        if self._drain_from is not None:
+        if self.drain_asked:
             grace_s = self._settings.worker.grace_s
-            if not self._is_draining:  # said here: a signal handler must not log
-                self._is_draining = True
+            if self._drain_from is None:
+                self._drain_from = time.monotonic()
                 _log.info("draining", in_flight=len(self._flights), grace_s=grace_s)
             return not self._claims or time.monotonic() > self._drain_from + grace_s
         return burst and self._found_nothing and not self._claims
@@ -341,7 +331,7 @@ class FarmWorker(BaseWorker):
 
     def _claim(self) -> None:
         free = self._engine.capacity - len(self._flights)
-        if free <= 0 or self._drain_from is not None or not self._is_due("claim", 0.0):
+        if free <= 0 or self.drain_asked or not self._is_due("claim", 0.0):
             return
         section = self._settings.worker
         claims: list[Claim] = []
@@ -371,7 +361,7 @@ class FarmWorker(BaseWorker):
                 lost = WorkerLost("worker", "must live until its jobs are done", dead_worker)
                 ending = after_attempt(flight, lost, self.name, self._settings)
                 self._endings[claim.execution_id] = ending
-            elif self._drain_from is not None:
+            elif self.drain_asked:
                 self._endings[claim.execution_id] = hand_back(flight)
             else:
                 self._flights[claim.execution_id] = flight
@@ -415,36 +405,6 @@ class FarmWorker(BaseWorker):
             _log.info("worker_stopped", worker=self.name)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._drain_from is not None:
+        if self.drain_asked:
             raise _ForcedExit
         self.drain()
-
-    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Keep the socket timeout: RQ would raise it to minutes, beyond any lease."""
-        return connection
-
-    def handle_payload(self, message: dict[str, Any]) -> None:
-        """Take a command of RQ's from the pubsub thread; anything malformed is ignored."""
-        try:
-            payload = json.loads(message["data"])
-            command = payload["command"]
-        except (ValueError, TypeError, KeyError):
-            _log.warning("command_malformed")
-            return
-        if command == "shutdown":
-            self.drain()
-        elif command == "stop-job":
-            self._stop_requests.put(str(payload.get("job_id")))
-        elif command == "stop-execution":
-            self._stop_requests.put(str(payload.get("execution_id")))
-        else:
-            _log.warning("command_unknown", command=str(command)[:40])
-
-    def _pubsub_exception_handler(
-        self, exc: Exception, pubsub: PubSub, pubsub_thread: threading.Thread
-    ) -> None:
-        """Wait and listen again; the main loop says that the server is away."""
-        del pubsub, pubsub_thread
-        if not isinstance(exc, redis.RedisError | OSError):
-            _log.warning("command_failed", error=str(exc))
-        time.sleep(PUBSUB_RETRY_S)

@@ -226,7 +226,7 @@ class Chaos:
     def _read_log(self) -> None:
         for line in self._log.read_text().splitlines():
             if not line.startswith("{"):
-                continue
+                continue  # a traceback
             entry = json.loads(line)
             if entry["event"] == "requeued":
                 self.report.retries[entry["code"]] += 1
