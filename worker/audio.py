@@ -138,7 +138,7 @@ class Recording:
     Iterating raises:
         OutOfRange: more samples than the cap allows, or an absurd amplitude.
         NonFinite: NaN or infinity in a float file, with its frame.
-        CorruptAudio: undecodable, or fewer frames than an exact header declares.
+        CorruptAudio: undecodable, or fewer frames than the file declares.
         EmptyInput: no samples after decoding, or after resampling.
         SourceUnreachable: the disk or share stopped answering.
     """
@@ -189,9 +189,9 @@ class Recording:
         return mix_to_mono(frames)
 
     def _check_end(self, num_samples: int) -> None:
-        path, declared = self.header.path, self.header.num_frames
-        if self.header.exact and declared is not None and self.num_source_frames < declared:
-            limit = f"must hold the {declared} frames that its header declares"
+        path, least = self.header.path, self._reader.least_frames
+        if least is not None and self.num_source_frames < least:
+            limit = f"must hold the {self.header.num_frames} frames that it declares"
             raise CorruptAudio(path, limit, self.num_source_frames)
         if self.num_source_frames == 0:
             raise EmptyInput(path, "must have at least one sample after decoding", 0)

@@ -60,7 +60,16 @@ _BYTES_PER_SAMPLE = {
     **dict.fromkeys(("PCM_32", "FLOAT"), 4),
     "DOUBLE": 8,
 }
-_AUDIO_MAGIC = {b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b"riff", b".snd"}
+_AUDIO_MAGIC = {
+    *(b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b"riff", b".snd"),
+    b"\x1a\x45\xdf\xa3",  # Matroska and WebM
+}
+# Containers whose length is written down, not guessed from a bit rate.
+_DECLARE_LENGTH = {"mov", "ogg"}
+# Codec delay and padding, and rounded times, are shorter than this.
+_LENGTH_SLACK_S = 0.5
+# Tags behind the last frame (APE, lyrics) look like broken frames; more than this is damage.
+_MAX_TAIL_BYTES = 128 * 1024
 # libsndfile's public error numbers.
 _SNDFILE_SYSTEM, _SNDFILE_MALFORMED = 2, 3
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
@@ -96,6 +105,8 @@ class Reader(Protocol):
 
     header: AudioHeader
     data: DataChunk | None
+    least_frames: int | None
+    """Fewer decoded frames than this mean a recording with a part missing."""
 
     def blocks(self) -> Iterator[Frames]:
         """Yield (frames, channels) blocks of one frame or more, at the source rate."""
@@ -142,7 +153,8 @@ def _open_regular(name: str) -> io.FileIO:
 
 def _choose_reader(name: str, file: io.FileIO) -> Reader:
     data = find_data_chunk(file.fileno())
-    magic = os.pread(file.fileno(), 4, 0)
+    start = os.pread(file.fileno(), 8, 0)
+    magic = start[:4]
     if not _is_for_ffmpeg(magic, data):
         try:
             return _SndfileReader(name, file, data)
@@ -154,7 +166,7 @@ def _choose_reader(name: str, file: io.FileIO) -> Reader:
     try:
         return _FFmpegReader(name, file, data)
     except av.error.InvalidDataError as error:
-        if magic in _AUDIO_MAGIC:
+        if magic in _AUDIO_MAGIC or start[4:] == b"ftyp":
             raise CorruptAudio(name, "must have a whole header", _reason(error)) from error
         raise
 
@@ -198,6 +210,7 @@ class _SndfileReader:
             exact=True,
             format=f"{sound.format}/{sound.subtype}",
         )
+        self.least_frames = self.header.num_frames
 
     def _declared_frames(self) -> int:
         """Return what the header says; libsndfile says what the file can hold."""
@@ -241,6 +254,7 @@ class _FFmpegReader:
                 exact=False,
                 format=f"{self._container.format.name.split(',')[0]}/{codec.name}",
             )
+            self.least_frames = self._least_frames()
         except BaseException:
             self._container.close()
             raise
@@ -258,16 +272,58 @@ class _FFmpegReader:
         if num_waiting:
             yield np.concatenate(waiting)
 
+    def _least_frames(self) -> int | None:
+        """Return the declared frames, less what codecs trim; None where length is guesswork."""
+        header = self.header
+        kind = header.format.partition("/")[0]
+        is_declared = (
+            kind in _DECLARE_LENGTH
+            or (kind == "matroska" and len(self._container.streams) == 1)  # a film may be longer
+            or (kind == "mp3" and self._has_mp3_length())
+        )
+        if header.num_frames is None or not is_declared:
+            return None
+        return max(0, header.num_frames - round(_LENGTH_SLACK_S * header.sample_rate_hz))
+
+    def _has_mp3_length(self) -> bool:
+        """Say whether the first MP3 frame tells the number of frames (Xing, Info or VBRI)."""
+        fd = self._file.fileno()
+        tag = os.pread(fd, 10, 0)
+        start = 0
+        if tag[:3] == b"ID3" and len(tag) == 10:  # noqa: PLR2004 - an ID3v2 header's size
+            start = 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0)))
+        first_frame = os.pread(fd, 256, start)
+        return any(name in first_frame for name in (b"Xing", b"Info", b"VBRI"))
+
     def _decoded(self) -> Iterator[Frames]:
         resampler: Any = av.AudioResampler(format="fltp")
         with translated(self.header.path):
-            for frame in self._container.decode(self._stream):
+            for frame in self._frames():
                 if frame.sample_rate != self.header.sample_rate_hz:
                     limit = f"must keep its sampling rate of {self.header.sample_rate_hz} Hz"
                     raise CorruptAudio(self.header.path, limit, frame.sample_rate)
                 for converted in resampler.resample(frame):
                     planes: Frames = converted.to_ndarray()
                     yield planes.T
+
+    def _frames(self) -> Iterator[Any]:
+        """Decode packet by packet; only MP3 and ADTS may end in bytes that are no audio."""
+        damage: av.error.InvalidDataError | None = None
+        tail_bytes = 0
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError as error:
+                damage = error
+                tail_bytes += packet.size
+                if packet.size == 0 or tail_bytes > _MAX_TAIL_BYTES:
+                    raise
+                continue
+            if damage is not None and frames and packet.size:
+                raise damage
+            yield from frames
+        if damage is not None and self._container.format.name not in ("mp3", "aac"):
+            raise damage
 
     def close(self) -> None:
         self._container.close()

@@ -1,0 +1,369 @@
+"""The fused batched decode: rows of unrelated windows advance together, one token a step.
+
+A row joins with its prompt, stands at its own position, follows its own rules and sampling, and
+leaves at its own end; the others do not notice. Step n + 1 is on its way to the device before the
+tokens of step n are read, and reading them is the only host sync of a step.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+import mlx.core as mx
+from mlx.utils import tree_map
+
+from producer.errors import EmptyInput, LengthMismatch, NonFinite, RankMismatch, ScribefarmError
+from worker.features import MelConfig
+from worker.filters import Stage, process, sample
+from worker.requests import RowRules
+from worker.rules import FREE, BatchedRules, State, advance, apply_rules, start_state
+from worker.sampling import GREEDY, BatchedSampling, SamplingParams
+
+LOGITS_RANK = 2
+# Prompts are right-padded to the next of these, so that prefill shapes are few.
+PROMPT_STEP = 32
+SHORT_PROMPT = 4
+
+FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
+
+
+class SpeechModel(Protocol):
+    """What the decoder needs of a speech model; `worker.models.whisper.Whisper` is one.
+
+    A cache is any tree of arrays with rows on their first axis.
+    """
+
+    @property
+    def mel(self) -> MelConfig:
+        """The features that `encode_audio` takes."""
+
+    @property
+    def num_vocab(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens in a row, prompt included."""
+
+    @property
+    def bos_token(self) -> int:
+        """What a row starts with when nothing else is asked."""
+
+    @property
+    def eos_token(self) -> int:
+        """What ends a row, whatever else does."""
+
+    def encode_audio(self, mel: mx.array) -> mx.array:
+        """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""
+
+    def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Any]:
+        """Return logits (B, N, V) at positions `at` (B, N) of prompts (B, T), and a cache."""
+
+    def decode_step(
+        self, tokens: mx.array, positions: mx.array, cache: Any
+    ) -> tuple[mx.array, Any]:
+        """Return logits (B, V) after one more token a row, and the grown cache."""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One row's past and future: what was asked, what was sampled, how it ended.
+
+    Attributes:
+        prompt: Token ids that are read, not sampled.
+        states: Encoder states of the window, without the row axis.
+        eos: Ids that end the row.
+        max_tokens: The row ends after this many sampled tokens.
+        sot_index: Position in the prompt at which `no_speech_token` is weighed.
+        tokens: Sampled ids, the ending one included.
+        logprobs: Their log-probabilities after rules, before temperature.
+        all_logprobs: The last step's over the vocabulary (V,), lazy, if the decoder keeps them.
+    """
+
+    prompt: tuple[int, ...]
+    states: mx.array
+    eos: frozenset[int]
+    max_tokens: int
+    sampling: SamplingParams = GREEDY
+    rules: RowRules = FREE
+    sot_index: int = 0
+    no_speech_token: int | None = None
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    no_speech_prob: float = math.nan
+    all_logprobs: mx.array | None = None
+    finish_reason: FinishReason | None = None
+    error: ScribefarmError | None = None
+
+    def append(self, token: int, logprob: float) -> None:
+        """Take a sampled token, and end if it says so."""
+        if not math.isfinite(logprob):
+            self.fail(NonFinite("decode: logits", "must be finite", logprob))
+            return
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if token in self.eos:
+            self.finish_reason = "stop"
+        elif len(self.tokens) >= self.max_tokens:
+            self.finish_reason = "length"
+
+    def fail(self, error: ScribefarmError) -> None:
+        """End with an error."""
+        self.error = error
+        self.finish_reason = "error"
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a dispatched step sampled for which rows, perhaps still on its way; arrays are (B, ...)."""
+
+    rows: list[Sequence | None]
+    tokens: mx.array
+    logprobs: mx.array
+    all_logprobs: mx.array | None
+    no_speech_probs: mx.array | None = None
+
+
+class Decoder:
+    """Rows of a batch, their cache and their positions; it knows windows, not recordings.
+
+    The number of rows is one of few sizes up to `max_rows`: it doubles when rows join and halves
+    when most have left, so that few shapes are ever seen and no step pays for many empty rows.
+
+    Args:
+        model: Pinned weights.
+        max_rows: Most windows decoded together.
+        compile_step: Fuse the step with `mx.compile`; the result is the same.
+        keep_logprobs: Give every step's log-probabilities over the vocabulary, lazily.
+    """
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        max_rows: int,
+        *,
+        compile_step: bool = False,
+        keep_logprobs: bool = False,
+    ) -> None:
+        self.model = model
+        self.max_rows = max_rows
+        self._compile_step = compile_step
+        self._keep_logprobs = keep_logprobs
+        self._steps: dict[Stage, Callable[..., Any]] = {}
+        self._rows: list[Sequence | None] = []
+        self._waiting: list[StepOutput] = []
+        self._cache: Any = None
+        self._state: State = {}
+
+    @property
+    def num_active(self) -> int:
+        """Rows that are still decoding."""
+        return sum(row is not None for row in self._rows)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that a step computes, empty ones included."""
+        return len(self._rows)
+
+    @property
+    def num_free(self) -> int:
+        """Rows that may join."""
+        return self.max_rows - self.num_active
+
+    def insert(self, sequences: list[Sequence]) -> None:
+        """Let rows join: read their prompts and sample their first tokens.
+
+        Raises:
+            LengthMismatch: more sequences than free rows, or logits for other rows than asked.
+            RankMismatch, EmptyInput: the model returned logits of a wrong shape.
+        """
+        if len(sequences) > self.num_free:
+            raise LengthMismatch(
+                "decode: rows", f"at most {self.num_free} may join", len(sequences)
+            )
+        output, cache, state = self._prefill(sequences)
+        mx.async_eval(output.tokens, output.logprobs, cache, state)
+        self._waiting.append(output)
+        self._place(sequences, cache, state)
+
+    def dispatch(self) -> None:
+        """Start the next step of all rows, without waiting for anything.
+
+        Raises:
+            RankMismatch, LengthMismatch, EmptyInput: the model returned logits of a wrong shape.
+        """
+        if not self.num_active:
+            return
+        if 2 * self.num_active <= self.num_rows:
+            self._resize(self.num_active)
+        stages = self._sampling.stages
+        if stages not in self._steps:
+            self._steps[stages] = self._build_step(stages)
+        tokens, logprobs, all_logprobs, self._state, self._cache = self._steps[stages](
+            self._cache, self._state, self._rules.arrays, self._sampling.arrays
+        )
+        mx.async_eval(tokens, logprobs, self._state, self._cache)
+        self._waiting.append(StepOutput(list(self._rows), tokens, logprobs, all_logprobs))
+
+    def collect(self, *, keep_last: bool = False) -> list[Sequence]:
+        """Read the dispatched steps (all but the last, if `keep_last`) and return ended rows."""
+        kept = self._waiting[-1:] if keep_last else []
+        read, self._waiting = self._waiting[: len(self._waiting) - len(kept)], kept
+        ended = [sequence for output in read for sequence in self._read(output)]
+        self._leave(ended)
+        return ended
+
+    def step(self) -> list[Sequence]:
+        """Dispatch the next step, read the one before it, and return the rows that ended."""
+        self.dispatch()
+        return self.collect(keep_last=self.num_active > 0)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Let a row leave before its end."""
+        if sequence.finish_reason is None:
+            sequence.finish_reason = "removed"
+        self._leave([sequence])
+
+    def _read(self, output: StepOutput) -> list[Sequence]:
+        """Give a step's tokens to its rows; this waits for the device."""
+        tokens, logprobs = output.tokens.tolist(), output.logprobs.tolist()
+        no_speech = output.no_speech_probs
+        no_speech_probs = [] if no_speech is None else no_speech.tolist()
+        ended = []
+        for row, sequence in enumerate(output.rows):
+            if sequence is None or sequence.finish_reason is not None:
+                continue
+            if no_speech_probs:
+                sequence.no_speech_prob = no_speech_probs[row]
+            sequence.all_logprobs = (
+                None if output.all_logprobs is None else output.all_logprobs[row]
+            )
+            sequence.append(tokens[row], logprobs[row])
+            if sequence.finish_reason is not None:
+                ended.append(sequence)
+        return ended
+
+    def _leave(self, sequences: Iterable[Sequence]) -> None:
+        for sequence in sequences:
+            if sequence in self._rows:
+                row = self._rows.index(sequence)
+                self._rows[row] = None
+                self._sampling.clear_row(row)
+
+    def _prefill(self, sequences: list[Sequence]) -> tuple[StepOutput, Any, State]:
+        """Read the prompts of rows that join, and sample their first tokens."""
+        rows = len(sequences)
+        prompts = [sequence.prompt for sequence in sequences]
+        at = [(sequence.sot_index, len(sequence.prompt) - 1) for sequence in sequences]
+        logits, cache = self.model.prefill(
+            mx.stack([sequence.states for sequence in sequences]),
+            mx.array(_pad(prompts), mx.int32),
+            mx.array(at, mx.int32),
+        )
+        check_prefill_logits(logits, rows)
+        state = start_state(prompts, self.model.context_length)
+        sampling = BatchedSampling([s.sampling for s in sequences], self.model.num_vocab)
+        rules = BatchedRules([s.rules for s in sequences], self.model.num_vocab)
+        *chosen, state = self._choose(
+            logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
+        )
+        weighed = mx.array([sequence.no_speech_token or 0 for sequence in sequences])[:, None]
+        no_speech = mx.take_along_axis(mx.softmax(logits[:, 0], axis=-1), weighed, axis=1)[:, 0]
+        return StepOutput(list(sequences), *chosen, no_speech), cache, state
+
+    def _place(self, sequences: list[Sequence], cache: Any, state: State) -> None:
+        """Give rows that join a place in the batch."""
+        wanted = self.num_active + len(sequences)
+        if self.num_active == 0:
+            self._start_batch(sequences, cache, state)
+            return
+        if wanted > self.num_rows:
+            self._resize(wanted)
+        slots = [row for row, taken in enumerate(self._rows) if taken is None][: len(sequences)]
+        index = mx.array(slots)
+
+        def write(rows: mx.array, joining: mx.array) -> mx.array:
+            rows[index] = joining
+            return rows
+
+        self._cache, self._state = tree_map(write, (self._cache, self._state), (cache, state))
+        for slot, sequence in zip(slots, sequences, strict=True):
+            self._rows[slot] = sequence
+            self._sampling.set_row(slot, sequence.sampling)
+        self._rules.set_rows(dict(zip(slots, (s.rules for s in sequences), strict=True)))
+
+    def _start_batch(self, sequences: list[Sequence], cache: Any, state: State) -> None:
+        self._rows = list(sequences)
+        self._cache, self._state = cache, state
+        self._resize(len(sequences))
+
+    def _resize(self, wanted: int) -> None:
+        """Move the active rows into a batch that holds `wanted`; the rest repeat a row, unread."""
+        size = min(self.max_rows, 1 << (wanted - 1).bit_length())
+        active = [row for row, sequence in enumerate(self._rows) if sequence is not None]
+        empty = size - len(active)
+        if active != list(range(size)):
+            index = mx.array(active + active[:1] * empty)
+            self._cache, self._state = tree_map(
+                lambda rows: rows[index], (self._cache, self._state)
+            )
+        self._rows = [self._rows[row] for row in active] + [None] * empty
+        sequences = [self._rows[row] or self._rows[0] for row in range(size)]
+        self._rules = BatchedRules([s.rules for s in sequences if s], self.model.num_vocab)
+        sampling = [row.sampling for row in self._rows if row is not None]
+        self._sampling = BatchedSampling(sampling, self.model.num_vocab, num_rows=size)
+
+    def _build_step(self, stages: Stage) -> Callable[..., Any]:
+        def step(cache: Any, state: State, rules: State, sampling: State) -> tuple[Any, ...]:
+            at = mx.minimum(state["position"], self.model.context_length - 1)
+            logits, cache = self.model.decode_step(state["token"], at, cache)
+            check_logits(logits, state["token"].shape[0])
+            return (*self._choose(logits, state, rules, sampling, stages), cache)
+
+        return mx.compile(step) if self._compile_step else step
+
+    def _choose(
+        self, logits: mx.array, state: State, rules: State, sampling: State, stages: Stage
+    ) -> tuple[mx.array, mx.array, mx.array | None, State]:
+        """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
+        logits = process(logits, state["history"], state["position"] + 1, sampling, stages)
+        logits = apply_rules(logits, state, rules)
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        tokens = sample(logprobs, state["step"], sampling, stages).astype(mx.int32)
+        chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
+        kept = logprobs if self._keep_logprobs else None
+        return tokens, chosen, kept, advance(state, tokens, rules)
+
+
+def check_logits(logits: mx.array, num_rows: int) -> None:
+    """Refuse logits that are not (num_rows, V) with V > 0; looks at the shape only.
+
+    Raises:
+        RankMismatch: other than two axes.
+        LengthMismatch: other rows than asked.
+        EmptyInput: no vocabulary.
+    """
+    shape = tuple(logits.shape)
+    if len(shape) != LOGITS_RANK:
+        raise RankMismatch("decode: logits", f"must be rank 2, ({num_rows}, vocabulary)", shape)
+    if shape[0] != num_rows:
+        raise LengthMismatch("decode: logits", f"must have {num_rows} rows", shape)
+    if shape[1] == 0:
+        raise EmptyInput("decode: logits", "must have a vocabulary", shape)
+
+
+def check_prefill_logits(logits: mx.array, num_rows: int) -> None:
+    """Refuse prefill logits that are not (num_rows, positions, V); raises as `check_logits`."""
+    shape = tuple(logits.shape)
+    if len(shape) != LOGITS_RANK + 1:
+        wanted = f"must be rank 3, ({num_rows}, positions, vocabulary)"
+        raise RankMismatch("decode: prefill logits", wanted, shape)
+    check_logits(logits[:, 0], num_rows)
+
+
+def _pad(prompts: list[tuple[int, ...]]) -> list[list[int]]:
+    """Right-pad prompts to one of few lengths; causal attention keeps padding out of the result."""
+    longest = max(len(prompt) for prompt in prompts)
+    length = SHORT_PROMPT if longest <= SHORT_PROMPT else -(-longest // PROMPT_STEP) * PROMPT_STEP
+    return [[*prompt, *[0] * (length - len(prompt))] for prompt in prompts]

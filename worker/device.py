@@ -1,0 +1,256 @@
+"""Everything the engine asks of MLX, behind one object that only the engine thread may touch."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from producer.errors import OutOfMemory, ScribefarmError
+from producer.result import Model
+from producer.settings import Settings
+from worker.decoder import Decoder, Sequence
+from worker.features import WINDOW_FRAMES, LogMel
+from worker.memory import MemoryPlan, apply_memory_plan, plan_memory
+from worker.models.weights import Weights, load_weights
+from worker.models.whisper import Whisper
+from worker.requests import Align, Alignment, Decode, Decoded, DetectLanguage, Encode
+from worker.sampling import SamplingParams
+from worker.transcription import ModelLimits
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+# How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
+OUT_OF_MEMORY_WORDS = ("malloc", "alloc", "out of memory", "insufficient memory")
+
+
+@dataclass
+class Group:
+    """The rows of one `Decode`: one each seed."""
+
+    request: Decode
+    rows: list[Sequence]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all rows are done."""
+        return all(row.finish_reason is not None for row in self.rows)
+
+    def outcome(self) -> list[Decoded] | ScribefarmError:
+        """Return what the transcription is sent, or why it cannot go on."""
+        errors = [row.error for row in self.rows if row.error is not None]
+        return errors[0] if errors else [_decoded(row, self.request.eot) for row in self.rows]
+
+
+class Device:
+    """A pinned model with its decoder; every method is called from the thread that made it.
+
+    Raises (all methods that compute):
+        OutOfMemory: the device had no room; see `shrink`.
+    """
+
+    def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
+        self._whisper = Whisper(weights, dtype)
+        mx.eval(self._whisper.parameters())
+        self._decoder = Decoder(self._whisper, plan.slots, compile_step=on_gpu())
+        self._groups: dict[Hashable, Group] = {}
+        self._waiting: deque[Sequence] = deque()
+        self.encode_batch = plan.encode_batch
+        self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
+        self.model = Model(
+            name=weights.name, revision=weights.revision, dtype=str(dtype).rsplit(".", 1)[-1]
+        )
+
+    @property
+    def num_slots(self) -> int:
+        """Most rows that are decoded together."""
+        return self._decoder.max_rows
+
+    @property
+    def num_rows_wanted(self) -> int:
+        """Rows that are decoding or waiting for a place."""
+        return self._decoder.num_active + len(self._waiting)
+
+    @property
+    def num_active(self) -> int:
+        """Rows that the next step advances."""
+        return self._decoder.num_active
+
+    def log_mel(self) -> LogMel:
+        """Return an empty spectrogram for a recording."""
+        return LogMel(self._whisper.dims.n_mels)
+
+    def encode(self, windows: list[tuple[LogMel, Encode]]) -> list[mx.array]:
+        """Start encoding a batch of windows; the states are ready when they are first used."""
+        with translated_errors():
+            states = self._whisper.encode_audio(mx.stack([_window(*asked) for asked in windows]))
+            mx.async_eval(states)
+            return list(states)
+
+    def detect_language(self, requests: list[DetectLanguage]) -> Callable[[], list[list[float]]]:
+        """Start weighing language tokens; call what is returned for the probabilities."""
+        with translated_errors():
+            prompts = mx.array([[request.sot] for request in requests], mx.int32)
+            states = mx.stack([request.states for request in requests])
+            logits, _ = self._whisper.prefill(states, prompts, mx.zeros_like(prompts))
+            # All requests are of one model: they weigh the same tokens.
+            languages = logits[:, 0, mx.array(requests[0].language_tokens)]
+            probabilities = mx.softmax(languages, axis=-1)
+            mx.async_eval(probabilities)
+            return lambda: list(probabilities.tolist())
+
+    def align(self, requests: list[Align]) -> Callable[[], list[Alignment]]:
+        """Start following attention over whole rows; call what is returned for the scores."""
+        longest = max(len(request.tokens) for request in requests)
+        padded = [[*request.tokens, *[0] * (longest - len(request.tokens))] for request in requests]
+        with translated_errors():
+            states = mx.stack([request.states for request in requests])
+            tokens = mx.array(padded, mx.int32)
+            scores, logprobs = self._whisper.align(states, tokens, requests[0].num_text)
+            mx.async_eval(scores, logprobs)
+
+        def read() -> list[Alignment]:
+            rows = zip(requests, np.array(scores), np.array(logprobs), strict=True)
+            return [
+                Alignment(score[:, : len(request.tokens)], logprob[: len(request.tokens) - 1])
+                for request, score, logprob in rows
+            ]
+
+        return read
+
+    def decode(self, key: Hashable, request: Decode) -> None:
+        """Let a window's rows join as soon as there is room; `step` returns them by `key`."""
+        rows = _rows(request)
+        self._groups[key] = Group(request, rows)
+        self._waiting.extend(rows)
+
+    def step(self) -> list[tuple[Hashable, list[Decoded] | ScribefarmError]]:
+        """Advance all rows by a token and return the windows that ended.
+
+        Raises:
+            RankMismatch, LengthMismatch, EmptyInput: the model is broken for every row.
+        """
+        with translated_errors():
+            self._join()
+            self._decoder.step()
+        ended = [key for key, group in self._groups.items() if group.has_ended]
+        return [(key, self._groups.pop(key).outcome()) for key in ended]
+
+    def drop(self, key: Hashable) -> None:
+        """Let a window's rows leave, if it has any."""
+        group = self._groups.pop(key, None)
+        for row in group.rows if group else []:
+            if row in self._waiting:
+                self._waiting.remove(row)
+            self._decoder.remove(row)
+
+    def shrink(self) -> bool:
+        """Start all unfinished windows anew with half the rows; False if one row is too many."""
+        if self._decoder.max_rows == 1:
+            return False
+        rows = self._decoder.max_rows // 2
+        self._decoder = Decoder(self._whisper, rows, compile_step=on_gpu())
+        mx.clear_cache()
+        requests = {key: group.request for key, group in self._groups.items()}
+        self._waiting.clear()
+        for key, request in requests.items():
+            self.decode(key, request)
+        return True
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._decoder = Decoder(self._whisper, self._decoder.max_rows, compile_step=on_gpu())
+        self._groups.clear()
+        self._waiting.clear()
+
+    def warm_up(self) -> None:
+        """Run each kernel once, so that the first recording does not pay for building it."""
+        silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.mel.n_mels))
+        row = Sequence(
+            prompt=(self._whisper.bos_token,),
+            states=self._whisper.encode_audio(silence)[0],
+            eos=frozenset(),
+            max_tokens=2,
+        )
+        with translated_errors():
+            self._decoder.insert([row])
+            while self._decoder.num_active:
+                self._decoder.step()
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most device memory in use at once so far."""
+        return mx.get_peak_memory()
+
+    def _join(self) -> None:
+        joining = min(self._decoder.num_free, len(self._waiting))
+        if joining:
+            self._decoder.insert([self._waiting.popleft() for _ in range(joining)])
+
+
+def load_device(settings: Settings) -> Device:
+    """Load, check, pin and warm up the model that the settings name.
+
+    Raises:
+        InvalidModel: there is no such model, or its weights are damaged.
+        OutOfRange: the slots asked for, or the model, do not fit into memory.
+        SourceUnreachable: the hub does not answer and the model was not fetched before.
+    """
+    dtype = choose_dtype(settings.model.dtype)
+    weights = load_weights(settings.model.name, revision=settings.model.revision)
+    weights_bytes = sum(
+        array.size * (dtype.size if mx.issubdtype(array.dtype, mx.floating) else array.itemsize)
+        for array in weights.arrays.values()
+    )
+    plan = plan_memory(weights.dims, weights_bytes, dtype.size, settings.worker)
+    apply_memory_plan(plan)
+    device = Device(weights, dtype, plan)
+    device.warm_up()
+    return device
+
+
+def choose_dtype(name: str) -> mx.Dtype:
+    """Return the asked dtype; `auto` is float16 on a GPU and float32 on a CPU, where half is slow."""
+    return DTYPES[name] if name != "auto" else (mx.float16 if on_gpu() else mx.float32)
+
+
+def on_gpu() -> bool:
+    """Tell whether MLX computes on Metal or CUDA."""
+    return bool(mx.default_device().type == mx.gpu)
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn MLX's way of saying that memory is short into `OutOfMemory`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS):
+            raise
+        raise OutOfMemory("device", "must have room for the batch", str(error)) from error
+
+
+def _window(mel: LogMel, asked: Encode) -> mx.array:
+    return mel.language_window() if asked.for_language else mel.window(asked.seek, asked.size)
+
+
+def _rows(request: Decode) -> list[Sequence]:
+    return [
+        Sequence(
+            prompt=request.prompt,
+            states=request.states,
+            eos=frozenset([request.eot]),
+            max_tokens=request.max_tokens,
+            sampling=SamplingParams(temperature=request.temperature, seed=seed),
+            rules=request.rules,
+            sot_index=request.sot_index,
+            no_speech_token=request.no_speech,
+        )
+        for seed in request.seeds
+    ]
+
+
+def _decoded(row: Sequence, eot: int) -> Decoded:
+    tokens: list[Any] = row.tokens[:-1] if row.tokens[-1] == eot else row.tokens
+    return Decoded(tuple(tokens), sum(row.logprobs), row.no_speech_prob)

@@ -1,0 +1,207 @@
+"""Log-mel spectrograms on the device, equal to openai-whisper's within float rounding.
+
+A recording's frames are computed once, block by block, as raw log10 mel energies. Whisper
+normalises by the loudest bin of the *whole* recording, so `normalize` is applied when a window is
+cut, with the maximum that was known only at the end.
+"""
+
+import functools
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import mlx.core as mx
+import numpy as np
+
+SAMPLE_RATE_HZ = 16_000
+N_FFT = 400  # 25 ms
+HOP_LENGTH = 160  # 10 ms
+WINDOW_FRAMES = 3000  # 30 s
+FRAMES_PER_SECOND = SAMPLE_RATE_HZ // HOP_LENGTH
+SILENCE = -10.0  # log10 of the floor, 1e-10
+# Frames past the last whole hop whose 25 ms still overlap the audio.
+TAIL_FRAMES = 3
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """What a model's encoder was trained on."""
+
+    n_mels: int
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    n_fft: int = N_FFT
+    hop_length: int = HOP_LENGTH
+
+
+def num_frames(num_samples: int) -> int:
+    """Return the whole hops in a recording: the frames that the reference calls content."""
+    return num_samples // HOP_LENGTH
+
+
+@functools.cache
+def mel_filterbank(n_mels: int) -> np.ndarray:
+    """Return Slaney's area-normalised triangles, shape (n_fft // 2 + 1, n_mels), float32.
+
+    The formula is librosa.filters.mel's with its defaults (htk=False, norm="slaney"): linear
+    below 1 kHz at 200/3 Hz a mel, logarithmic above with 27 mels a factor of 6.4.
+    """
+    bins_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE_HZ)
+    top_mel = 15.0 + 27.0 * np.log(SAMPLE_RATE_HZ / 2 / 1000.0) / np.log(6.4)
+    mels = np.linspace(0.0, top_mel, n_mels + 2)
+    edges_hz = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * 6.4 ** ((mels - 15.0) / 27.0))
+    rising = (bins_hz - edges_hz[:-2, None]) / np.diff(edges_hz)[:-1, None]
+    falling = (edges_hz[2:, None] - bins_hz) / np.diff(edges_hz)[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    triangles *= (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
+    return np.ascontiguousarray(triangles.T, dtype=np.float32)
+
+
+@functools.cache
+def _hann() -> np.ndarray:
+    return np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+
+
+def log_mel_frames(samples: mx.array, n_mels: int) -> mx.array:
+    """Return raw log10 mel energies of whole analysis windows.
+
+    Args:
+        samples: Mono float32 at 16 kHz, shape (n,); frame t covers samples 160 t to 160 t + 400.
+        n_mels: 80, or 128 for large-v3 and turbo.
+
+    Returns:
+        Shape (1 + (n - 400) // 160, n_mels), float32, at least -10.
+    """
+    count = 1 + (samples.shape[0] - N_FFT) // HOP_LENGTH
+    frames = mx.as_strided(samples, (count, N_FFT), (HOP_LENGTH, 1))
+    spectrum = mx.fft.rfft(frames * mx.array(_hann()))
+    power = mx.square(mx.abs(spectrum))
+    return mx.log10(mx.maximum(power @ mx.array(mel_filterbank(n_mels)), 1e-10))
+
+
+class LogMelStream:
+    """Raw log-mel frames of a recording that arrives in pieces, 30 s of frames at a time.
+
+    One input shape only, so that the device's buffer cache stays flat; memory is one block. The
+    result does not depend on how the samples were cut into pieces.
+    """
+
+    _BLOCK_SAMPLES = (WINDOW_FRAMES - 1) * HOP_LENGTH + N_FFT
+    _REFLECTED = N_FFT // 2
+
+    def __init__(self, n_mels: int) -> None:
+        self.n_mels = n_mels
+        self.num_samples = 0
+        self._frames_done = 0
+        self._reflected = False
+        self._waiting = np.zeros(0, dtype=np.float32)
+
+    def push(self, samples: np.ndarray) -> list[mx.array]:
+        """Take samples (n,) and return the blocks of 3000 frames that they complete."""
+        self.num_samples += samples.size
+        return self._advance(samples)
+
+    def finish(self) -> list[mx.array]:
+        """Return the last frames, up to those that still overlap the recording's end."""
+        missing = num_frames(self.num_samples) + TAIL_FRAMES - self._frames_done
+        blocks = self._advance(np.zeros(2 * self._BLOCK_SAMPLES, dtype=np.float32))
+        whole, rest = divmod(missing, WINDOW_FRAMES)
+        return [*blocks[:whole], blocks[whole][:rest]] if rest else blocks[:whole]
+
+    def _advance(self, samples: np.ndarray) -> list[mx.array]:
+        waiting = np.concatenate([self._waiting, samples])
+        if not self._reflected and waiting.size > self._REFLECTED:
+            # Frame 0 is centred on sample 0; the reference reflects what lies before it.
+            waiting = np.concatenate([waiting[self._REFLECTED : 0 : -1], waiting])
+            self._reflected = True
+        blocks = []
+        while self._reflected and waiting.size >= self._BLOCK_SAMPLES:
+            blocks.append(log_mel_frames(mx.array(waiting[: self._BLOCK_SAMPLES]), self.n_mels))
+            self._frames_done += WINDOW_FRAMES
+            waiting = waiting[WINDOW_FRAMES * HOP_LENGTH :]
+        self._waiting = waiting
+        return blocks
+
+
+class LogMel:
+    """The log-mel spectrogram of one recording, from which windows are cut.
+
+    Blocks are computed asynchronously and kept in host memory as raw log10 energies; past
+    `SPOOL_AFTER_BLOCKS` they go to an unlinked temporary file, so that a recording of any length
+    holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
+    """
+
+    SPOOL_AFTER_BLOCKS = 60  # half an hour: 58 MB at 80 mels, 92 MB at 128
+
+    def __init__(self, n_mels: int) -> None:
+        self._stream = LogMelStream(n_mels)
+        self._computing: list[mx.array] = []
+        self._blocks: list[np.ndarray] = []
+        self._spool: BinaryIO | None = None
+        self._loudest = SILENCE
+
+    @property
+    def content_frames(self) -> int:
+        """Whole 10 ms hops so far."""
+        return num_frames(self._stream.num_samples)
+
+    def push(self, samples: np.ndarray) -> None:
+        """Take the next samples (n,), mono float32 at 16 kHz."""
+        self._compute(self._stream.push(samples))
+
+    def finish(self) -> None:
+        """Say that the recording has ended; windows can be cut from now on."""
+        self._compute(self._stream.finish())
+        self._collect()
+
+    def window(self, seek: int, size: int = WINDOW_FRAMES) -> mx.array:
+        """Return frames seek .. seek + size, normalised, shape (3000, n_mels).
+
+        What the recording does not fill is 0.0 in *normalised* units, as the reference pads.
+        """
+        frames = self._cut(seek, min(seek + size, self.content_frames))
+        normalized = (np.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0
+        return mx.array(_pad(normalized, 0.0))
+
+    def language_window(self) -> mx.array:
+        """Return the first 3000 frames with silence after the recording's end, (3000, n_mels)."""
+        frames = _pad(self._cut(0, WINDOW_FRAMES), SILENCE)
+        return mx.array((np.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0)
+
+    def _compute(self, blocks: list[mx.array]) -> None:
+        """Start new blocks and take over the ones started before, which are ready by now."""
+        self._collect()
+        mx.async_eval(blocks)
+        self._computing = blocks
+
+    def _collect(self) -> None:
+        for computed in self._computing:
+            block = np.array(computed)
+            self._loudest = max(self._loudest, float(block.max()))
+            self._blocks.append(self._keep(block))
+        self._computing = []
+
+    def _keep(self, block: np.ndarray) -> np.ndarray:
+        if len(self._blocks) < self.SPOOL_AFTER_BLOCKS:
+            return block
+        if self._spool is None:
+            self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 closed with us
+        offset = self._spool.seek(0, os.SEEK_END)
+        self._spool.write(block.tobytes())
+        self._spool.flush()
+        return np.memmap(self._spool, block.dtype, "r", offset, block.shape)
+
+    def _cut(self, start: int, end: int) -> np.ndarray:
+        """Return raw frames start .. end, (n, n_mels), as far as there are any."""
+        first, last = start // WINDOW_FRAMES, max(start, end - 1) // WINDOW_FRAMES
+        touched = self._blocks[first : last + 1]
+        if not touched:
+            return np.zeros((0, self._stream.n_mels), dtype=np.float32)
+        offset = first * WINDOW_FRAMES
+        return np.concatenate(touched)[start - offset : end - offset]
+
+
+def _pad(frames: np.ndarray, fill: float) -> np.ndarray:
+    """Return frames (n, n_mels) filled up to 3000, float32."""
+    missing = WINDOW_FRAMES - frames.shape[0]
+    return np.pad(frames, ((0, missing), (0, 0)), constant_values=fill).astype(np.float32)

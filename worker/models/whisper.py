@@ -1,0 +1,370 @@
+"""Whisper's network in MLX: an audio encoder and a text decoder whose rows advance on their own.
+
+Shapes: B rows, T tokens, S = 1500 audio positions, D width, H heads, K = D / H. Every array of a
+decoder cache has rows on its first axis, so that rows can be inserted and dropped without knowing
+the network.
+"""
+
+import re
+from typing import TypeAlias
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from worker.features import MelConfig
+from worker.models.parameters import Dimensions, Weights, sinusoids
+from worker.tokenizer import Tokenizer
+
+# Rows of the self-attention cache: prompt and sampled tokens of one window.
+Cache: TypeAlias = dict[str, list[tuple[mx.array, mx.array]]]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over one sequence, with one fused projection for q, k and v."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Return q, k, v of x (B, T, D), each (B, H, T, K)."""
+        q, k, v = mx.split(self.qkv(x), 3, axis=-1)
+        return (
+            split_heads(q, self.num_heads),
+            split_heads(k, self.num_heads),
+            split_heads(v, self.num_heads),
+        )
+
+    def attend(
+        self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
+    ) -> mx.array:
+        """Return the attention's output (B, T, D)."""
+        return self.out(merge_heads(attention(q, k, v, mask)))
+
+
+class CrossAttention(nn.Module):
+    """Attention of text over encoded audio; keys and values are made once a window."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def project_audio(self, states: mx.array) -> tuple[mx.array, mx.array]:
+        """Return keys and values of encoder states (B, S, D), each (B, H, S, K)."""
+        k, v = mx.split(self.key_value(states), 2, axis=-1)
+        return split_heads(k, self.num_heads), split_heads(v, self.num_heads)
+
+    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Return what text x (B, T, D) reads from the audio, (B, T, D)."""
+        q = split_heads(self.query(x), self.num_heads)
+        return self.out(merge_heads(attention(q, k, v, None)))
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact (erf) GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (B, T, D) transformed."""
+        return self.down(nn.gelu(self.up(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm self-attention and MLP."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, num_heads)
+        self.attn_ln = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        self.mlp_ln = nn.LayerNorm(width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (B, S, D) transformed."""
+        x = x + self.attn.attend(*self.attn.project(self.attn_ln(x)), None)
+        return x + self.mlp(self.mlp_ln(x))
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm self-attention, cross-attention and MLP."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, num_heads)
+        self.attn_ln = nn.LayerNorm(width)
+        self.cross_attn = CrossAttention(width, num_heads)
+        self.cross_attn_ln = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        self.mlp_ln = nn.LayerNorm(width)
+
+    def finish(self, x: mx.array, cross: tuple[mx.array, mx.array]) -> mx.array:
+        """Return x (B, T, D) after cross-attention and MLP."""
+        x = x + self.cross_attn(self.cross_attn_ln(x), *cross)
+        return x + self.mlp(self.mlp_ln(x))
+
+
+class AudioEncoder(nn.Module):
+    """Two convolutions (the second halves the frame rate), positions, transformer blocks."""
+
+    def __init__(self, dims: Dimensions, dtype: mx.Dtype) -> None:
+        super().__init__()
+        width = dims.n_audio_state
+        self.conv1 = nn.Conv1d(dims.n_mels, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self._positions = mx.array(sinusoids(dims.n_audio_ctx, width).astype("float16")).astype(dtype)
+        self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
+        self.ln_post = nn.LayerNorm(width)
+
+    def __call__(self, mel: mx.array) -> mx.array:
+        """Return the states (B, S, D) of log-mel windows (B, 3000, n_mels)."""
+        x = nn.gelu(self.conv2(nn.gelu(self.conv1(mel))))
+        x = x + self._positions
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_post(x)
+
+
+class TextDecoder(nn.Module):
+    """Token and position embeddings, transformer blocks, and logits by the tied embedding."""
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__()
+        width = dims.n_text_state
+        self.token_embedding = nn.Embedding(dims.n_vocab, width)
+        self.positional_embedding = mx.zeros((dims.n_text_ctx, width))
+        self.blocks = [DecoderBlock(width, dims.n_text_head) for _ in range(dims.n_text_layer)]
+        self.ln = nn.LayerNorm(width)
+
+    def logits(self, x: mx.array) -> mx.array:
+        """Return float32 logits (..., V) of hidden states (..., D)."""
+        return self.token_embedding.as_linear(self.ln(x)).astype(mx.float32)
+
+
+class Whisper(nn.Module):
+    """A Whisper checkpoint, ready to encode windows and decode rows: a `SpeechModel`."""
+
+    def __init__(self, weights: Weights, dtype: mx.Dtype = mx.float32) -> None:
+        super().__init__()
+        self.dims = weights.dims
+        self.encoder = AudioEncoder(weights.dims, dtype)
+        self.decoder = TextDecoder(weights.dims)
+        self._alignment_heads = np.asarray(weights.alignment_heads)
+        arrays = fuse_projections(weights.arrays)
+        if weights.quantization is not None:
+            nn.quantize(
+                self,
+                **weights.quantization,
+                class_predicate=lambda path, _: f"{path}.scales" in arrays,
+            )
+        self.load_weights([(name, _cast(array, dtype)) for name, array in arrays.items()])
+        self._dtype = dtype
+
+    @property
+    def mel(self) -> MelConfig:
+        """The features that `encode_audio` takes."""
+        return MelConfig(n_mels=self.dims.n_mels)
+
+    @property
+    def num_vocab(self) -> int:
+        """Width of the logits."""
+        return self.dims.n_vocab
+
+    @property
+    def bos_token(self) -> int:
+        """Start of transcript."""
+        return Tokenizer(self.dims.n_vocab).sot
+
+    @property
+    def eos_token(self) -> int:
+        """End of text."""
+        return Tokenizer(self.dims.n_vocab).eot
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens in a row, prompt included."""
+        return self.dims.n_text_ctx
+
+    def encode_audio(self, mel: mx.array) -> mx.array:
+        """Return encoder states (B, S, D) of normalised log-mel windows (B, 3000, n_mels)."""
+        return self.encoder(mel.astype(self._dtype))
+
+    def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
+        """Read right-padded prompts and start a cache.
+
+        Args:
+            states: Encoder states, (B, S, D).
+            prompts: Token ids, (B, T) int32.
+            at: Positions whose logits are wanted, (B, N) int32; padding does not reach them.
+
+        Returns:
+            Float32 logits (B, N, V) and the cache, whose rows are good up to each prompt's end.
+        """
+        x, cache = self._prompt(states, prompts)
+        x = mx.take_along_axis(x, at[:, :, None], axis=1)
+        return self.decoder.logits(x), cache
+
+    def decode_step(
+        self, tokens: mx.array, positions: mx.array, cache: Cache
+    ) -> tuple[mx.array, Cache]:
+        """Advance every row by one token.
+
+        Args:
+            tokens: The rows' last tokens, (B,) int32.
+            positions: Where each stands in its row, (B,) int32, below the context length.
+            cache: From `prefill` or the last step.
+
+        Returns:
+            Float32 logits (B, V) and the cache with the tokens' keys and values added.
+        """
+        decoder = self.decoder
+        x = (decoder.token_embedding(tokens) + decoder.positional_embedding[positions])[:, None]
+        here = positions[:, None, None, None]
+        mask = mx.arange(self.context_length)[None, None, None] <= here
+        grown = []
+        for block, (keys, values), cross in zip(
+            decoder.blocks, cache["self"], cache["cross"], strict=True
+        ):
+            q, k, v = block.attn.project(block.attn_ln(x))
+            at = mx.broadcast_to(here, k.shape)
+            keys = mx.put_along_axis(keys, at, k, axis=2)  # noqa: PLW2901 the row grows
+            values = mx.put_along_axis(values, at, v, axis=2)  # noqa: PLW2901
+            grown.append((keys, values))
+            x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
+        return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
+
+    def align(
+        self, states: mx.array, tokens: mx.array, num_text: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return what word alignment needs of whole token rows.
+
+        Args:
+            states: Encoder states, (B, S, D).
+            tokens: Token ids, (B, T) int32, right-padded.
+            num_text: Lower ids are text.
+
+        Returns:
+            Cross-attention scores before softmax on the alignment heads, float32 (B, heads, T, S),
+            and log-probabilities of each next token among text tokens, float32 (B, T - 1).
+        """
+        scores: dict[tuple[int, int], mx.array] = {}
+        x, _ = self._prompt(states, tokens, scores)
+        picked = mx.stack(
+            [scores[layer, head] for layer, head in self._alignment_heads.tolist()], axis=1
+        )
+        logits = self.decoder.logits(x[:, :-1])[..., :num_text]
+        following = mx.minimum(tokens[:, 1:, None], num_text - 1)
+        chosen = mx.take_along_axis(logits, following, axis=-1)[..., 0]
+        return picked.astype(mx.float32), chosen - mx.logsumexp(logits, axis=-1)
+
+    def cache_row_bytes(self) -> int:
+        """Device memory of one decoder row: self- and cross-attention of all layers."""
+        positions = self.dims.n_text_ctx + self.dims.n_audio_ctx
+        return 2 * positions * self.dims.n_text_state * self.dims.n_text_layer * self._dtype.size
+
+    def _prompt(
+        self,
+        states: mx.array,
+        prompts: mx.array,
+        scores: dict[tuple[int, int], mx.array] | None = None,
+    ) -> tuple[mx.array, Cache]:
+        """Return hidden states (B, T, D) of whole prompts, and the cache they start."""
+        decoder = self.decoder
+        length = prompts.shape[1]
+        x = decoder.token_embedding(prompts) + decoder.positional_embedding[:length]
+        cache: Cache = {"self": [], "cross": []}
+        for layer, block in enumerate(decoder.blocks):
+            q, k, v = block.attn.project(block.attn_ln(x))
+            x = x + block.attn.attend(q, k, v, "causal")
+            cross = block.cross_attn.project_audio(states)
+            if scores is not None:
+                self._score_audio(layer, block, x, cross[0], scores)
+            x = block.finish(x, cross)
+            cache["self"].append((self._grow(k), self._grow(v)))
+            cache["cross"].append(cross)
+        return x, cache
+
+    def _score_audio(
+        self,
+        layer: int,
+        block: DecoderBlock,
+        x: mx.array,
+        keys: mx.array,
+        scores: dict[tuple[int, int], mx.array],
+    ) -> None:
+        """Add the scores (B, T, S) of the layer's alignment heads."""
+        heads = [head for at, head in self._alignment_heads.tolist() if at == layer]
+        if not heads:
+            return
+        cross = block.cross_attn
+        q = split_heads(cross.query(block.cross_attn_ln(x)), cross.num_heads)
+        for head in heads:
+            scaled = q[:, head] * (q.shape[-1] ** -0.5)
+            scores[layer, head] = scaled.astype(mx.float32) @ keys[:, head].astype(
+                mx.float32
+            ).swapaxes(-1, -2)
+
+    def _grow(self, rows: mx.array) -> mx.array:
+        """Give keys or values (B, H, T, K) room for the whole context."""
+        missing = self.context_length - rows.shape[2]
+        return mx.pad(rows, ((0, 0), (0, 0), (0, missing), (0, 0)))
+
+
+def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
+    """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+
+
+def split_heads(x: mx.array, num_heads: int) -> mx.array:
+    """Turn (B, T, D) into (B, H, T, K)."""
+    return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
+
+
+def merge_heads(x: mx.array) -> mx.array:
+    """Turn (B, H, T, K) into (B, T, D)."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+_FUSED = {"attn": ("qkv", ("query", "key", "value")), "cross_attn": ("key_value", ("key", "value"))}
+_PROJECTION = re.compile(
+    r"(?P<path>.*\.(?P<kind>attn|cross_attn))\.(?P<part>query|key|value)\.weight$"
+)
+
+
+def fuse_projections(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Rename published parameters to this module's, with q, k and v of a layer in one array.
+
+    Keys have no bias in Whisper; the fused bias has zeros there.
+    """
+    fused = {
+        name.replace("mlp1", "mlp.up").replace("mlp2", "mlp.down"): array
+        for name, array in arrays.items()
+    }
+    for name in arrays:
+        match = _PROJECTION.match(name)
+        if match is None or match["part"] != "value":
+            continue
+        path, (target, parts) = match["path"], _FUSED[match["kind"]]
+        for suffix in ("weight", "scales", "biases"):
+            if f"{path}.value.{suffix}" in fused:
+                rows = [fused.pop(f"{path}.{part}.{suffix}") for part in parts]
+                fused[f"{path}.{target}.{suffix}"] = mx.concatenate(rows)
+        value_bias = fused.pop(f"{path}.value.bias")
+        silent_key = mx.zeros_like(value_bias)
+        before = [fused.pop(f"{path}.query.bias")] if "query" in parts else []
+        fused[f"{path}.{target}.bias"] = mx.concatenate([*before, silent_key, value_bias])
+    return fused
+
+
+def _cast(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    """Return floats as dtype; packed quantized weights stay as they are."""
+    return array.astype(dtype) if mx.issubdtype(array.dtype, mx.floating) else array

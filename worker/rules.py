@@ -1,0 +1,157 @@
+"""Whisper's logit rules as tensor work: each row of a batch by its own history, without a host sync.
+
+The rules and their order are openai-whisper's (`SuppressBlank`, `SuppressTokens`,
+`ApplyTimestampRules` in its decoding.py). The two points that MLX ports get wrong are marked.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import mlx.core as mx
+import numpy as np
+
+from producer.errors import OutOfRange
+from worker.requests import RowRules, TimestampRules
+
+State: TypeAlias = dict[str, mx.array]
+
+NEVER = float("-inf")
+
+
+FREE = RowRules()
+_MAX_ID = np.iinfo(np.int32).max
+
+
+def start_state(prompts: Sequence[Sequence[int]], context_length: int) -> State:
+    """Return what rows remember of themselves, before their first sampled token.
+
+    Every array has rows on its first axis: the row's last `token` and its `position`, `step`
+    tokens sampled so far, the `last_timestamp` id or -1, whether the last two sampled tokens were
+    timestamps (`ended`, and `ended_before`, true while there are fewer than two), and all tokens,
+    prompt included, in `history`, one place longer than the context.
+    """
+    num_rows = len(prompts)
+    history = np.zeros((num_rows, context_length + 1), np.int32)
+    for row, prompt in enumerate(prompts):
+        history[row, : len(prompt)] = prompt
+    return {
+        "token": mx.array([prompt[-1] for prompt in prompts], mx.int32),
+        "position": mx.array([len(prompt) - 1 for prompt in prompts], mx.int32),
+        "step": mx.zeros(num_rows, mx.int32),
+        "last_timestamp": mx.full(num_rows, -1, mx.int32),
+        "ended": mx.zeros(num_rows, mx.bool_),
+        "ended_before": mx.ones(num_rows, mx.bool_),
+        "history": mx.array(history),
+    }
+
+
+def advance(state: State, token: mx.array, rules: State) -> State:
+    """Return the state after `token` (B,) was sampled."""
+    is_timestamp = token >= rules["begin"]
+    position = state["position"] + 1
+    # A row that has ended but was not read yet runs on; its writes stay inside the history.
+    place = mx.minimum(position, state["history"].shape[1] - 1)
+    return {
+        "token": token,
+        "position": position,
+        "step": state["step"] + 1,
+        "last_timestamp": mx.where(is_timestamp, token, state["last_timestamp"]),
+        "ended": is_timestamp,
+        "ended_before": (state["step"] == 0) | state["ended"],
+        "history": mx.put_along_axis(state["history"], place[:, None], token[:, None], axis=1),
+    }
+
+
+class BatchedRules:
+    """The rules of the rows of a batch, as arrays with rows on the first axis."""
+
+    def __init__(self, rows: Sequence[RowRules], num_vocab: int) -> None:
+        self.num_vocab = num_vocab
+        self._rows = list(rows)
+        self.arrays = self._upload()
+
+    def set_rows(self, rules: dict[int, RowRules]) -> None:
+        """Give rows other rules, from the next step on."""
+        changed = {row: wanted for row, wanted in rules.items() if self._rows[row] != wanted}
+        for row, wanted in changed.items():
+            self._rows[row] = wanted
+        if changed:
+            self.arrays = self._upload()
+
+    def _upload(self) -> State:
+        """Return one (B,) array a bound, and the masks of the rows' different suppression sets."""
+        timestamps = [row.timestamps for row in self._rows]
+        sets = list(dict.fromkeys((row.suppress, row.suppress_first) for row in self._rows))
+        chosen = [sets.index((row.suppress, row.suppress_first)) for row in self._rows]
+        return {
+            "on": mx.array([rules is not None for rules in timestamps]),
+            "begin": mx.array([rules.begin if rules else _MAX_ID for rules in timestamps]),
+            "eot": mx.array([rules.eot if rules else 0 for rules in timestamps]),
+            "last_initial": mx.array([_last_initial(rules) for rules in timestamps]),
+            # One set for all rows is the rule; then the masks broadcast instead of being copied.
+            "masks": mx.stack([suppression_masks(self.num_vocab, *ids) for ids in sets]),
+            "mask_of_row": mx.array(chosen) if len(sets) > 1 else mx.zeros(1, mx.int32),
+        }
+
+
+def _last_initial(rules: TimestampRules | None) -> int:
+    """Return the highest id that may open a window."""
+    if rules is None or rules.max_initial_index is None:
+        return _MAX_ID
+    return rules.begin + rules.max_initial_index
+
+
+@functools.lru_cache(maxsize=32)
+def suppression_masks(
+    num_vocab: int, suppress: tuple[int, ...], suppress_first: tuple[int, ...]
+) -> mx.array:
+    """Return what is added to logits: (2, V), always and at the first step.
+
+    Raises:
+        OutOfRange: an id that the vocabulary lacks.
+    """
+    wrong = [token for token in (*suppress, *suppress_first) if not 0 <= token < num_vocab]
+    if wrong:
+        raise OutOfRange("rules: suppress_tokens", f"ids must be in [0, {num_vocab})", wrong[0])
+    masks = np.zeros((2, num_vocab), np.float32)
+    masks[:, list(suppress)] = NEVER
+    masks[1, list(suppress_first)] = NEVER
+    return mx.array(masks)
+
+
+def apply_rules(logits: mx.array, state: State, rules: State) -> mx.array:
+    """Return logits (B, V), float32, with what the rules forbid at -inf."""
+    is_first = (state["step"] == 0)[:, None]
+    masks = rules["masks"][rules["mask_of_row"]]
+    logits = logits + mx.where(is_first, masks[:, 1], masks[:, 0])
+    ids = mx.arange(logits.shape[1])[None]
+    is_timestamp = ids >= rules["begin"][:, None]
+    logits = mx.where(_pairing(ids, is_timestamp, is_first, state, rules), NEVER, logits)
+    return mx.where(~is_timestamp & _timestamp_is_due(logits, is_timestamp, rules), NEVER, logits)
+
+
+def _pairing(
+    ids: mx.array, is_timestamp: mx.array, is_first: mx.array, state: State, rules: State
+) -> mx.array:
+    """Return what is forbidden (B, V) by what was sampled: pairs, order, and the first token."""
+    ended, closed = state["ended"][:, None], state["ended_before"][:, None]
+    is_text = ids < rules["eot"][:, None]
+    # A timestamp alone must be paired; a pair must be followed by text.
+    unpaired = ended & mx.where(closed, is_timestamp, is_text)
+    # By the timestamp's value: a segment never ends before it starts, and never at its start.
+    earliest = state["last_timestamp"][:, None] + mx.where(ended & ~closed, 0, 1)
+    backwards = is_timestamp & (ids < earliest)
+    opening = is_first & (~is_timestamp | (ids > rules["last_initial"][:, None]))
+    return (unpaired | backwards | opening) & rules["on"][:, None]
+
+
+def _timestamp_is_due(logits: mx.array, is_timestamp: mx.array, rules: State) -> mx.array:
+    """Return rows (B, 1) where all timestamps together are likelier than the likeliest text.
+
+    Compared on logits that are masked already, as the reference does: on unmasked ones a row
+    could lose every token it has.
+    """
+    mass = mx.logsumexp(mx.where(is_timestamp, logits, NEVER), axis=-1, keepdims=True)
+    best_text = mx.where(is_timestamp, NEVER, logits).max(axis=-1, keepdims=True)
+    return (mass > best_text) & rules["on"][:, None]

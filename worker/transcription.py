@@ -1,0 +1,368 @@
+"""One recording, window by window, as openai-whisper's `transcribe` goes through it.
+
+A transcription is a generator: it yields what it needs (`worker.requests`) and is sent the reply.
+It has no thread, tensor or batch in it. The engine drives many at once, so that speed comes from
+batching across recordings while each keeps the reference's sequential text.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from producer.errors import OutOfRange
+from producer.job import Options
+from producer.result import Segment
+from worker.requests import (
+    Decode,
+    Decoded,
+    DetectLanguage,
+    Encode,
+    RowRules,
+    TimestampRules,
+    compression_ratio,
+    derive_seed,
+)
+from worker.ticket import Checkpoint
+from worker.tokenizer import TIMESTAMP_S, Tokenizer, parse_language
+from worker.word_timing import Window
+from worker.words import WordTimes
+
+FRAMES_PER_SECOND = 100
+WINDOW_FRAMES = 3000
+FRAMES_PER_TIMESTAMP = 2
+# A history that was sampled this hot is no help to the next window.
+HOTTEST_HISTORY = 0.5
+
+Requests = Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a transcription must know of its model."""
+
+    n_vocab: int
+    context_length: int
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """The chosen attempt at one window."""
+
+    decoded: Decoded
+    temperature: float
+    compression_ratio: float
+    flags: tuple[str, ...]
+
+
+class Transcription:
+    """The state of one recording between two windows.
+
+    Args:
+        options: How it is transcribed.
+        limits: The model's vocabulary and context.
+        checkpoint: Where an earlier run stood; the text goes on as if it had never stopped.
+
+    Raises:
+        InvalidOptions: a language or task that the model does not have.
+        OutOfRange: a suppressed token that the vocabulary does not have.
+    """
+
+    def __init__(
+        self, options: Options, limits: ModelLimits, checkpoint: Checkpoint | None = None
+    ) -> None:
+        highest = max(options.suppress_tokens, default=-1)
+        if highest >= limits.n_vocab:
+            raise OutOfRange("options: suppress_tokens", f"ids below {limits.n_vocab}", highest)
+        self.content_frames = 0
+        self.options = options
+        self.limits = limits
+        resumed = checkpoint or Checkpoint()
+        self.segments = list(resumed.segments)
+        self.language = resumed.language or options.language
+        self.num_windows = 0
+        self.num_prompt_tokens = 0
+        self.num_generated_tokens = 0
+        self._tokenizer = Tokenizer(limits.n_vocab, self.language, options.task)
+        self._seek = resumed.seek
+        self._prompt_reset_since = resumed.prompt_reset_since
+        self._words = WordTimes(options, resumed.state.get("last_speech_s", 0.0))
+        self._encoded_for_language: Any = None
+
+    @property
+    def seconds_done(self) -> float:
+        """Seconds of the recording that need not be looked at again."""
+        return min(self._seek, self.content_frames) / FRAMES_PER_SECOND
+
+    @property
+    def text(self) -> str:
+        """The whole text so far."""
+        tokens = [token for segment in self.segments for token in segment.tokens]
+        return self._tokenizer.decode(tokens)
+
+    @property
+    def flags(self) -> list[str]:
+        """Every reason to look at this recording, each once."""
+        return sorted({flag for segment in self.segments for flag in segment.flags})
+
+    def checkpoint(self) -> Checkpoint:
+        """Return all that another worker needs to go on from here."""
+        return Checkpoint(
+            seek=self._seek,
+            segments=tuple(self.segments),
+            prompt_reset_since=self._prompt_reset_since,
+            language=self.language,
+            state={"last_speech_s": self._words.last_speech_s},
+        )
+
+    def windows(self, content_frames: int) -> Requests:
+        """Go through the recording's mel frames (10 ms, whole ones).
+
+        Yields requests, and a `Checkpoint` after each window.
+        """
+        self.content_frames = content_frames
+        if self.language is None:
+            yield from self._detect_language()
+        self.language = self._tokenizer.language or "en"
+        for start, end in self._clips():
+            self._seek = max(self._seek, start)
+            while self._seek < end:
+                yield from self._window(end)
+                self._encoded_for_language = None
+                yield self.checkpoint()
+
+    def _clips(self) -> list[tuple[int, int]]:
+        """Return the stretches to transcribe, as mel frames within the recording."""
+        points = [round(point * FRAMES_PER_SECOND) for point in self.options.clip_timestamps] or [0]
+        if len(points) % 2:
+            points.append(self.content_frames)
+        return [
+            (start, min(end, self.content_frames))
+            for start, end in zip(points[::2], points[1::2], strict=True)
+        ]
+
+    def _detect_language(self) -> Requests:
+        """Choose the likeliest (allowed) language of the first 30 s."""
+        if not self._tokenizer.is_multilingual:
+            return
+        states = yield Encode(0, WINDOW_FRAMES, for_language=True)
+        tokenizer = self._tokenizer
+        probabilities = yield DetectLanguage(states, tokenizer.sot, tokenizer.all_language_tokens)
+        allowed = {parse_language(language) for language in self.options.allowed_languages}
+        _, self.language = max(
+            (probability, code)
+            for probability, code in zip(probabilities, tokenizer.all_language_codes, strict=True)
+            if not allowed or code in allowed
+        )
+        self._tokenizer = Tokenizer(self.limits.n_vocab, self.language, self.options.task)
+        if self.content_frames >= WINDOW_FRAMES:
+            # No silence was needed to fill it: this is the first window, encoded already.
+            self._encoded_for_language = states
+
+    def _window(self, end: int) -> Requests:
+        """Decode the window at `seek`, keep its segments, and move on."""
+        size = min(WINDOW_FRAMES, self.content_frames - self._seek, end - self._seek)
+        states = self._encoded_for_language
+        if states is None or self._seek > 0 or size < WINDOW_FRAMES:
+            states = yield Encode(self._seek, size)
+        self.num_windows += 1
+        result = yield from self._decode_with_fallback(states)
+        if self._is_silence(result.decoded):
+            self._seek += size
+            return
+        segments, next_seek, ends_alone = self._cut(result, size)
+        if self.options.word_timestamps:
+            segments, next_seek = yield from self._words.add(
+                states,
+                segments,
+                Window(self._seek, size, self.content_frames),
+                self._tokenizer,
+                seek=next_seek,
+                ends_alone=ends_alone,
+            )
+        self._seek = next_seek
+        if segments is not None:
+            self._keep(segments, result.temperature)
+
+    def _decode_with_fallback(self, states: Any) -> Requests:
+        """Try the temperatures in turn until the text looks right; the last one counts anyway."""
+        options = self.options
+        prompt, sot_index = self._prompt()
+        for attempt, temperature in enumerate(options.temperatures):
+            num_samples = 1 if temperature == 0 else options.best_of
+            candidates = yield Decode(
+                states=states,
+                prompt=prompt,
+                sot_index=sot_index,
+                no_speech=self._tokenizer.no_speech,
+                eot=self._tokenizer.eot,
+                max_tokens=self._max_tokens(len(prompt)),
+                rules=self._rules(),
+                temperature=temperature,
+                seeds=tuple(
+                    derive_seed(options.seed, self._seek, attempt, sample)
+                    for sample in range(num_samples)
+                ),
+            )
+            self.num_prompt_tokens += len(prompt) * num_samples
+            self.num_generated_tokens += sum(len(candidate.tokens) for candidate in candidates)
+            decoded = max(candidates, key=lambda row: row.sum_logprob / max(1, len(row.tokens)))
+            ratio = compression_ratio(self._tokenizer.decode(decoded.tokens).strip())
+            if not self._looks_wrong(decoded, ratio):
+                break
+        flags = self._flags(decoded, ratio)
+        return WindowResult(decoded, temperature, ratio, flags)
+
+    def _prompt(self) -> tuple[tuple[int, ...], int]:
+        """Return the window's prompt and the position of `sot` in it."""
+        tokenizer, options = self._tokenizer, self.options
+        room = self.limits.context_length // 2 - 1
+        initial = self._encoded(options.initial_prompt)
+        hotwords = self._encoded(options.hotwords)[: room - 1]
+        history = initial + [token for segment in self.segments for token in segment.tokens]
+        if options.carry_initial_prompt:
+            recent = history[max(len(initial), self._prompt_reset_since) :]
+            previous = initial + _last(recent, room - len(initial))
+        else:
+            previous = history[self._prompt_reset_since :]
+        previous = hotwords + _last(previous, room - len(hotwords))
+        start = (
+            tokenizer.sot_sequence_including_notimestamps
+            if options.without_timestamps
+            else tokenizer.sot_sequence
+        )
+        before = (tokenizer.sot_prev, *previous) if previous else ()
+        return (*before, *start), len(before)
+
+    def _encoded(self, text: str | None) -> list[int]:
+        return self._tokenizer.encode(" " + text.strip()) if text else []
+
+    def _max_tokens(self, prompt_length: int) -> int:
+        """Return how many tokens may be sampled; the reference stops past a full context."""
+        asked = self.options.sample_len or self.limits.context_length // 2
+        return min(asked, self.limits.context_length + 1 - prompt_length)
+
+    def _rules(self) -> RowRules:
+        tokenizer, options = self._tokenizer, self.options
+        suppress = {token for token in options.suppress_tokens if token >= 0}
+        if options.suppress_tokens:
+            suppress |= set(tokenizer.suppressed_tokens)
+        if -1 not in options.suppress_tokens:
+            suppress -= set(tokenizer.non_speech_tokens) - set(options.suppress_tokens)
+        first = {*tokenizer.encode(" "), tokenizer.eot} if options.suppress_blank else set()
+        if options.without_timestamps:
+            return RowRules(tuple(sorted(suppress)), tuple(sorted(first)))
+        latest = options.max_initial_timestamp
+        timestamps = TimestampRules(
+            eot=tokenizer.eot,
+            begin=tokenizer.timestamp_begin,
+            max_initial_index=None if latest is None else round(latest / TIMESTAMP_S),
+        )
+        suppress.add(tokenizer.no_timestamps)
+        return RowRules(tuple(sorted(suppress)), tuple(sorted(first)), timestamps)
+
+    def _looks_wrong(self, decoded: Decoded, ratio: float) -> bool:
+        """Tell whether another temperature should be tried; silence is no reason."""
+        options = self.options
+        if self._is_unlikely(decoded) and self._sounds_silent(decoded):
+            return False
+        threshold = options.compression_ratio_threshold
+        is_repetitive = threshold is not None and ratio > threshold
+        return is_repetitive or self._is_unlikely(decoded)
+
+    def _is_unlikely(self, decoded: Decoded) -> bool:
+        threshold = self.options.logprob_threshold
+        return threshold is not None and decoded.avg_logprob < threshold
+
+    def _sounds_silent(self, decoded: Decoded) -> bool:
+        threshold = self.options.no_speech_threshold
+        return threshold is not None and decoded.no_speech_prob > threshold
+
+    def _is_silence(self, decoded: Decoded) -> bool:
+        """Tell whether the window is skipped: no speech, unless the text is likely enough."""
+        threshold = self.options.logprob_threshold
+        is_likely = threshold is not None and decoded.avg_logprob > threshold
+        return self._sounds_silent(decoded) and not is_likely
+
+    def _flags(self, decoded: Decoded, ratio: float) -> tuple[str, ...]:
+        threshold = self.options.compression_ratio_threshold
+        reasons = {
+            "repetition": threshold is not None and ratio > threshold,
+            "low_confidence": self._is_unlikely(decoded),
+            "likely_silence": self._sounds_silent(decoded),
+            "fallback_exhausted": self._looks_wrong(decoded, ratio),
+        }
+        return tuple(reason for reason, holds in reasons.items() if holds)
+
+    def _cut(self, result: WindowResult, size: int) -> tuple[list[Segment], int, bool]:
+        """Cut a window's tokens; return segments, next seek, and whether one timestamp ends it."""
+        tokens, begin = result.decoded.tokens, self._tokenizer.timestamp_begin
+        is_timestamp = [token >= begin for token in tokens]
+        ends_alone = is_timestamp[-2:] == [False, True]
+        ends = [
+            index
+            for index in range(1, len(tokens))
+            if is_timestamp[index - 1] and is_timestamp[index]
+        ]
+        if not ends:
+            seconds = self._unpaired_seconds(tokens, size)
+            return [self._segment(result, tokens, 0.0, seconds)], self._seek + size, ends_alone
+        if ends_alone:
+            ends.append(len(tokens))
+        starts = [0, *ends[:-1]]
+        segments = [
+            self._segment(
+                result,
+                tokens[start:end],
+                (tokens[start] - begin) * TIMESTAMP_S,
+                (tokens[end - 1] - begin) * TIMESTAMP_S,
+            )
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        if ends_alone:
+            return segments, self._seek + size, True
+        # What follows the last pair is unfinished: the next window starts there and reads it again.
+        last = tokens[ends[-1] - 1] - begin
+        return segments, self._seek + last * FRAMES_PER_TIMESTAMP, False
+
+    def _unpaired_seconds(self, tokens: tuple[int, ...], size: int) -> float:
+        """Return the length of a window without a pair: to its last timestamp, or all of it."""
+        begin = self._tokenizer.timestamp_begin
+        timestamps = [token for token in tokens if token >= begin]
+        if timestamps and timestamps[-1] != begin:
+            return (timestamps[-1] - begin) * TIMESTAMP_S
+        return size / FRAMES_PER_SECOND
+
+    def _segment(
+        self, result: WindowResult, tokens: tuple[int, ...], start: float, end: float
+    ) -> Segment:
+        """Return a segment whose times are counted from the recording's start."""
+        offset = self._seek / FRAMES_PER_SECOND
+        text_tokens = [token for token in tokens if token < self._tokenizer.eot]
+        return Segment(
+            id=0,
+            seek=self._seek,
+            start=offset + start,
+            end=offset + end,
+            text=self._tokenizer.decode(text_tokens),
+            tokens=list(tokens),
+            temperature=result.temperature,
+            avg_logprob=result.decoded.avg_logprob,
+            compression_ratio=result.compression_ratio,
+            no_speech_prob=result.decoded.no_speech_prob,
+            flags=list(result.flags),
+        )
+
+    def _keep(self, segments: list[Segment], temperature: float) -> None:
+        """Number the segments and add them to the history; empty ones lose their tokens first."""
+        for segment in segments:
+            kept = {"id": len(self.segments)}
+            if segment.start == segment.end or not segment.text.strip():
+                kept |= {"text": "", "tokens": [], "words": [] if segment.words is not None else None}
+            self.segments.append(segment.model_copy(update=kept))
+        if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
+            num_initial = len(self._encoded(self.options.initial_prompt))
+            self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
+
+
+def _last(tokens: list[int], count: int) -> list[int]:
+    return tokens[-count:] if count > 0 else []
