@@ -117,7 +117,7 @@ class FarmWorker(CommandedWorker):
         self._flights: dict[str, InFlight] = {}
         self._endings: dict[str, Outcome | Release] = {}
         self._refusals: dict[str, int] = {}
-        self._outage = Outage()
+        self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}
         # Peers that lived through an outage, or a start of the whole farm, renew first.
         self._reap_from = time.monotonic() + settings.worker.lease_s
@@ -311,9 +311,9 @@ class FarmWorker(CommandedWorker):
             self._receive(answer.adopted)
 
     def _look_after_others(self) -> None:
-        if time.monotonic() >= self._reap_from and self._is_due(
-            "reap", self._settings.worker.reap_s
-        ):
+        # On the way out of an outage our leases come first, and the peers' as well.
+        may_reap = not self._outage.is_on and time.monotonic() >= self._reap_from
+        if may_reap and self._is_due("reap", self._settings.worker.reap_s):
             while taken := self._scripts.reap():
                 self._receive(taken)
                 self._settle()

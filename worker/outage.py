@@ -22,7 +22,9 @@ _log = structlog.get_logger()
 class Outage:
     """Whether the server answers, and when to ask it again."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_wait_s: float = MAX_WAIT_S) -> None:
+        """Ask at least every `max_wait_s`, and every `MAX_WAIT_S`, whether it is back."""
+        self._max_wait_s = min(max_wait_s, MAX_WAIT_S)
         self._since: float | None = None
         self._wait_s = FIRST_WAIT_S
         self._next_try = 0.0
@@ -44,7 +46,7 @@ class Outage:
             self._since = now
             _log.warning("server_lost", error=_without_secrets(error))
         self._next_try = now + self._wait_s
-        self._wait_s = min(2 * self._wait_s, MAX_WAIT_S)
+        self._wait_s = min(2 * self._wait_s, self._max_wait_s)
 
     def end(self) -> bool:
         """Take a command that succeeded; True if that ended an outage."""
