@@ -5,6 +5,7 @@ tools made for its files read ours. A new format is one function here and one li
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
@@ -17,6 +18,9 @@ from producer.result import Segment, Transcript, Word
 # The reference's stand-ins for "no limit": characters in a line, words in a line.
 _NO_WIDTH = 1000
 _NO_WORDS = 1000
+
+# Space, a word, a line end.
+_WORD = re.compile(r"(\s*)(.*)(\n?)")
 
 # A silence longer than this starts a new subtitle where segments are not kept together.
 _LONG_PAUSE_S = 3.0
@@ -236,5 +240,6 @@ def _highlighted(subtitle: list[Word]) -> Iterator[_Cue]:
 
 
 def _underlined(word: str) -> str:
-    stripped = word.lstrip()
-    return f"{word[: len(word) - len(stripped)]}<u>{stripped}</u>"
+    # Like the reference's pattern, this leaves a word with a line break in it plain.
+    match = _WORD.fullmatch(word)
+    return f"{match[1]}<u>{match[2]}</u>{match[3]}" if match else word
