@@ -1,0 +1,16 @@
+"""A minute of chaos; `make chaos` runs more of it."""
+
+import pytest
+
+from tests.chaos.run import Chaos
+
+
+@pytest.mark.timeout(300)
+def test_a_minute_of_kills_freezes_and_lost_replies_loses_nothing_and_repeats_no_commit(tmp_path):
+    """Three workers, 700 jobs: one right result each, whatever dies."""
+    report = Chaos(tmp_path, num_jobs=700, seed=1).run(limit_s=240, faults_for_s=45)
+    print(report.table())
+    assert report.problems == []
+    assert report.results == 700
+    assert report.faults.total() >= 10
+    assert report.lost_replies > 0
