@@ -15,15 +15,8 @@ import soxr
 from numpy.typing import NDArray
 
 from producer.errors import CorruptAudio, EmptyInput, InvalidOptions, NonFinite, OutOfRange
-from worker.containers import (
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    AudioHeader,
-    Frames,
-    PathLike,
-    Reader,
-    open_reader,
-)
+from worker.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
+from worker.reader import AudioHeader, Frames, PathLike, Reader
 
 __all__ = [
     "MAX_DECODED_SAMPLES",
