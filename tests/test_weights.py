@@ -24,7 +24,7 @@ from tests.tiny_models import (
 )
 from worker.models import MODELS
 from worker.models.alignment import alignment_heads
-from worker.models.convert import quantize, save
+from worker.models.convert import dequantize, quantize, save
 from worker.models.parameters import Dimensions, checked_arrays, is_quantizable
 from worker.models.weights import cast, load_weights, parameter_shapes
 
@@ -108,6 +108,19 @@ def test_quantized_weights_are_close_to_the_float_ones():
         back = mx.dequantize(packed.arrays[name], scales, biases, group_size=64, bits=8)
         error = mx.abs(back - weights.arrays[name]).reshape(*scales.shape, 64).max(axis=-1)
         assert (error <= mx.abs(scales)).all().item()
+
+
+def test_dequantized_weights_multiply_as_the_packed_ones():
+    """What a CPU worker uses instead: the same products, without the packing."""
+    packed = quantize(tiny_random_whisper(), 4)
+    floats = dequantize(packed, mx.float32)
+    assert floats.quantization is None
+    assert set(floats.arrays) == set(parameter_shapes(packed.dims))
+    stem = "encoder.blocks.1.mlp2"
+    weight, scales, biases = (packed.arrays[f"{stem}.{k}"] for k in ("weight", "scales", "biases"))
+    x = mx.array(np.random.default_rng(0).standard_normal((3, 256), dtype=np.float32))
+    expected = mx.quantized_matmul(x, weight, scales, biases, group_size=64, bits=4)
+    assert mx.allclose(x @ floats.arrays[f"{stem}.weight"].T, expected, atol=1e-5).item()
 
 
 def test_a_type_can_be_asked_for(tmp_path):
