@@ -66,7 +66,7 @@ class HashCache:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_cache_path()
         self._database: sqlite3.Connection | None = self._open()
-        self._unwritten: list[tuple[bytes, int, int, str, str | None, int]] = []
+        self._unwritten: dict[bytes, tuple[int, int, str, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +102,7 @@ class HashCache:
         if hashed.status is None or (hashed.is_cached and job_id == hashed.old_job_id):
             return
         size, mtime_ns = hashed.status.st_size, hashed.status.st_mtime_ns
-        row = (os.fsencode(path), size, mtime_ns, hashed.sha256, job_id, int(time.time()))
-        self._unwritten.append(row)
+        self._unwritten[os.fsencode(path)] = (size, mtime_ns, hashed.sha256, job_id)
         if len(self._unwritten) >= _WRITE_SIZE:
             self._write()
 
@@ -129,18 +128,22 @@ class HashCache:
         return database
 
     def _find(self, path: Path) -> tuple[int | None, int | None, str | None, str | None]:
-        nothing = (None, None, None, None)
+        nothing, key = (None, None, None, None), os.fsencode(path)
+        if key in self._unwritten:
+            return self._unwritten[key]
         if self._database is None:
             return nothing
         try:
-            row = self._database.execute(_FIND, (os.fsencode(path),)).fetchone()
+            row = self._database.execute(_FIND, (key,)).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
             return nothing
         return row or nothing
 
     def _write(self) -> None:
-        rows, self._unwritten = self._unwritten, []
+        now_s = int(time.time())
+        rows = [(path, *fields, now_s) for path, fields in self._unwritten.items()]
+        self._unwritten.clear()
         if self._database is None or not rows:
             return
         try:
