@@ -63,9 +63,10 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     """Load the model, then claim: a worker that cannot work takes nobody's job."""
     connection = connect(settings)
     # Imports MLX: not before the BLAS is chosen, and not for --help.
-    from worker.engine import start_engine  # noqa: PLC0415
+    from worker.device import load_device  # noqa: PLC0415
+    from worker.engine import Engine  # noqa: PLC0415
 
-    engine = start_engine(settings)
+    engine = Engine(settings, load_device)
     code = EXIT_FORCED
     try:
         code = FarmWorker(engine, settings, connection, name).run(burst=burst)

@@ -11,13 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_map
 
 from producer.errors import EmptyInput, LengthMismatch, NonFinite, RankMismatch, ScribefarmError
 from worker.features import MelConfig
 from worker.filters import Stage, process, sample
 from worker.requests import RowRules
-from worker.rules import FREE, BatchedRules, State, advance, apply_rules, start_state
+from worker.rules import (
+    FREE,
+    BatchedRules,
+    State,
+    advance,
+    apply_rules,
+    log_normalizer,
+    start_state,
+)
 from worker.sampling import GREEDY, BatchedSampling, SamplingParams
 
 LOGITS_RANK = 2
@@ -53,6 +62,14 @@ class SpeechModel(Protocol):
     @property
     def eos_token(self) -> int:
         """What ends a row, whatever else does."""
+
+    @property
+    def default_prompt(self) -> tuple[int, ...]:
+        """What an utterance starts with when nothing else is asked; `(bos_token,)` at least."""
+
+    @property
+    def default_rules(self) -> RowRules:
+        """What may be sampled when nothing else is asked."""
 
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""
@@ -227,10 +244,11 @@ class Decoder:
 
     def _read(self, output: StepOutput) -> list[Sequence]:
         """Give a step's tokens to its rows; this waits for the device."""
-        tokens, logprobs = output.tokens.tolist(), output.logprobs.tolist()
+        tokens: list[int] = np.array(output.tokens).tolist()
+        logprobs: list[float] = np.array(output.logprobs).tolist()
         no_speech = output.no_speech_probs
-        no_speech_probs = [] if no_speech is None else no_speech.tolist()
-        ended = []
+        no_speech_probs = [] if no_speech is None else np.array(no_speech).tolist()
+        ended: list[Sequence] = []
         for row, sequence in enumerate(output.rows):
             if sequence is None or sequence.finish_reason is not None:
                 continue
@@ -265,12 +283,13 @@ class Decoder:
         state = start_state(prompts, self.model.context_length)
         sampling = BatchedSampling([s.sampling for s in sequences], self.model.num_vocab)
         rules = BatchedRules([s.rules for s in sequences], self.model.num_vocab)
-        *chosen, state = self._choose(
+        tokens, logprobs, all_logprobs, state = self._choose(
             logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
         )
         weighed = mx.array([sequence.no_speech_token or 0 for sequence in sequences])[:, None]
         no_speech = mx.take_along_axis(mx.softmax(logits[:, 0], axis=-1), weighed, axis=1)[:, 0]
-        return StepOutput(list(sequences), *chosen, no_speech), cache, state
+        output = StepOutput(list(sequences), tokens, logprobs, all_logprobs, no_speech)
+        return output, cache, state
 
     def _place(self, sequences: list[Sequence], cache: Any, state: State) -> None:
         """Give rows that join a place in the batch."""
@@ -329,7 +348,7 @@ class Decoder:
         """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
         logits = process(logits, state["history"], state["position"] + 1, sampling, stages)
         logits = apply_rules(logits, state, rules)
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = logits - log_normalizer(logits)
         tokens = sample(logprobs, state["step"], sampling, stages).astype(mx.int32)
         chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
         kept = logprobs if self._keep_logprobs else None

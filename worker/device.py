@@ -99,7 +99,7 @@ class Device:
             languages = logits[:, 0, mx.array(requests[0].language_tokens)]
             probabilities = mx.softmax(languages, axis=-1)
             mx.async_eval(probabilities)
-            return lambda: list(probabilities.tolist())
+            return lambda: np.array(probabilities).tolist()
 
     def align(self, requests: list[Align]) -> Callable[[], list[Alignment]]:
         """Start following attention over whole rows; call what is returned for the scores."""

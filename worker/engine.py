@@ -180,7 +180,7 @@ class Engine:
                 self._reply()
         except ScribefarmError as error:
             self._broken = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 the farm must hear of it
             _log.exception("engine broken")
             self._broken = Internal("engine", "must not fail", repr(error))
         finally:
@@ -262,7 +262,7 @@ class Engine:
             self._finish(recording)
         except ScribefarmError as error:
             self._fail(recording, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("transcription failed", job_id=recording.ticket.job_id)
             self._fail(recording, Internal("transcription", "must not fail", repr(error)))
 
@@ -283,7 +283,7 @@ class Engine:
         """Run something beside the decode; runs in the side thread."""
         try:
             result = request.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("computation failed", job_id=recording.ticket.job_id)
             failed = Internal("transcription", "must not fail", repr(error))
             self._inbox.put(partial(self._fail, recording, failed))

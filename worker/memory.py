@@ -13,6 +13,8 @@ from worker.models.parameters import Dimensions
 # system's, the page cache's and other programs'.
 SHARE_OF_RAM = 0.5
 SHARE_OF_GPU = 0.85
+# A 16 GB Mac mini keeps 6 GB for macOS and for decoding audio, and does not swap.
+SHARE_OF_UNIFIED = 0.625
 # The allocator keeps freed buffers for reuse up to this share; without a limit it would keep
 # nearly all memory (agent-cli#620, stenoai#465: tens of GB after hours of varied lengths).
 SHARE_FOR_CACHE = 0.1
@@ -37,7 +39,11 @@ class MemoryPlan:
     @property
     def needed_bytes(self) -> int:
         """Weights, decoder rows twice (a batch that grows is copied), one encoder batch."""
-        return self.weights_bytes + 2 * self.slots * self.row_bytes + self.encode_batch * self.encode_bytes
+        return (
+            self.weights_bytes
+            + 2 * self.slots * self.row_bytes
+            + self.encode_batch * self.encode_bytes
+        )
 
     def __str__(self) -> str:
         return (
@@ -84,10 +90,10 @@ def device_memory_bytes() -> int:
     """Return what we may use: recommended working set, or a share of the device's memory."""
     info = mx.device_info()
     if "max_recommended_working_set_size" in info:
-        # Half of a 16 GB Mac mini is left to macOS and to decoding audio.
-        return int(min(info["max_recommended_working_set_size"], 0.75 * info["memory_size"]))
+        recommended = int(info["max_recommended_working_set_size"])
+        return min(recommended, int(SHARE_OF_UNIFIED * int(info["memory_size"])))
     if mx.default_device().type == mx.gpu:
-        return int(SHARE_OF_GPU * (info.get("total_memory") or info["memory_size"]))
+        return int(SHARE_OF_GPU * int(info.get("total_memory") or info["memory_size"]))
     return int(SHARE_OF_RAM * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

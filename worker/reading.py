@@ -63,7 +63,7 @@ class Reading:
             ending: End | ScribefarmError = self._read()
         except ScribefarmError as error:
             ending = error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("reading failed", path=self.path)
             ending = Internal("reading", "must not fail", repr(error))
         if not self._is_stopped:

@@ -12,13 +12,12 @@ from typing import Any
 from producer.errors import OutOfRange
 from producer.job import Options
 from producer.result import Segment
+from worker.prompts import num_initial_tokens, row_rules, window_prompt
 from worker.requests import (
     Decode,
     Decoded,
     DetectLanguage,
     Encode,
-    RowRules,
-    TimestampRules,
     compression_ratio,
     derive_seed,
 )
@@ -169,11 +168,12 @@ class Transcription:
         if self._is_silence(result.decoded):
             self._seek += size
             return
-        segments, next_seek, ends_alone = self._cut(result, size)
+        cut, next_seek, ends_alone = self._cut(result, size)
+        segments: list[Segment] | None = cut
         if self.options.word_timestamps:
             segments, next_seek = yield from self._words.add(
                 states,
-                segments,
+                cut,
                 Window(self._seek, size, self.content_frames),
                 self._tokenizer,
                 seek=next_seek,
@@ -186,7 +186,11 @@ class Transcription:
     def _decode_with_fallback(self, states: Any) -> Requests:
         """Try the temperatures in turn until the text looks right; the last one counts anyway."""
         options = self.options
-        prompt, sot_index = self._prompt()
+        history = [token for segment in self.segments for token in segment.tokens]
+        prompt, sot_index = window_prompt(
+            self._tokenizer, options, history, self._prompt_reset_since, self.limits.context_length
+        )
+        rules = row_rules(self._tokenizer, options)
         for attempt, temperature in enumerate(options.temperatures):
             num_samples = 1 if temperature == 0 else options.best_of
             candidates = yield Decode(
@@ -196,7 +200,7 @@ class Transcription:
                 no_speech=self._tokenizer.no_speech,
                 eot=self._tokenizer.eot,
                 max_tokens=self._max_tokens(len(prompt)),
-                rules=self._rules(),
+                rules=rules,
                 temperature=temperature,
                 seeds=tuple(
                     derive_seed(options.seed, self._seek, attempt, sample)
@@ -212,53 +216,10 @@ class Transcription:
         flags = self._flags(decoded, ratio)
         return WindowResult(decoded, temperature, ratio, flags)
 
-    def _prompt(self) -> tuple[tuple[int, ...], int]:
-        """Return the window's prompt and the position of `sot` in it."""
-        tokenizer, options = self._tokenizer, self.options
-        room = self.limits.context_length // 2 - 1
-        initial = self._encoded(options.initial_prompt)
-        hotwords = self._encoded(options.hotwords)[: room - 1]
-        history = initial + [token for segment in self.segments for token in segment.tokens]
-        if options.carry_initial_prompt:
-            recent = history[max(len(initial), self._prompt_reset_since) :]
-            previous = initial + _last(recent, room - len(initial))
-        else:
-            previous = history[self._prompt_reset_since :]
-        previous = hotwords + _last(previous, room - len(hotwords))
-        start = (
-            tokenizer.sot_sequence_including_notimestamps
-            if options.without_timestamps
-            else tokenizer.sot_sequence
-        )
-        before = (tokenizer.sot_prev, *previous) if previous else ()
-        return (*before, *start), len(before)
-
-    def _encoded(self, text: str | None) -> list[int]:
-        return self._tokenizer.encode(" " + text.strip()) if text else []
-
     def _max_tokens(self, prompt_length: int) -> int:
         """Return how many tokens may be sampled; the reference stops past a full context."""
         asked = self.options.sample_len or self.limits.context_length // 2
         return min(asked, self.limits.context_length + 1 - prompt_length)
-
-    def _rules(self) -> RowRules:
-        tokenizer, options = self._tokenizer, self.options
-        suppress = {token for token in options.suppress_tokens if token >= 0}
-        if options.suppress_tokens:
-            suppress |= set(tokenizer.suppressed_tokens)
-        if -1 not in options.suppress_tokens:
-            suppress -= set(tokenizer.non_speech_tokens) - set(options.suppress_tokens)
-        first = {*tokenizer.encode(" "), tokenizer.eot} if options.suppress_blank else set()
-        if options.without_timestamps:
-            return RowRules(tuple(sorted(suppress)), tuple(sorted(first)))
-        latest = options.max_initial_timestamp
-        timestamps = TimestampRules(
-            eot=tokenizer.eot,
-            begin=tokenizer.timestamp_begin,
-            max_initial_index=None if latest is None else round(latest / TIMESTAMP_S),
-        )
-        suppress.add(tokenizer.no_timestamps)
-        return RowRules(tuple(sorted(suppress)), tuple(sorted(first)), timestamps)
 
     def _looks_wrong(self, decoded: Decoded, ratio: float) -> bool:
         """Tell whether another temperature should be tried; silence is no reason."""
@@ -355,14 +316,14 @@ class Transcription:
     def _keep(self, segments: list[Segment], temperature: float) -> None:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
-            kept = {"id": len(self.segments)}
+            kept: dict[str, Any] = {"id": len(self.segments)}
             if segment.start == segment.end or not segment.text.strip():
-                kept |= {"text": "", "tokens": [], "words": [] if segment.words is not None else None}
+                kept |= {
+                    "text": "",
+                    "tokens": [],
+                    "words": [] if segment.words is not None else None,
+                }
             self.segments.append(segment.model_copy(update=kept))
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
-            num_initial = len(self._encoded(self.options.initial_prompt))
+            num_initial = num_initial_tokens(self._tokenizer, self.options)
             self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
-
-
-def _last(tokens: list[int], count: int) -> list[int]:
-    return tokens[-count:] if count > 0 else []

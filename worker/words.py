@@ -62,9 +62,7 @@ class WordTimes:
         if text:
             start = tokenizer.sot_sequence_including_notimestamps
             alignment = yield Align(states, (*start, *text, tokenizer.eot), tokenizer.eot)
-        aligned = yield Compute(
-            partial(self._align, timed, text, alignment, window, tokenizer)
-        )
+        aligned = yield Compute(partial(self._align, timed, text, alignment, window, tokenizer))
         settled: SettledWindow = settle_window(
             aligned,
             window,

@@ -12,8 +12,11 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from producer.job import Options
 from worker.features import MelConfig
 from worker.models.parameters import Dimensions, Weights, sinusoids
+from worker.prompts import row_rules
+from worker.requests import RowRules
 from worker.tokenizer import Tokenizer
 
 # Rows of the self-attention cache: prompt and sampled tokens of one window.
@@ -121,7 +124,9 @@ class AudioEncoder(nn.Module):
         width = dims.n_audio_state
         self.conv1 = nn.Conv1d(dims.n_mels, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
-        self._positions = mx.array(sinusoids(dims.n_audio_ctx, width).astype("float16")).astype(dtype)
+        self._positions = mx.array(sinusoids(dims.n_audio_ctx, width).astype("float16")).astype(
+            dtype
+        )
         self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
         self.ln_post = nn.LayerNorm(width)
 
@@ -190,6 +195,16 @@ class Whisper(nn.Module):
         return Tokenizer(self.dims.n_vocab).eot
 
     @property
+    def default_prompt(self) -> tuple[int, ...]:
+        """Start of transcript; English and `transcribe` for a multilingual model."""
+        return Tokenizer(self.dims.n_vocab).sot_sequence
+
+    @property
+    def default_rules(self) -> RowRules:
+        """The reference's rules, with timestamps."""
+        return row_rules(Tokenizer(self.dims.n_vocab), Options())
+
+    @property
     def context_length(self) -> int:
         """Most tokens in a row, prompt included."""
         return self.dims.n_text_ctx
@@ -242,9 +257,7 @@ class Whisper(nn.Module):
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
         return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
 
-    def align(
-        self, states: mx.array, tokens: mx.array, num_text: int
-    ) -> tuple[mx.array, mx.array]:
+    def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
         """Return what word alignment needs of whole token rows.
 
         Args:
@@ -316,7 +329,7 @@ class Whisper(nn.Module):
     def _grow(self, rows: mx.array) -> mx.array:
         """Give keys or values (B, H, T, K) room for the whole context."""
         missing = self.context_length - rows.shape[2]
-        return mx.pad(rows, ((0, 0), (0, 0), (0, missing), (0, 0)))
+        return mx.pad(rows, [(0, 0), (0, 0), (0, missing), (0, 0)])
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
