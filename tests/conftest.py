@@ -137,7 +137,11 @@ def scribefarm(start_scribefarm):
 
     def run(*arguments, **env):
         with start_scribefarm(*arguments, **env) as process:
-            stdout, stderr = process.communicate(timeout=60)
+            try:
+                stdout, stderr = process.communicate(timeout=90)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run

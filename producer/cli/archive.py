@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated
 
@@ -169,7 +170,7 @@ def submit(
         retry_failed=retry_failed,
     )
     # A list of ids is of use for single files; for an archive it is the batch.
-    is_archive = bool(manifests) or not all(Path(path).is_file() for path in arguments)
+    is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
     tally = _Tally(session, request.batch, not (is_archive or as_json or dry_run), as_json)
     patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
     with Names() as names, HashCache() as cache:
@@ -181,6 +182,12 @@ def submit(
             if is_archive and not as_json:
                 emit(request.batch)
     session.finish()
+
+
+def _is_many(argument: str) -> bool:
+    """Say whether an argument stands for many files; a file that is missing is still one."""
+    path = Path(argument)
+    return argument == "-" or path.is_dir() or (has_magic(argument) and not path.exists())
 
 
 def _submit(

@@ -17,13 +17,12 @@ from producer.settings import Settings
 DRAIN_TIMEOUT_S = 5.0
 # A worker that ended well while our jobs wait (another one's lease runs) is started again then.
 RESTART_DELAY_S = 5.0
-LOG_TAIL_LINES = 3
 
 
 class LocalWorker:
     """`scribefarm-worker run --burst` as a child process with these very settings.
 
-    Its log goes to a file that is shown in part if it dies. With `--burst` it ends by itself when
+    Its log goes to a file that is read if it dies. With `--burst` it ends by itself when
     the queue is empty, so it cannot outlive a command that was killed by more than its work.
     """
 
@@ -48,7 +47,7 @@ class LocalWorker:
         """Make sure that somebody works on the pending jobs.
 
         Raises:
-            NoWorker: the worker died; the message has the end of its log.
+            NoWorker: the worker died; the message has the last line of its log.
         """
         code = self._process.poll()
         if code is None:
@@ -57,7 +56,7 @@ class LocalWorker:
             raise NoWorker(
                 "worker",
                 f"must stay alive while jobs wait ({len(pending)}), but ended with code {code}",
-                self._log_tail(),
+                self._last_words(),
             )
         elif time.monotonic() > self._restart_at:
             self._process = self._start()
@@ -83,7 +82,7 @@ class LocalWorker:
             start_new_session=True,
         )
 
-    def _log_tail(self) -> str:
+    def _last_words(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return " | ".join(lines[-LOG_TAIL_LINES:]) or "no log"
+        return lines[-1] if lines else "no log"
