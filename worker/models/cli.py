@@ -1,22 +1,22 @@
-"""`scribefarm-worker models`: list, fetch and convert weights."""
+"""`scribefarm-worker models`: list, fetch and convert weights.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Errors are reported by `worker.__main__`. MLX and huggingface_hub are imported by the commands, so
+that `--help` needs neither, and no BLAS is loaded before it is chosen.
+"""
+
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from huggingface_hub import constants, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound
 from rich.console import Console
 from rich.table import Table
 
-from producer.errors import InvalidModel, ScribefarmError
+from producer.errors import InvalidModel
 from worker.models import MODELS
-from worker.models.convert import DTYPES, quantize, save
-from worker.models.hub import fetch, is_hub_id
-from worker.models.weights import Weights, load_weights
+
+if TYPE_CHECKING:
+    from worker.models.weights import Weights
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and convert weights.")
 
@@ -34,10 +34,12 @@ class DType(StrEnum):
 @app.command("list")
 def list_models() -> None:
     """Show the packaged models, and the Whisper models that were fetched from the hub."""
+    from worker.models.hub import fetched  # noqa: PLC0415 - see the module's docstring
+
     table = Table("model", "from", "here")
     for name, packaged in MODELS.items():
         table.add_row(name, packaged.requirement, "yes" if packaged.is_installed() else "no")
-    for name, size in _fetched():
+    for name, size in fetched():
         table.add_row(name, "hub", size)
     Console().print(table)
 
@@ -50,13 +52,15 @@ def fetch_model(
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
     """Download a model, or bring it up to date, and check every tensor."""
-    with _errors_for_people():
-        if name not in MODELS and is_hub_id(name):
-            _, revision = fetch(name, revision, refresh=True)
-        elif name not in MODELS:
-            known = ", ".join(MODELS)
-            raise InvalidModel("model", f"must be one of {known}, or a hub id", name)
-        _report(load_weights(name, revision=revision))
+    from worker.models.hub import fetch, is_hub_id  # noqa: PLC0415 - see the module's docstring
+    from worker.models.weights import load_weights  # noqa: PLC0415 - the same
+
+    if name not in MODELS and is_hub_id(name):
+        _, revision = fetch(name, revision, refresh=True)
+    elif name not in MODELS:
+        known = ", ".join(MODELS)
+        raise InvalidModel("model", f"must be one of {known}, or a hub id", name)
+    _report(load_weights(name, revision=revision))
 
 
 @app.command()
@@ -72,14 +76,17 @@ def convert(
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
     """Write any model as an MLX folder, for this worker and for mlx-whisper."""
-    with _errors_for_people():
-        kind = None if dtype is None else DTYPES[dtype]
-        weights = load_weights(source, revision=revision, dtype=kind)
-        save(weights if bits is None else quantize(weights, bits), out)
-        _report(load_weights(str(out)))
+    from worker.models.convert import DTYPES, quantize, save  # noqa: PLC0415 - see the docstring
+    from worker.models.weights import load_weights  # noqa: PLC0415 - the same
+
+    kind = None if dtype is None else DTYPES[dtype]
+    weights = load_weights(source, revision=revision, dtype=kind)
+    save(weights if bits is None else quantize(weights, bits), out)
+    # Read back, so that what is reported is what was written.
+    _report(load_weights(str(out)))
 
 
-def _report(weights: Weights) -> None:
+def _report(weights: "Weights") -> None:
     num_bytes = sum(array.nbytes for array in weights.arrays.values())
     kind = str(weights.arrays["decoder.ln.weight"].dtype).removeprefix("mlx.core.")
     if weights.quantization is not None:
@@ -88,25 +95,3 @@ def _report(weights: Weights) -> None:
         f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {num_bytes / _MIB:.0f} MiB, "
         f"revision {weights.revision}, in {weights.source}"
     )
-
-
-def _fetched() -> list[tuple[str, str]]:
-    """Return hub id and size on disk of every cached Whisper model."""
-    try:
-        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except CacheNotFound:
-        return []
-    models = (repo for repo in repositories if repo.repo_type == "model")
-    return sorted(
-        (repo.repo_id, repo.size_on_disk_str) for repo in models if "whisper" in repo.repo_id
-    )
-
-
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
-    """Say in one line what is wrong, and exit with 1."""
-    try:
-        yield
-    except ScribefarmError as error:
-        typer.echo(f"{error.code}: {error}", err=True)
-        raise typer.Exit(1) from error

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
+    CacheNotFound,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -87,3 +88,15 @@ def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Pa
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return Path(folder), Path(folder).name
+
+
+def fetched() -> list[tuple[str, str]]:
+    """Return hub id and size on disk of every Whisper model that was fetched, sorted."""
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return []
+    models = (repo for repo in repositories if repo.repo_type == "model")
+    return sorted(
+        (repo.repo_id, repo.size_on_disk_str) for repo in models if "whisper" in repo.repo_id
+    )
