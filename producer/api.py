@@ -1,0 +1,137 @@
+"""The Python API: submit recordings and read results in a line each.
+
+    import producer
+
+    batch = producer.submit(["talks/", "interview.wav"], language="de").batch
+    for name, result in producer.results(batch):
+        print(name, result.text if result.status == "succeeded" else result.error.message)
+
+Settings come from the environment and settings.toml, as for the commands; pass `settings` for
+others. For more than these four calls, see `producer.archive`, `producer.batches`,
+`producer.watching` and `producer.queue`, which take a connection of `producer.queue.connect`.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import redis
+from pydantic import ValidationError
+
+from producer.archive import Entry, Request, submit_archive
+from producer.batches import batch_files, note_batch
+from producer.hash_cache import HashCache
+from producer.job import Options, invalid_options
+from producer.queue import connect, wait_for_results
+from producer.result import Failure, Transcript
+from producer.settings import Settings, load_settings
+from producer.sources import Names, find
+from producer.watching import BatchStatus, look_at
+
+
+class Submission(NamedTuple):
+    """What became of a submission: the batch's name, and one entry a file."""
+
+    batch: str
+    entries: list[Entry]
+
+
+def submit(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    batch: str | None = None,
+    queue: str = "default",
+    model: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    retry_failed: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Submission:
+    """Enqueue files, folders and patterns, and say what became of each file; nothing twice.
+
+    `options` are fields of `producer.job.Options`, on top of those in the settings.
+
+    Raises:
+        InvalidOptions: an option is misspelt or out of bounds.
+        QueueFull: queue.max_queued jobs wait already; submit the same again later.
+        ServerUnreachable: no server answers.
+    """
+    settings = settings or load_settings()
+    request = Request(
+        batch=batch or f"batch-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        options=_options(settings, options),
+        model=model,
+        queue=queue,
+        metadata=metadata or {},
+        retry_failed=retry_failed,
+    )
+    with _connected(settings) as connection, Names() as names, HashCache() as cache:
+        note_batch(connection, settings, request.batch)
+        found = find((os.fspath(path) for path in paths), names)
+        return Submission(
+            request.batch, list(submit_archive(connection, settings, found, request, cache))
+        )
+
+
+def results(
+    batch: str, *, timeout_s: float | None = None, settings: Settings | None = None
+) -> Iterator[tuple[str, Transcript | Failure]]:
+    """Yield (name, result) of each file of a batch as it comes; end when all have or time is out.
+
+    Raises:
+        JobNotFound: the server does not know the batch.
+        ServerUnreachable: no server answers.
+    """
+    with _connected(settings or load_settings()) as connection:
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for name, job_id in batch_files(connection, batch):
+            names[job_id].append(name)
+        for result in wait_for_results(connection, names, timeout_s):
+            yield from ((name, result) for name in names[result.job_id])
+
+
+def status(batch: str, *, settings: Settings | None = None) -> BatchStatus:
+    """Return where a batch stands: counts, speed, time left, workers.
+
+    Raises:
+        JobNotFound: the server does not know the batch.
+        ServerUnreachable: no server answers.
+    """
+    settings = settings or load_settings()
+    with _connected(settings) as connection:
+        return look_at(connection, settings, batch)
+
+
+async def submit_async(paths: Iterable[str | os.PathLike[str]], **request: Any) -> Submission:
+    """Do as `submit`, without blocking the event loop."""
+    return await asyncio.to_thread(submit, paths, **request)
+
+
+async def results_async(
+    batch: str, *, timeout_s: float | None = None, settings: Settings | None = None
+) -> AsyncIterator[tuple[str, Transcript | Failure]]:
+    """Do as `results`, without blocking the event loop."""
+    stream = results(batch, timeout_s=timeout_s, settings=settings)
+    while (item := await asyncio.to_thread(next, stream, None)) is not None:
+        yield item
+
+
+@contextlib.contextmanager
+def _connected(settings: Settings) -> Iterator[redis.Redis]:
+    connection = connect(settings)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _options(settings: Settings, asked: dict[str, Any]) -> Options:
+    try:
+        return Options.model_validate({**settings.options.model_dump(), **asked})
+    except ValidationError as error:
+        raise invalid_options("options", error) from error
