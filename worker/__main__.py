@@ -15,6 +15,7 @@ from producer.errors import ScribefarmError, ServerUnreachable
 from producer.settings import Settings, load_settings
 from worker import blas, logging
 from worker.farm_worker import EXIT_FORCED, FarmWorker
+from worker.models import cli as models_cli
 
 app = typer.Typer(
     name="scribefarm-worker",
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(models_cli.app, name="models")
 
 
 @app.callback()
