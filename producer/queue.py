@@ -7,6 +7,7 @@ values as base64 in a stream.
 
 import hashlib
 import json
+import stat
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -190,16 +191,20 @@ def hash_audio(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hex, reading a block at a time.
 
     Raises:
-        SourceNotFound: there is no such file.
+        SourceNotFound: there is no such file; folders, pipes and devices are none.
         SourceForbidden: we may not read it.
         SourceUnreachable: the disk or share gave an error.
     """
     digest = hashlib.sha256()
     try:
+        # Before it is opened: a pipe would block us, a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SourceNotFound("submit", "must be a regular file", path)
         with path.open("rb") as audio:
             while block := audio.read(HASH_BLOCK_BYTES):
                 digest.update(block)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    # ValueError: a NUL in the name.
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise SourceNotFound("submit", "must be an existing file", path) from error
     except PermissionError as error:
         raise SourceForbidden("submit", "must be readable", path) from error
@@ -278,19 +283,22 @@ def wait_for_results(
 
 
 def live_workers(connection: redis.Redis, settings: Settings) -> list[str]:
-    """Return the names of the workers whose last heartbeat is younger than a lease."""
+    """Return the names of the workers of our queues with a heartbeat younger than a lease."""
     with server_errors(connection):
         keys = sorted(cast("set[bytes]", connection.smembers(WORKERS_KEY)))
         pipeline = connection.pipeline(transaction=False)
         for key in keys:
-            pipeline.hmget(key, "last_heartbeat", "death")
+            pipeline.hmget(key, "last_heartbeat", "death", "queues")
         records = pipeline.execute()
         now_s = _server_seconds(connection)
-    prefix = f"{RQ_KEY_PREFIX}:worker:"
+    served = set(settings.worker.queues)
+    oldest_s = now_s - settings.worker.lease_s
     return [
-        key.decode().removeprefix(prefix)
-        for key, (beat, death) in zip(keys, records, strict=True)
-        if beat and not death and now_s - str_to_date(beat).timestamp() < settings.worker.lease_s
+        key.decode().removeprefix(f"{RQ_KEY_PREFIX}:worker:")
+        for key, (beat, death, queues) in zip(keys, records, strict=True)
+        # A stock RQ worker that serves other queues of the same server does not do our jobs.
+        if beat and not death and served & set((queues or b"").decode().split(","))
+        if str_to_date(beat).timestamp() > oldest_s
     ]
 
 

@@ -67,7 +67,8 @@ class StandIn:
         """Register and give a sign of life."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._client.sadd("rq:workers", "rq:worker:stand-in")
-        self._client.hset("rq:worker:stand-in", "last_heartbeat", stamp)
+        record = {"last_heartbeat": stamp, "queues": "high,default,low"}
+        self._client.hset("rq:worker:stand-in", mapping=record)
 
     def stop(self):
         """End after the job in hand."""

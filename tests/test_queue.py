@@ -1,6 +1,7 @@
 """The queue: RQ's own layout, nothing twice, push back when full, waiting without spinning."""
 
 import hashlib
+import os
 import threading
 import time
 from datetime import UTC, datetime
@@ -267,22 +268,29 @@ def test_the_audio_is_hashed_in_blocks_where_no_hash_is_given(connection, settin
 
 
 def test_what_cannot_be_hashed_gives_a_typed_error(tmp_path, connection, settings):
-    """A missing file, a folder and a name that is a path through a file."""
+    """Missing, a folder, a path through a file, a pipe, an endless device, a NUL in the name."""
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "none.wav", tmp_path, tmp_path / "file" / "x.wav"):
-        with pytest.raises(SourceNotFound, match="existing file"):
+    os.mkfifo(tmp_path / "pipe")
+    wrong = ["none.wav", "", "file/x.wav", "pipe", "/dev/zero", "a\0b.wav"]
+    for path in (tmp_path / name for name in wrong):
+        with pytest.raises(SourceNotFound, match=r"existing file|regular file"):
             submit(connection, settings, [Job(source=str(path))])
     assert waiting(connection) == []
 
 
 def test_a_forbidden_file_gives_its_own_error(tmp_path, monkeypatch):
     """Permission is another thing than absence; root may read all, so the refusal is injected."""
-    monkeypatch.setattr("pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13)))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "x.wav").write_bytes(b"")
+    monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(SourceForbidden, match="readable"):
         hash_audio(tmp_path / "x.wav")
 
 
-def test_waiting_yields_results_as_they_come(connection, settings):
+def test_waiting_yields_results_as_they_come(connection, settings, wait_until):
     """The waiter sleeps in the server and wakes for each event."""
     ids = [entry.job_id for entry in submit(connection, settings, jobs(3))]
     done_before = fail(connection, ids[0])
@@ -294,6 +302,7 @@ def test_waiting_yields_results_as_they_come(connection, settings):
         )
     )
     waiter.start()
+    wait_until(lambda: got)
     ended_at = []
     for job_id in ids[1:]:
         fail(connection, job_id)
@@ -367,17 +376,19 @@ def test_progress_is_read_for_the_jobs_that_have_some(connection):
 
 
 def test_only_workers_with_a_fresh_heartbeat_are_alive(connection, settings):
-    """A worker that died keeps its RQ record for minutes."""
+    """A dead worker's record stays for minutes, and a stock one serves other queues."""
 
     def register(name, beat_s, **fields):
         beat = datetime.fromtimestamp(time.time() - beat_s, UTC)
         stamp = beat.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         connection.sadd("rq:workers", f"rq:worker:{name}")
-        connection.hset(f"rq:worker:{name}", mapping={"last_heartbeat": stamp, **fields})
+        record = {"last_heartbeat": stamp, "queues": "low,default", **fields}
+        connection.hset(f"rq:worker:{name}", mapping=record)
 
     register("fresh", 1)
     register("stale", settings.worker.lease_s + 60)
     register("dead", 1, death="2026-01-01T00:00:00.000000Z")
+    register("elsewhere", 1, queues="mail,reports")
     connection.sadd("rq:workers", "rq:worker:gone")
     assert live_workers(connection, settings) == ["fresh"]
 
