@@ -76,12 +76,16 @@ def convert(
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
     """Write any model as an MLX folder, for this worker and for mlx-whisper."""
-    from worker.models.convert import DTYPES, quantize, save  # noqa: PLC0415 - see the docstring
+    from worker.models import convert as to  # noqa: PLC0415 - see the module's docstring
     from worker.models.weights import load_weights  # noqa: PLC0415 - the same
 
-    kind = None if dtype is None else DTYPES[dtype]
+    # Before a model is downloaded for nothing.
+    to.check_out(out)
+    if bits is not None:
+        to.check_bits(bits)
+    kind = None if dtype is None else to.DTYPES[dtype]
     weights = load_weights(source, revision=revision, dtype=kind)
-    save(weights if bits is None else quantize(weights, bits), out)
+    to.save(weights if bits is None else to.quantize(weights, bits), out)
     # Read back, so that what is reported is what was written.
     _report(load_weights(str(out)))
 

@@ -28,8 +28,7 @@ def quantize(weights: Weights, bits: int) -> Weights:
     Raises:
         InvalidOptions: the weights are quantized already, or the bits are others.
     """
-    if bits not in BITS:
-        raise InvalidOptions("quantize", "must be 4 or 8", bits)
+    check_bits(bits)
     if weights.quantization is not None:
         raise InvalidOptions("quantize", "needs float weights", weights.name)
     arrays: dict[str, mx.array] = {}
@@ -79,8 +78,7 @@ def save(weights: Weights, folder: Path) -> None:
     Raises:
         InvalidOptions: the folder exists and is not empty, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidOptions("out", "must be a new or empty folder", str(folder))
+    check_out(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -92,6 +90,26 @@ def save(weights: Weights, folder: Path) -> None:
         draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_bits(bits: int) -> None:
+    """Check that `quantize` can be asked for these bits.
+
+    Raises:
+        InvalidOptions: it cannot.
+    """
+    if bits not in BITS:
+        raise InvalidOptions("quantize", "must be 4 or 8", bits)
+
+
+def check_out(folder: Path) -> None:
+    """Check that `save` would write over nothing.
+
+    Raises:
+        InvalidOptions: there is a file, or a folder with something in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidOptions("out", "must be a new or empty folder", str(folder))
 
 
 def _write(weights: Weights, folder: Path) -> None:
