@@ -77,8 +77,9 @@ def _find_in_riff(fd: int, file_bytes: int, magic: bytes) -> DataChunk | None:
             continue
         if size_64 is not None and chunk.num_bytes == 2**32 - 1:
             return DataChunk(size_64, max(0, file_bytes - chunk.start))
-        ends_here = _number(magic[4:8], order) + 8 <= chunk.start
-        if chunk.num_bytes == 0 and ends_here:  # a recorder that died before it wrote the sizes
+        riff_bytes = _number(magic[4:8], order)
+        is_unfinished = riff_bytes + 8 <= chunk.start or riff_bytes == 2**32 - 1
+        if chunk.num_bytes == 0 and is_unfinished:  # a recorder died before it wrote the sizes
             return DataChunk(None, max(0, file_bytes - chunk.start))
         return _data(chunk, file_bytes)
     return None

@@ -23,6 +23,7 @@ from producer.errors import (
     CorruptAudio,
     EmptyInput,
     OutOfRange,
+    SourceNotFound,
     UnsupportedFormat,
 )
 from worker.chunks import DataChunk, find_data_chunk
@@ -82,7 +83,11 @@ def open_reader(path: PathLike) -> Reader:
 
 def _open_regular(name: str) -> io.FileIO:
     """Open a file that has an end: a pipe, a device or a folder could block or never stop."""
-    if not stat.S_ISREG(Path(name).stat().st_mode):
+    try:
+        is_regular = stat.S_ISREG(Path(name).stat().st_mode)
+    except ValueError as exc:  # a NUL or a lone surrogate: no file has such a name
+        raise SourceNotFound(name, "must be a possible file name") from exc
+    if not is_regular:
         raise UnsupportedFormat(name, "must be a regular file")
     file = io.FileIO(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     status = os.fstat(file.fileno())

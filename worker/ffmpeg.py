@@ -21,6 +21,8 @@ _FFMPEG_FORMATS = (
 )
 # Containers whose length is written down, not guessed from a bit rate.
 _DECLARE_LENGTH = {"mov", "ogg"}
+# PyAV 18 reads wild memory for planar frames of more channels; interleaving costs time.
+_MAX_PLANES = 8
 # Codec delay and padding, and rounded times, are shorter than this.
 _LENGTH_SLACK_S = 0.5
 # Tags behind the last frame (APE, lyrics) look like broken frames; more than this is damage.
@@ -84,16 +86,18 @@ class FFmpegReader:
         return max(0, declared - round(_LENGTH_SLACK_S * header.sample_rate_hz))
 
     def _decoded(self) -> Iterator[Frames]:
-        # Interleaved: PyAV 18 reads wild memory for planar frames of more than 8 channels.
-        resampler: Any = av.AudioResampler(format="flt")
-        with translated(self.header.path):
+        header = self.header
+        is_planar = header.channels <= _MAX_PLANES
+        resampler: Any = av.AudioResampler(format="fltp" if is_planar else "flt")
+        with translated(header.path):
             for frame in self._audio_frames():
-                if frame.sample_rate != self.header.sample_rate_hz:
-                    limit = f"must keep its sampling rate of {self.header.sample_rate_hz} Hz"
-                    raise CorruptAudio(self.header.path, limit, frame.sample_rate)
+                found = (frame.sample_rate, frame.layout.nb_channels)
+                if found != (header.sample_rate_hz, header.channels):
+                    limit = f"must stay at {header.sample_rate_hz} Hz, {header.channels} channels"
+                    raise CorruptAudio(header.path, limit, f"{found[0]} Hz, {found[1]} channels")
                 for converted in resampler.resample(frame):
                     frames: Frames = converted.to_ndarray()
-                    yield frames.reshape(-1, converted.layout.nb_channels)
+                    yield frames.T if is_planar else frames.reshape(-1, header.channels)
 
     def _audio_frames(self) -> Iterator[Any]:
         """Decode packet by packet; only MP3 and ADTS may end in bytes that are no audio."""

@@ -32,7 +32,7 @@ PathLike = str | os.PathLike[str]
 # 4 s at 16 kHz: large enough for speed, small enough to stop close to a cap.
 BLOCK_FRAMES = 65_536
 SNDFILE_SYSTEM = 2  # libsndfile's number for an error of the operating system
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 _NOT_A_FILE = {errno.EISDIR, errno.ENXIO, errno.ENODEV}
 
@@ -125,6 +125,8 @@ def _translate_os_error(name: str, exc: OSError) -> ScribefarmError:
         return SourceForbidden(name, "must be readable by the worker", reason(exc))
     if exc.errno in _NOT_A_FILE:
         return UnsupportedFormat(name, "must be a regular file", reason(exc))
+    if exc.errno == errno.EINVAL:  # a damaged header sent FFmpeg to a negative offset
+        return CorruptAudio(name, "must be intact audio", reason(exc))
     return SourceUnreachable(name, "must be readable", reason(exc))
 
 
