@@ -58,9 +58,10 @@ class Device(Protocol):
 
     limits: ModelLimits
     model: Model
-    num_slots: int
     encode_batch: int
 
+    @property
+    def num_slots(self) -> int: ...  # noqa: D102 see worker.device
     @property
     def num_active(self) -> int: ...  # noqa: D102 see worker.device
     @property

@@ -1,0 +1,233 @@
+"""The engine on a GPU, beside transformers, with large-v3-turbo's shapes and random weights.
+
+    python tests/benchmarks/bench_engine_gpu.py [--parts micro,engine,transformers] [--slots 64]
+
+Every window samples exactly 112 tokens, all logit rules included, so that both sides do the same
+work whatever the weights say. One audio second is one second of a 30 s window.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import soundfile
+
+from producer.job import Job, Options
+from producer.settings import Settings, WorkerSettings
+from worker.decoder import Decoder, Sequence
+from worker.device import Device
+from worker.engine import Engine
+from worker.memory import apply_memory_plan, plan_memory
+from worker.models.parameters import Dimensions, Weights, parameter_shapes
+from worker.models.whisper import Whisper
+from worker.ticket import Progress, Ticket
+from worker.tokenizer import Tokenizer
+
+TURBO = Dimensions(
+    n_mels=128,
+    n_audio_ctx=1500,
+    n_audio_state=1280,
+    n_audio_head=20,
+    n_audio_layer=32,
+    n_vocab=51866,
+    n_text_ctx=448,
+    n_text_state=1280,
+    n_text_head=20,
+    n_text_layer=4,
+)
+TOKENS = 112
+WINDOW_S = 30
+# 2.3 TFLOP a window at the matmul peak measured in the same run.
+ENCODER_TFLOP = 2.3
+
+
+def random_weights(dims, dtype):
+    key = mx.random.key(0)
+    arrays = {}
+    for name, shape in parameter_shapes(dims).items():
+        key, drawn = mx.random.split(key)
+        scale = 0.02 if len(shape) > 1 else 0.01
+        array = mx.random.normal(shape, key=drawn) * scale
+        arrays[name] = (array + 1 if "ln" in name and name.endswith("weight") else array).astype(dtype)
+    mx.eval(arrays)
+    heads = np.array([[2, 4], [2, 11], [3, 3], [3, 6], [3, 11], [3, 14]])
+    return Weights(dims, arrays, heads, None, "turbo-shapes", "random", "memory")
+
+
+def timed(run, repeats):
+    run()
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def bench_micro(report, slots):
+    model = Whisper(random_weights(TURBO, mx.float16), mx.float16)
+    mx.eval(model.parameters())
+    square = mx.random.normal((8192, 8192)).astype(mx.float16)
+    seconds = timed(lambda: mx.eval(square @ square), 10)
+    report["peak_tflops"] = round(2 * 8192**3 / seconds / 1e12)
+    for batch in (1, 8, 16, 32):
+        mel = mx.random.normal((batch, 3000, 128))
+        seconds = timed(lambda mel=mel: mx.eval(model.encode_audio(mel)), 5)
+        report[f"encoder_windows_per_s_{batch}"] = round(batch / seconds, 1)
+    for rows in sorted({8, 32, 64, slots}):
+        report[f"step_ms_{rows}"] = round(step_ms(model, rows), 3)
+
+
+def step_ms(model, rows, steps=60):
+    tokenizer = Tokenizer(TURBO.n_vocab, "en", "transcribe")
+    states = model.encode_audio(mx.random.normal((1, 3000, 128)))[0]
+    mx.eval(states)
+    decoder = Decoder(model, rows, compile_step=True)
+    rules = model.default_rules
+    rules = type(rules)((*rules.suppress, tokenizer.eot), rules.suppress_first, rules.timestamps)
+    decoder.insert(
+        [
+            Sequence(
+                prompt=tokenizer.sot_sequence,
+                states=states,
+                eos=frozenset(),
+                max_tokens=400,
+                rules=rules,
+                no_speech_token=tokenizer.no_speech,
+            )
+            for _ in range(rows)
+        ]
+    )
+    for _ in range(10):
+        decoder.step()
+    started = time.perf_counter()
+    for _ in range(steps):
+        decoder.step()
+    return (time.perf_counter() - started) / steps * 1e3
+
+
+def noise_files(folder, count, seconds):
+    generator = np.random.default_rng(0)
+    paths = []
+    for index in range(count):
+        path = Path(folder) / f"{index}.wav"
+        samples = generator.normal(0, 3000, seconds * 16000).astype(np.int16)
+        soundfile.write(path, samples, 16000, subtype="PCM_16")
+        paths.append(str(path))
+    return paths
+
+
+def bench_engine(report, slots, seconds):
+    settings = Settings(worker={"slots": slots}, audio={"threads": 4})
+
+    def load(settings):
+        weights = random_weights(TURBO, mx.float16)
+        size = sum(array.nbytes for array in weights.arrays.values())
+        plan = plan_memory(TURBO, size, 2, settings.worker)
+        apply_memory_plan(plan)
+        device = Device(weights, mx.float16, plan)
+        device.warm_up()
+        return device
+
+    eot = Tokenizer(TURBO.n_vocab).eot
+    options = Options(
+        language="en",
+        temperatures=(0.0,),
+        compression_ratio_threshold=None,
+        logprob_threshold=None,
+        no_speech_threshold=None,
+        suppress_tokens=(-1, eot),
+        sample_len=TOKENS,
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        paths = noise_files(folder, 8, 60)
+        engine = Engine(settings, load)
+        for index in range(engine.capacity):
+            job = Job(source=paths[index % len(paths)], options=options)
+            engine.submit(Ticket(str(index), str(index), job))
+        next_id = engine.capacity
+        warm_until = time.perf_counter() + 8
+        started, windows, until = None, 0, warm_until + seconds
+        while time.perf_counter() < until:
+            for event in engine.poll(0.05):
+                if isinstance(event, Progress):
+                    windows += 1
+                else:
+                    job = Job(source=paths[next_id % len(paths)], options=options)
+                    engine.submit(Ticket(str(next_id), str(next_id), job))
+                    next_id += 1
+            if started is None and time.perf_counter() > warm_until:
+                started, windows = time.perf_counter(), 0
+        taken = time.perf_counter() - started
+        engine.stop()
+    report["engine_slots"] = slots
+    report["engine_windows_per_s"] = round(windows / taken, 2)
+    report["engine_times_real_time"] = round(windows * WINDOW_S / taken)
+    report["engine_recordings"] = next_id
+    report["engine_peak_gb"] = round(mx.get_peak_memory() / 1e9, 1)
+
+
+def bench_transformers(report):
+    import torch
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        vocab_size=51866, num_mel_bins=128, encoder_layers=32, encoder_attention_heads=20,
+        decoder_layers=4, decoder_attention_heads=20, d_model=1280, encoder_ffn_dim=5120,
+        decoder_ffn_dim=5120, max_source_positions=1500, max_target_positions=448,
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration._from_config(
+        config, attn_implementation="sdpa", dtype=torch.float16
+    ).cuda().eval()
+    best = 0.0
+    for batch in (8, 16, 24, 32, 64):
+        mel = torch.randn(batch, 128, 3000, device="cuda", dtype=torch.float16)
+        prompt = torch.tensor([[50258, 50259, 50360]] * batch, device="cuda")
+
+        def run(mel=mel, prompt=prompt):
+            with torch.inference_mode():
+                out = super(WhisperForConditionalGeneration, model).generate(
+                    input_features=mel, decoder_input_ids=prompt, do_sample=False,
+                    max_new_tokens=TOKENS, min_new_tokens=TOKENS, use_cache=True,
+                )
+            torch.cuda.synchronize()
+            assert out.shape[1] >= TOKENS
+
+        seconds = timed(run, 3)
+        report[f"transformers_times_real_time_{batch}"] = round(batch * WINDOW_S / seconds)
+        best = max(best, batch * WINDOW_S / seconds)
+    report["transformers_best"] = round(best)
+    import transformers
+
+    report["transformers_version"] = f"{transformers.__version__}, torch {torch.__version__}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default="micro,engine,transformers")
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=15)
+    arguments = parser.parse_args()
+    report = {"mlx": mx.__version__, "device": mx.device_info().get("device_name")}
+    parts = arguments.parts.split(",")
+    if "micro" in parts:
+        bench_micro(report, arguments.slots)
+        print(json.dumps(report), flush=True)
+    if "engine" in parts:
+        bench_engine(report, arguments.slots, arguments.seconds)
+        print(json.dumps(report), flush=True)
+    mx.clear_cache()
+    if "transformers" in parts:
+        bench_transformers(report)
+    best = report.get("transformers_best")
+    if best and "engine_times_real_time" in report:
+        report["ratio"] = round(report["engine_times_real_time"] / best, 2)
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
