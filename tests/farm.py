@@ -160,6 +160,15 @@ class Farm:
         self.connection = connect(self.settings)
         self._workers: list[ThreadWorker | WorkerProcess] = []
 
+    @classmethod
+    def over(cls, settings: Settings) -> "Farm":
+        """Return a farm with settings of the test's own."""
+        farm = cls.__new__(cls)
+        assert settings.redis.url
+        farm.url, farm.settings = settings.redis.url.get_secret_value(), settings
+        farm.connection, farm._workers = connect(settings), []
+        return farm
+
     def configure(self, **settings: Any) -> None:
         """Change settings: worker's by name, `queue={}` and `audio={}` as dicts."""
         self.settings = make_settings(self.url, **settings)
