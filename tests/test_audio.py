@@ -346,11 +346,10 @@ def test_a_name_without_a_file_is_not_found(tmp_path):
 class FailingDisk(io.FileIO):
     """A file on a share that stops answering after the header."""
 
-    num_reads = 0
+    has_failed = False
 
     def read(self, size=-1, /):
-        self.num_reads += 1
-        if self.num_reads > 2:
+        if self.has_failed:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return super().read(size)
 
@@ -359,9 +358,12 @@ def test_a_share_that_stops_answering_is_worth_another_try(tmp_path):
     """ESTALE in the middle of a recording is source_unreachable, not corrupt audio."""
     path = tmp_path / "a.mp3"
     soundfile.write(path, noise(30 * 16_000), 16_000, format="MP3")
-    with pytest.raises(SourceUnreachable) as caught, translated(str(path)):
-        for _ in FFmpegReader(str(path), FailingDisk(path), None).blocks():
-            pass
+    with FailingDisk(path) as disk:
+        reader = FFmpegReader(str(path), disk, None)
+        disk.has_failed = True
+        with pytest.raises(SourceUnreachable) as caught, translated(str(path)):
+            list(reader.blocks())
+        reader.close()
     assert caught.value.retryable
 
 

@@ -285,9 +285,9 @@ class LinearResampler:
         """Return the samples that the source up to here determines; with `last`, all."""
         source = np.concatenate((self._kept, x))
         num_source = self._kept_start + len(source)
-        # An interval needs both its ends, except at the very end of the source.
-        end = (num_source if last else max(0, num_source - 1)) * self._to
-        stop = end // self._from if last else -(-end // self._from)
+        stop = num_source * self._to // self._from
+        if not last:  # an interval needs both its ends
+            stop = min(stop, -(-max(0, num_source - 1) * self._to // self._from))
         output = self._interpolate(source, max(self._next, stop))
         keep_from = min(max(0, self._next * self._from // self._to - self._kept_start), len(source))
         self._kept = source[keep_from:]

@@ -134,7 +134,7 @@ def _check_limits(header: AudioHeader) -> None:
         raise OutOfRange(header.path, f"channels must be in 1..{MAX_CHANNELS}", header.channels)
 
 
-class _NotCounted(Exception):  # noqa: N818 - a signal between two readers, not an error
+class _NotCounted(Exception):
     """libsndfile opened the file but does not know its length, or is not exact about it."""
 
 
