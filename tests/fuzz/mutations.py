@@ -200,7 +200,7 @@ def lie_in_a_wav_header(rng: random.Random, content: bytes) -> bytes:
     )  # fmt: skip
 
 
-def poison_floats(rng: random.Random, content: bytes) -> bytes:  # noqa: ARG001
+def poison_floats(rng: random.Random, content: bytes) -> bytes:
     """Return a float WAV in which some samples are NaN, infinite or absurd."""
     channels = rng.choice((1, 2, 6))
     samples = np.random.default_rng(rng.randrange(2**32)).normal(0, 0.1, (2000, channels))
