@@ -199,6 +199,18 @@ def ctranslate2_bytes(variables, aliases):
     return b"".join(out)
 
 
+WRITERS = {
+    "mlx npz": write_mlx,
+    "mlx safetensors": lambda w, f: write_mlx(w, f, file="model.safetensors"),
+    "mlx weights.safetensors": lambda w, f: write_mlx(w, f, file="weights.safetensors"),
+    "huggingface": write_huggingface,
+    "huggingface in shards": lambda w, f: write_huggingface(w, f, shards=3),
+    "huggingface without model.": lambda w, f: write_huggingface(w, f, prefix=""),
+    "ctranslate2": write_ctranslate2,
+    "ctranslate2 in parts": lambda w, f: write_ctranslate2(w, f, parts=11),
+}
+
+
 def same_arrays(left, right):
     """Return the names of parameters that differ in type, shape or any bit."""
     if left.keys() != right.keys():

@@ -61,14 +61,14 @@ def alignment_heads(dims: Dimensions, name: str, published: object, source: str)
     Args:
         dims: Sizes by which OpenAI's models are known.
         name: Tells large-v1 from large-v2.
-        published: What the folder says, as a list of pairs; None if it says nothing. Without
+        published: What the folder says, as a list of pairs; None or empty if it says nothing. Without
             either, all heads of the upper half of the decoder are taken.
         source: Named in errors.
 
     Raises:
         InvalidModel: the published heads are no heads of this model.
     """
-    if published is not None:
+    if published is not None and published != []:
         return _checked(published, dims, source)
     key = (dims.n_text_state, dims.n_text_layer, dims.n_vocab, dims.n_mels)
     known = _KNOWN.get(key)
@@ -80,12 +80,14 @@ def alignment_heads(dims: Dimensions, name: str, published: object, source: str)
 def _checked(published: object, dims: Dimensions, source: str) -> Heads:
     context, shape = f"{source}: alignment_heads", (dims.n_text_layer, dims.n_text_head)
     try:
-        heads = np.asarray(published, dtype=np.int64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+        heads = np.asarray(published)
+    except ValueError as error:
         raise InvalidModel(context, "must be pairs of layer and head", str(published)) from error
-    if not len(heads) or (heads < 0).any() or (heads >= shape).any():
+    if heads.dtype.kind not in "iu" or heads.shape != (heads.size // 2, 2):
+        raise InvalidModel(context, "must be pairs of layer and head", str(published))
+    if (heads < 0).any() or (heads >= shape).any():
         raise InvalidModel(context, f"must lie within {shape} layers and heads", heads.tolist())
-    return heads
+    return heads.astype(np.int64)
 
 
 def _upper_half(dims: Dimensions) -> list[tuple[int, int]]:

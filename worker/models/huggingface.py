@@ -50,7 +50,7 @@ _LAYER_PARTS = {
 }
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.([\w.]+)\.(weight|bias|scales|biases)")
 _NORM = re.compile(r"(encoder|decoder)\.layer_norm\.(weight|bias)")
-_TIED = "proj_out.weight"
+_TIED = "proj_out."  # the token embedding once more
 
 
 def dimensions(config: dict[str, Any], source: str) -> Dimensions:
@@ -80,8 +80,11 @@ def renamed(arrays: dict[str, mx.array], dims: Dimensions, source: str) -> dict[
     Raises:
         InvalidModel: the encoder's positions are not Whisper's.
     """
-    found = {_renamed(name.removeprefix("model.")): array for name, array in arrays.items()}
-    found.pop(_TIED, None)
+    found = {
+        _renamed(name.removeprefix("model.")): array
+        for name, array in arrays.items()
+        if not name.startswith(_TIED)
+    }
     positions = found.pop(_POSITIONS, None)
     if positions is not None:
         check_sinusoids(np.array(positions.astype(mx.float32)), dims, source)

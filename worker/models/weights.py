@@ -38,7 +38,10 @@ def load_weights(
         InvalidModel: no such model, or its files are missing, truncated, mismatched or corrupt.
         SourceUnreachable: the hub does not answer and the model was not fetched before.
     """
-    opened = _open(name, revision, cache_dir)
+    try:
+        opened = _open(name, revision, cache_dir)
+    except OSError as error:
+        raise InvalidModel("model", f"must be readable: {error.strerror}", name) from error
     source = opened.source
     return Weights(
         dims=opened.dims,
