@@ -31,7 +31,6 @@ from tests.farm import (
     Farm,
     Server,
     ThreadWorker,
-    WorkerProcess,
     free_port,
     make_settings,
     running_server,
