@@ -11,7 +11,10 @@ a model must not see, or if memory or file descriptors grew. Failing inputs are 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
+import ctypes
 import faulthandler
+import gc
 import os
 import random
 import selectors
@@ -75,6 +78,14 @@ def _is_ready(samples: np.ndarray, max_seconds: float) -> bool:
     )
 
 
+def held_bytes(process: psutil.Process) -> int:
+    """Return resident memory without what the allocator merely keeps for later (glibc)."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return process.memory_info().rss
+
+
 def child(seed: int, start: int, stop: int, step: int) -> None:
     """Run cases and print "case<TAB>outcome", then one line on memory and descriptors."""
     faulthandler.enable()
@@ -87,11 +98,11 @@ def child(seed: int, start: int, stop: int, step: int) -> None:
             outcome = run_case(seed, case, files, Path(folder))
             rss_bytes = process.memory_info().rss
             if count == WARM_UP_CASES:
-                warm_bytes, warm_files = rss_bytes, process.num_fds()
+                warm_bytes, warm_files = held_bytes(process), process.num_fds()
             peak_bytes = max(peak_bytes, rss_bytes)
             print(f"{case}\t{outcome}", flush=True)
     if warm_bytes:
-        grown_bytes = process.memory_info().rss - warm_bytes
+        grown_bytes = held_bytes(process) - warm_bytes
         grown_files = process.num_fds() - warm_files
         print(f"memory\t{grown_bytes}\t{peak_bytes}\t{grown_files}", flush=True)
 
