@@ -206,6 +206,8 @@ def _arguments(folder: Path, path: Path) -> list[str]:
         # Job hashes stay compact: 589 instead of 1,886 bytes a job. The old name of
         # hash-max-listpack-value is the one that every server version knows.
         "hash-max-ziplist-value": "1024",
+        # RQ keeps a stream for each finished job; one takes a whole node, 4 kB by default.
+        "stream-node-max-bytes": "512",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
     }
