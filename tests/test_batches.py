@@ -23,7 +23,6 @@ from tests.archive_farm import ArchiveFarm
 from tests.fake_engine import expected_text, job
 from tests.farm import Farm, wait_until
 
-
 COMMANDS = (
     *("submit", "watch", "status", "results", "errors", "retry", "cancel", "report"),
     *("pause", "resume", "events", "relay"),
