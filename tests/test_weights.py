@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -22,6 +23,8 @@ from worker.models.convert import dequantize, quantize, save
 from worker.models.parameters import Dimensions, is_quantizable
 from worker.models.weights import cast, load_weights, parameter_shapes
 
+DATA = Path(__file__).parent / "data"
+OPENAI_HEADS = json.loads((DATA / "alignment_heads.json").read_text())["models"]
 every_format = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS.keys())
 
 
@@ -157,18 +160,25 @@ def test_loading_does_not_hold_the_model_twice(tmp_path):
 # Alignment heads.
 
 
-def test_openai_models_are_known_by_their_sizes():
-    """A folder without heads of its own gets those of the model it has the shape of."""
-    turbo = _dimensions(n_mels=128, state=1280, heads=20, layers=4, n_vocab=51866)
-    heads = alignment_heads(turbo, "x", None, "x")
-    assert heads.tolist() == [[2, 4], [2, 11], [3, 3], [3, 6], [3, 11], [3, 14]]
-
-
-def test_large_v1_is_known_by_its_name():
-    """It has the sizes of large-v2."""
-    large = _dimensions(n_mels=80, state=1280, heads=20, layers=32, n_vocab=51865)
-    assert alignment_heads(large, "org/whisper-large-v1", None, "x").tolist()[0] == [9, 19]
-    assert alignment_heads(large, "org/whisper-large-v2", None, "x").tolist()[0] == [10, 12]
+@pytest.mark.parametrize("name", list(OPENAI_HEADS))
+def test_openai_models_are_known_by_their_sizes(name):
+    """Without heads of its own, a folder gets those of the model it has the shape of."""
+    facts = OPENAI_HEADS[name]
+    dims = Dimensions(
+        n_mels=facts["n_mels"],
+        n_audio_ctx=1500,
+        n_audio_state=facts["n_text_state"],
+        n_audio_head=facts["n_text_head"],
+        n_audio_layer=facts["n_text_layer"],
+        n_vocab=facts["n_vocab"],
+        n_text_ctx=448,
+        n_text_state=facts["n_text_state"],
+        n_text_head=facts["n_text_head"],
+        n_text_layer=facts["n_text_layer"],
+    )
+    # large-v1 has the sizes of large-v2: only its name tells.
+    heads = alignment_heads(dims, f"somebody/whisper-{name}", None, "here")
+    assert heads.tolist() == facts["pairs"]
 
 
 def test_an_empty_list_of_heads_says_nothing(tmp_path):
@@ -225,7 +235,3 @@ def test_the_round_trip_through_an_mlx_folder_is_identical(tmp_path):
     assert same_arrays(packaged.arrays, loaded.arrays) == []
     assert loaded.dims == packaged.dims
     assert loaded.alignment_heads.tolist() == packaged.alignment_heads.tolist()
-
-
-def _dimensions(*, n_mels, state, heads, layers, n_vocab):
-    return Dimensions(n_mels, 1500, state, heads, 32, n_vocab, 448, state, heads, layers)
