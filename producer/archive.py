@@ -77,7 +77,6 @@ class Entry(NamedTuple):
 class _Ready(NamedTuple):
     recording: Recording
     job: Job
-    job_id: str
     hashed: Hashed
 
 
@@ -104,7 +103,7 @@ def submit_archive(
         yield from settled
         results = _submit(connection, settings, ready, request, on_full)
         for item, submitted in zip(ready, results, strict=True):
-            cache.remember(item.recording.path, item.hashed, item.job_id)
+            cache.remember(item.recording.path, item.hashed, submitted.job_id)
             yield _entry(item, submitted)
 
 
@@ -120,7 +119,8 @@ def plan_archive(
         yield from ((entry, None) for entry in settled)
         for item in ready:
             cache.remember(item.recording.path, item.hashed, item.hashed.old_job_id or "")
-            yield _entry(item, _foresee(connection, item.job_id, request)), item.recording
+            foreseen = _foresee(connection, job_id_of(item.job, settings), request)
+            yield _entry(item, foreseen), item.recording
 
 
 def to_job(recording: Recording, request: Request, audio_sha256: str) -> Job:
@@ -154,7 +154,7 @@ def _chunks(
     size = min(BATCH_SIZE, settings.queue.max_queued)
     stream = iter(found)
     while chunk := list(islice(stream, size)):
-        prepared = [_prepare(settings, item, request, cache) for item in chunk]
+        prepared = [_prepare(item, request, cache) for item in chunk]
         settled = [item for item in prepared if isinstance(item, Entry)]
         yield settled, [item for item in prepared if isinstance(item, _Ready)]
 
@@ -169,7 +169,7 @@ def _prepare(settings: Settings, item: Found, request: Request, cache: HashCache
         job = to_job(item, request, hashed.sha256)
     except ScribefarmError as error:
         return Entry(readable(str(item.path)), "problem", name=item.name, error=error)
-    return _Ready(item, job, job_id_of(job, settings), hashed)
+    return _Ready(item, job, hashed)
 
 
 def _submit(
@@ -243,13 +243,13 @@ def _entry(item: _Ready, submitted: Submitted) -> Entry:
         name=item.recording.name,
         job_id=submitted.job_id,
         state=submitted.state,
-        reason=_reason(item) if submitted.is_new else None,
+        reason=_reason(item.hashed, submitted.job_id) if submitted.is_new else None,
     )
 
 
-def _reason(item: _Ready) -> Reason:
-    if not item.hashed.old_job_id:
+def _reason(hashed: Hashed, job_id: str) -> Reason:
+    if not hashed.old_job_id:
         return "first_time"
-    if item.hashed.old_sha256 != item.hashed.sha256:
+    if hashed.old_sha256 != hashed.sha256:
         return "audio_changed"
-    return "again" if item.hashed.old_job_id == item.job_id else "request_changed"
+    return "again" if hashed.old_job_id == job_id else "request_changed"
