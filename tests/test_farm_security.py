@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import threading
 import zlib
+from pathlib import Path
 
 import pytest
 from rq import Queue
@@ -12,7 +14,8 @@ from rq.serializers import JSONSerializer
 from producer import embedded
 from producer.queue import job_key, queue_key, result_key
 from tests.fake_engine import FakeEngine, job, source
-from tests.farm import Farm
+from tests.farm import Farm, wait_until
+from worker import farm_worker
 
 TASK = "worker.tasks.transcribe"
 
@@ -226,8 +229,7 @@ def test_counters_that_are_no_numbers_do_no_harm(farm):
     job_id = push(
         farm, data=data(kwargs={"source": source("s", windows=20, window_s=0.1)}), **hostile
     )
-    while farm.state(job_id) != "started":
-        pass
+    wait_until(lambda: farm.state(job_id) == "started")
     farm.connection.hset(job_key(job_id), mapping=hostile)
     victim.stop()
     farm.start()
@@ -276,6 +278,31 @@ def test_sources_outside_the_roots_are_forbidden_whether_they_exist_or_not(farm,
     result = farm.result(alias.id)
     assert engine.seen[0].job.source == str(inside / "good")
     assert result.source == str(inside / "alias")
+
+
+def test_a_share_that_does_not_answer_stops_no_other_recording(farm, tmp_path, monkeypatch):
+    """Resolving links on a dead mount blocks a thread of its own, never the leases."""
+    release = threading.Event()
+    resolve = Path.resolve
+
+    def hanging(path, strict=False):
+        if "dead-share" in path.parts:
+            release.wait(30)
+        return resolve(path, strict)
+
+    monkeypatch.setattr(Path, "resolve", hanging)
+    monkeypatch.setattr(farm_worker, "SOURCE_CHECK_S", 1.0)
+    farm.configure(audio={"roots": (tmp_path,)}, lease_s=1.0, heartbeat_s=0.2)
+    engine = FakeEngine()
+    farm.start(engine)
+    queue = Queue("default", connection=farm.connection, serializer="json")
+    dead = queue.enqueue(TASK, source=str(tmp_path / "dead-share" / "a"))
+    fine = queue.enqueue(TASK, source=str(tmp_path / "b"))
+    assert farm.result(fine.id, 5).status == "succeeded"
+    result = farm.result(dead.id)
+    release.set()
+    assert [each.code for each in result.attempts] == ["source_unreachable"] * 3
+    assert len(engine.seen) == 1
 
 
 def test_a_stock_worker_that_runs_the_task_gets_a_reason(farm):

@@ -241,7 +241,7 @@ def test_h7_ours_a_zombie_cannot_commit_nor_give_back_nor_report(farm):
     zombie = scripts(farm, "zombie")
     (claim,) = zombie.claim(1, suspects=1)
     outcome = success(
-        read_flight(claim, "zombie", farm.settings), transcript(), "zombie", farm.settings
+        read_flight(claim, None, "zombie", farm.settings), transcript(), "zombie", farm.settings
     )
     (taken,) = reap(farm)
     scripts(farm, "peer").release([Release(job_id, taken.execution_id, taken.queue)])

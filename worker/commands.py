@@ -1,9 +1,13 @@
-"""RQ's side of the worker that is not about jobs: its commands, its connection."""
+"""The worker's side that is not about jobs: birth and death, signals, RQ's commands."""
 
+import contextlib
 import json
 import queue
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import redis
@@ -12,12 +16,17 @@ from redis.client import PubSub
 from rq.worker import BaseWorker
 
 PUBSUB_RETRY_S = 2.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
 
+class ForcedExit(BaseException):
+    """A second signal: leave now."""
+
+
 class CommandedWorker(BaseWorker):
-    """A worker that only notes RQ's commands, which come in a thread of their own."""
+    """A worker that notes signals and RQ's commands, for its loop to act on."""
 
     drain_asked: bool = False
 
@@ -29,6 +38,34 @@ class CommandedWorker(BaseWorker):
     def drain(self) -> None:
         """Ask the loop to claim no more, finish what fits in the grace period, and end."""
         self.drain_asked = True
+
+    @contextlib.contextmanager
+    def on_duty(self, **facts: Any) -> Iterator[None]:
+        """Be known to RQ, hear its commands and the signals; undo all of it at the end.
+
+        Raises:
+            ForcedExit: in the block, when a second signal comes.
+        """
+        self.register_birth()  # type: ignore[no-untyped-call]
+        self.subscribe()  # type: ignore[no-untyped-call]
+        _log.info("worker_started", worker=self.name, queues=self.queue_names(), **facts)
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            with contextlib.suppress(redis.RedisError):
+                self.teardown()  # type: ignore[no-untyped-call]
+            _log.info("worker_stopped", worker=self.name)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Only a flag is set here: a handler may not log, nor talk to the server."""
+        if self.drain_asked:
+            raise ForcedExit
+        self.drain()
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
         """Keep the socket timeout: RQ would raise it to minutes, beyond any lease."""

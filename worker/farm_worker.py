@@ -16,13 +16,9 @@ steps where it loses or repeats jobs are scripts and a fenced transaction (tests
 
 import contextlib
 import queue
-import signal
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -34,11 +30,18 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
-from producer.errors import Cancelled, Internal, JobTimeout, ScribefarmError, WorkerLost
+from producer.errors import (
+    Cancelled,
+    Internal,
+    JobTimeout,
+    ScribefarmError,
+    SourceUnreachable,
+    WorkerLost,
+)
 from producer.hours import is_active
 from producer.queue import checkpoint_key
 from producer.settings import Settings
-from worker.commands import CommandedWorker
+from worker.commands import CommandedWorker, ForcedExit
 from worker.commits import Outcome, commit
 from worker.in_flight import (
     InFlight,
@@ -51,6 +54,7 @@ from worker.in_flight import (
 from worker.job_log import log_outcome, log_release
 from worker.outage import OUTAGES, Outage
 from worker.scripts import MAX_JOBS_A_CALL, Claim, FarmScripts, Release
+from worker.source_check import SourceCheck
 from worker.ticket import Done, Engine, Event, Progress
 
 POLL_BUSY_S = 0.05
@@ -64,19 +68,16 @@ DUE_EVERY_S = 1.0
 TIDY_EVERY_S = 60.0
 # An engine that does not let go of a job for so long is stuck, and only a restart helps.
 CANCEL_ANSWER_S = 60.0
+# A share that has not said by then whether a path is there is taken for unreachable.
+SOURCE_CHECK_S = 30.0
 # A job whose end the server refuses so often for reasons of its own is left to its lease.
 MAX_COMMIT_TRIES = 5
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_OK = 0
 EXIT_ENGINE_BROKEN = 1
 EXIT_FORCED = 130
 
 _log = structlog.get_logger()
-
-
-class _ForcedExit(BaseException):
-    """A second signal: leave now."""
 
 
 class FarmWorker(CommandedWorker):
@@ -117,6 +118,7 @@ class FarmWorker(CommandedWorker):
         self._flights: dict[str, InFlight] = {}
         self._endings: dict[str, Outcome | Release] = {}
         self._refusals: dict[str, int] = {}
+        self._sources = SourceCheck(settings.audio.roots)
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}
         # Peers that lived through an outage, or a start of the whole farm, renew first.
@@ -130,12 +132,12 @@ class FarmWorker(CommandedWorker):
         The first SIGTERM or SIGINT drains: no more claims, `worker.grace_s` to finish, the rest
         goes back to the front of its queue with its progress. A second one leaves at once.
         """
-        with self._on_duty():
+        with self.on_duty(capacity=self._engine.capacity):
             try:
                 while not self._is_over(burst=burst):
                     self._step()
                 return self._leave({key: hand_back(each) for key, each in self._flights.items()})
-            except _ForcedExit:
+            except ForcedExit:
                 # The signal may have cut a command in two: its connection is of no more use.
                 self.connection.connection_pool.disconnect()
                 self._leave({key: hand_back(each) for key, each in self._flights.items()})
@@ -155,6 +157,7 @@ class FarmWorker(CommandedWorker):
     def _step(self) -> None:
         for event in self._engine.poll(POLL_BUSY_S if self._flights else POLL_IDLE_S):
             self._take(event)
+        self._submit_checked()
         self._stop_asked()
         self._enforce_deadlines()
         if self._outage.is_time:
@@ -211,17 +214,38 @@ class FarmWorker(CommandedWorker):
         if isinstance(event, Progress):
             flight.note(event)
             return
-        del self._flights[event.execution_id]
-        self._endings[event.execution_id] = (
-            success(flight, event.transcript, self.name, self._settings)
-            if isinstance(event, Done)
-            else after_attempt(flight, event.error, self.name, self._settings)
-        )
+        if isinstance(event, Done):
+            del self._flights[event.execution_id]
+            ending = success(flight, event.transcript, self.name, self._settings)
+            self._endings[event.execution_id] = ending
+        else:
+            self._fail(flight, event.error)
+
+    def _fail(self, flight: InFlight, error: ScribefarmError) -> None:
+        execution_id = flight.claim.execution_id
+        del self._flights[execution_id]
+        ending = after_attempt(flight, error, self.name, self._settings)
+        self._endings[execution_id] = ending
+
+    def _submit_checked(self) -> None:
+        """Give the engine the recordings whose paths were found to be allowed."""
+        for execution_id, verdict in self._sources.poll():
+            flight = self._flights.get(execution_id)
+            if flight is None:
+                continue  # cancelled, lost or given back meanwhile
+            if isinstance(verdict, ScribefarmError):
+                self._fail(flight, verdict)
+            else:
+                flight.is_in_engine = True
+                self._engine.submit(flight.ticket(verdict))
 
     def _enforce_deadlines(self) -> None:
-        for flight in self._flights.values():
+        for flight in list(self._flights.values()):
             limit_s = flight.limit_s(self._settings)
-            if flight.cancelled is not None:
+            if not flight.is_in_engine and flight.busy_s > SOURCE_CHECK_S:
+                constraint = f"must be found within {SOURCE_CHECK_S:.0f} s"
+                self._fail(flight, SourceUnreachable("source", constraint, flight.job.source))
+            elif flight.cancelled is not None:
                 if time.monotonic() - flight.cancelled > CANCEL_ANSWER_S:
                     raise Internal("engine", f"must drop a job within {CANCEL_ANSWER_S:.0f} s")
             elif limit_s is not None and flight.busy_s > limit_s:
@@ -231,7 +255,9 @@ class FarmWorker(CommandedWorker):
                 self._cancel(flight, error)
 
     def _cancel(self, flight: InFlight, error: ScribefarmError) -> None:
-        if flight.cancelled is None:
+        if not flight.is_in_engine:
+            self._fail(flight, error)
+        elif flight.cancelled is None:
             flight.cancelled = time.monotonic()
             self._engine.cancel(flight.claim.execution_id, error)
 
@@ -240,7 +266,7 @@ class FarmWorker(CommandedWorker):
         with contextlib.suppress(queue.Empty):
             while True:
                 asked = self._stop_requests.get_nowait()
-                for flight in self._flights.values():
+                for flight in list(self._flights.values()):
                     if asked in {flight.claim.job_id, flight.claim.execution_id}:
                         self._cancel(flight, Cancelled("job", "was stopped", flight.claim.job_id))
 
@@ -342,6 +368,7 @@ class FarmWorker(CommandedWorker):
             self._due["claim"] = time.monotonic() + CLAIM_IDLE_S
         self._found_nothing = not claims
         self._receive(claims)
+        self._submit_checked()
 
     # Jobs that came to us
 
@@ -354,7 +381,7 @@ class FarmWorker(CommandedWorker):
         )
         for claim, checkpoint in zip(claims, checkpoints, strict=True):
             self._claims[claim.execution_id] = claim
-            flight = read_flight(claim, self.name, self._settings)
+            flight = read_flight(claim, checkpoint, self.name, self._settings)
             if isinstance(flight, Outcome):
                 self._endings[claim.execution_id] = flight
             elif dead_worker := claim.fields["lost_worker"].decode(errors="replace"):
@@ -365,46 +392,18 @@ class FarmWorker(CommandedWorker):
                 self._endings[claim.execution_id] = hand_back(flight)
             else:
                 self._flights[claim.execution_id] = flight
-                self._engine.submit(flight.ticket(checkpoint))
+                self._sources.submit(claim.execution_id, flight.job.source)
 
     def _lose(self, execution_id: str) -> None:
         """Give up a job that belongs to another execution now."""
         flight = self._flights.get(execution_id)
         if flight is not None:
             _log.warning("lease_lost", job_id=flight.claim.job_id, busy_s=round(flight.busy_s, 1))
-            self._engine.cancel(execution_id, WorkerLost("lease", "ran out", flight.claim.job_id))
+            if flight.is_in_engine:
+                lost = WorkerLost("lease", "ran out", flight.claim.job_id)
+                self._engine.cancel(execution_id, lost)
         self._drop(execution_id)
 
     def _drop(self, execution_id: str) -> None:
         for held in (self._claims, self._flights, self._endings, self._refusals):
             held.pop(execution_id, None)
-
-    # What RQ calls
-
-    @contextlib.contextmanager
-    def _on_duty(self) -> Iterator[None]:
-        """Be known to RQ, hear its commands and the signals; undo all of it at the end."""
-        self.register_birth()  # type: ignore[no-untyped-call]
-        self.subscribe()  # type: ignore[no-untyped-call]
-        _log.info(
-            "worker_started",
-            worker=self.name,
-            queues=self.queue_names(),
-            capacity=self._engine.capacity,
-        )
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
-        try:
-            yield
-        finally:
-            for each, handler in handlers.items():
-                signal.signal(each, handler)
-            with contextlib.suppress(redis.RedisError):
-                self.teardown()  # type: ignore[no-untyped-call]
-            _log.info("worker_stopped", worker=self.name)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.drain_asked:
-            raise _ForcedExit
-        self.drain()

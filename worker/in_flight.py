@@ -20,12 +20,11 @@ from worker.admission import (
     read_job,
     read_terms,
     waited_s,
-    within_roots,
 )
 from worker.commits import Outcome
 from worker.retries import Again, History, after_failure
 from worker.scripts import Claim, Release
-from worker.ticket import Progress, Ticket
+from worker.ticket import Checkpoint, Progress, Ticket
 
 # Enough for a person to see where a recording is; the checkpoint has all of it.
 PROGRESS_TEXT_CHARS = 2000
@@ -36,7 +35,8 @@ class InFlight:
     """A recording in the engine.
 
     Attributes:
-        path: The file to open: the job's source with links resolved, if roots are set.
+        checkpoint_before: Where the last attempt stood.
+        is_in_engine: The engine has it; until then its path is being checked.
         started: Monotonic time of the claim.
         history: What went wrong before; cleared once the recording makes progress.
         progress: The last window's report, whether stored or not.
@@ -47,8 +47,8 @@ class InFlight:
 
     claim: Claim
     job: Job
-    path: str
     terms: Terms
+    checkpoint_before: Checkpoint | None = None
     started: float = field(default_factory=time.monotonic)
     history: History = field(default_factory=History)
     progress: Progress | None = None
@@ -56,6 +56,7 @@ class InFlight:
     stored: float = -math.inf
     checkpointed: float = -math.inf
     cancelled: float | None = None
+    is_in_engine: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -76,11 +77,10 @@ class InFlight:
         section = settings.worker
         return max(section.min_deadline_s, section.deadline_factor * duration_s)
 
-    def ticket(self, stored_checkpoint: bytes | None) -> Ticket:
+    def ticket(self, path: str) -> Ticket:
         """Return what the engine gets; it goes on where the last attempt stood."""
-        checkpoint = read_checkpoint(stored_checkpoint)
-        job = self.job.model_copy(update={"source": self.path})
-        return Ticket(self.claim.execution_id, self.claim.job_id, job, checkpoint)
+        job = self.job.model_copy(update={"source": path})
+        return Ticket(self.claim.execution_id, self.claim.job_id, job, self.checkpoint_before)
 
     def note(self, progress: Progress) -> None:
         """Take a window's report."""
@@ -217,13 +217,15 @@ def hand_back(flight: InFlight) -> Release:
     return Release(claim.job_id, claim.execution_id, claim.queue, checkpoint=flight.checkpoint())
 
 
-def read_flight(claim: Claim, worker: str, settings: Settings) -> InFlight | Outcome:
+def read_flight(
+    claim: Claim, checkpoint: bytes | None, worker: str, settings: Settings
+) -> InFlight | Outcome:
     """Return a claimed job as it starts, or its failure where it must not be run."""
     job = terms = None
     try:
         job = read_job(claim)
         terms = read_terms(claim)
-        path = within_roots(str(job.path), settings.audio.roots)
     except ScribefarmError as error:
         return failure(claim, error, worker, settings, job=job, terms=terms)
-    return InFlight(claim, job, path, terms, history=read_history(claim))
+    before = read_checkpoint(checkpoint)
+    return InFlight(claim, job, terms, before, history=read_history(claim))
