@@ -159,7 +159,7 @@ def _chunks(
         yield settled, [item for item in prepared if isinstance(item, _Ready)]
 
 
-def _prepare(settings: Settings, item: Found, request: Request, cache: HashCache) -> Entry | _Ready:
+def _prepare(item: Found, request: Request, cache: HashCache) -> Entry | _Ready:
     if isinstance(item, Problem):
         return Entry(item.path, "problem", error=item.error)
     if isinstance(item, Duplicate):
