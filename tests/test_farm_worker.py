@@ -414,3 +414,37 @@ def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_n
     assert [attempt.code for attempt in result.attempts] == ["worker_lost"] * 2
     farm.start()
     assert {farm.result(job_id).status for job_id in job_ids} == {"succeeded"}
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(
+    ("lease_s", "heartbeat_s", "reap_s", "limit_s"),
+    [(15.0, 3.0, 5.0, 20.0), pytest.param(30.0, 5.0, 10.0, 40.0, id="defaults")],
+)
+def test_idle_peers_take_up_a_dead_workers_jobs_in_time(
+    farm, lease_s, heartbeat_s, reap_s, limit_s
+):
+    """At most a lease and a look; the time is taken from the kill to the new claim."""
+    farm.configure(lease_s=lease_s, heartbeat_s=heartbeat_s, reap_s=reap_s)
+    victim = farm.start_process()
+    job_ids = farm.submit(*(job(f"k{n}", windows=10_000, window_s=0.05) for n in range(4)))
+    wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
+    for _ in range(2):
+        farm.start(FakeEngine())
+    fences = {job_id: farm.field(job_id, "fence") for job_id in job_ids}
+    victim.signal(signal.SIGKILL)
+    killed = time.monotonic()
+
+    def all_started_again():
+        return all(
+            farm.state(job_id) == "started" and farm.field(job_id, "worker_name").startswith("thread")
+            and farm.field(job_id, "fence") != fences[job_id]
+            and not farm.field(job_id, "lost_worker")
+            for job_id in job_ids
+        )  # fmt: skip
+
+    wait_until(all_started_again, limit_s + 5)
+    took_s = time.monotonic() - killed
+    print(f"taken up after {took_s:.1f} s")
+    assert took_s < limit_s
+    list(cancel_jobs(farm.connection, farm.settings, job_ids))
