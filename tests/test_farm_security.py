@@ -131,6 +131,26 @@ def test_a_damaged_dependent_does_not_keep_a_job_from_ending(farm):
     assert farm.result(first.id).status == "succeeded"
 
 
+def test_a_dependents_set_that_is_no_set_does_not_keep_a_job_from_ending(farm):
+    """The same for a key of a wrong type."""
+    queue = Queue("default", connection=farm.connection, serializer="json")
+    first = queue.enqueue(TASK, source=source("a"))
+    farm.connection.set(first.dependents_key, "not a set")
+    farm.start()
+    assert farm.result(first.id).status == "succeeded"
+    assert farm.commits() == {first.id: 1}
+
+
+def test_a_damaged_job_that_waits_to_be_queued_does_not_end_the_worker(farm, monkeypatch):
+    """RQ's own clean-up reads whole job hashes; ours survives what it finds there."""
+    monkeypatch.setattr(farm_worker, "TIDY_EVERY_S", 0.01)
+    push(farm, "damaged", status="no such status", data=data())
+    farm.connection.zadd("rq:ready:default", {"damaged": 1})
+    farm.start()
+    (job_id,) = farm.submit(job("a"))
+    assert farm.result(job_id).status == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

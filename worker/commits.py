@@ -76,10 +76,11 @@ def commit(connection: redis.Redis, outcome: Outcome) -> Commit:
     """
     try:
         return _race(connection, outcome, with_dependents=True)
-    except (redis.ConnectionError, redis.TimeoutError, redis.WatchError):
-        raise
-    except Exception:  # noqa: BLE001 - whatever a stranger's job hash makes RQ raise
-        # Some program's damaged dependent must not keep this job from ending.
+    except Exception as error:
+        if isinstance(error, redis.RedisError) and not str(error).startswith("WRONGTYPE"):
+            raise
+        # Some program's damaged dependent, which makes RQ raise anything, must not keep this job
+        # from ending.
         _log.exception("dependents_unreadable", job_id=outcome.claim.job_id)
         return _race(connection, outcome, with_dependents=False)
 

@@ -352,8 +352,14 @@ class FarmWorker(CommandedWorker):
         """Drop what RQ lists for ever: expired results, dead workers, half-freed dependents."""
         for each in self.queues:
             clean_worker_registry(each)
-            for registry in (FinishedJobRegistry, FailedJobRegistry, ReadyJobRegistry):
-                registry(queue=each).cleanup()
+            FinishedJobRegistry(queue=each).cleanup()
+            FailedJobRegistry(queue=each).cleanup()
+            try:
+                ReadyJobRegistry(queue=each).cleanup()
+            except redis.RedisError:
+                raise
+            except Exception:  # noqa: BLE001 - it reads whole job hashes; a damaged one must not end us
+                _log.exception("dependents_unreadable", queue=each.name)
 
     def _claim(self) -> None:
         free = self._engine.capacity - len(self._flights)
