@@ -17,6 +17,8 @@ from producer.watching import BatchStatus, BatchWatch, FarmStatus, Running, look
 _LIVE_EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
 _MAX_RUNNING = 12
+# The latest words, beside the name, on a terminal of 110 columns.
+_TEXT_WIDTH = 60
 
 
 def show_batch(
@@ -111,7 +113,8 @@ def _live_view(look: BatchStatus) -> RenderableType:
     files.add_column(no_wrap=True, overflow="ellipsis")
     for file in look.running[:_MAX_RUNNING]:
         # Text, not markup: names may hold square brackets.
-        files.add_row(_position(file), Text(_one_line(file.name)), Text(_one_line(file.text)))
+        latest = _one_line(file.text)[-_TEXT_WIDTH:]
+        files.add_row(_position(file), Text(_one_line(file.name)), Text(latest))
     return Group(head, facts, files)
 
 
@@ -150,7 +153,8 @@ def _workers(look: BatchStatus) -> str:
     if not look.workers:
         return f"no worker is alive; start one: scribefarm-worker run{paused}"
     busy = Counter(file.worker for file in look.running)
-    return f"{len(look.workers)} workers, {len(busy)} of them on this batch{paused}"
+    plural = "" if len(look.workers) == 1 else "s"
+    return f"{len(look.workers)} worker{plural}, {len(busy)} on this batch{paused}"
 
 
 def _one_line(text: str) -> str:
