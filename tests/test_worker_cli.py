@@ -144,3 +144,24 @@ def test_logs_are_json_lines_on_stderr_when_it_is_no_terminal(settings, connecti
     assert stdout == ""
     assert [line["event"] for line in lines] == ["worker_started", "draining", "worker_stopped"]
     assert all({"level", "timestamp"} <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_tracebacks_in_the_log_show_no_local_variables(style):
+    """They hold whole settings, tensors, and other people's words."""
+    program = (
+        "import structlog; from worker import logging; from producer.settings import LogSettings\n"
+        f"logging.configure(LogSettings(format={style!r}))\n"
+        "def fail(secret_argument):\n"
+        "    raise ValueError('visible')\n"
+        "try:\n"
+        "    fail('hidden-' + 'value')\n"
+        "except ValueError:\n"
+        "    structlog.get_logger().exception('failed')\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "visible" in shown.stderr
+    assert "hidden-value" not in shown.stderr
+    assert shown.stdout == ""

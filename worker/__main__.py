@@ -104,7 +104,9 @@ def main() -> NoReturn:
 
 def _fail(error: ScribefarmError) -> NoReturn:
     report(error)
-    sys.exit(exit_code(error))
+    sys.stderr.flush()
+    # Without the interpreter's own end: MLX aborts there if the engine's thread died at work.
+    os._exit(exit_code(error))
 
 
 if __name__ == "__main__":

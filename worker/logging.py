@@ -20,10 +20,20 @@ def configure(settings: LogSettings) -> None:
     wants_json = settings.format == "json" or (
         settings.format == "auto" and not sys.stderr.isatty()
     )
+    # Local variables stay out of tracebacks: they are long, and some are nobody's business.
     renderer: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            structlog.processors.JSONRenderer(),
+        ]
         if wants_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     level = getattr(logging, settings.level.upper())
     structlog.configure(
