@@ -126,7 +126,7 @@ def main() -> None:
     inputs, cases = results(), []
     for name, content in inputs.items():
         runs = [(kind, {}) for kind in FORMATS]
-        if name.endswith("_words"):
+        if name in ("chapter_words", "odd_words"):
             runs += [(kind, options) for kind in ("srt", "vtt") for options in WORD_OPTIONS]
         for kind, options in runs:
             number = WORD_OPTIONS.index(options) + 1 if options else 0
