@@ -398,7 +398,7 @@ class FarmWorker(CommandedWorker):
                 self._endings[claim.execution_id] = hand_back(flight)
             else:
                 self._flights[claim.execution_id] = flight
-                self._sources.submit(claim.execution_id, flight.job.source)
+                self._sources.submit(claim.execution_id, str(flight.job.path))
 
     def _lose(self, execution_id: str) -> None:
         """Give up a job that belongs to another execution now."""
