@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup blas demo test lint format type parity fuzz chaos bench clean
+.PHONY: help setup blas demo test lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -51,6 +51,9 @@ fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print
 
 chaos: setup  ## Kill, freeze and cut off workers and server, count lost and repeated jobs
 	$(RUN)/python tests/chaos/run.py
+
+archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
+	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q tests/test_archive_overnight.py
 
 bench: setup  ## Measure throughput and accuracy on this machine
 	$(RUN)/python tests/benchmarks/run.py

@@ -20,8 +20,8 @@ from producer.queue import result_key
 from producer.result import ErrorRecord, Failure, Transcript, parse_result
 
 _NUM_SLOWEST = 10
-# The whole list is in the results; a report that nobody can read to its end helps nobody.
-_MAX_FLAGGED = 200
+# As a table; the JSON has all of them. One that nobody can read to its end helps nobody.
+_MAX_FLAGGED_ROWS = 200
 _PAGE = 50
 
 
@@ -112,7 +112,7 @@ def make_report(connection: redis.Redis, batch: str) -> Report:
         files_per_hour=3600 * counts.done / wall_s if wall_s else None,
         files_by_worker=dict(Counter(view.worker for view in views if view.worker).most_common()),
         failures=group_failures(connection, views),
-        flagged=list(islice(_flagged(connection, views), _MAX_FLAGGED)),
+        flagged=list(_flagged(connection, views)),
         slowest=_slowest(views),
     )
 
@@ -210,13 +210,12 @@ def _flagged_section(report: Report) -> Iterator[str]:
         return
     yield "## Segments to review"
     yield ""
-    shown = len(report.flagged)
-    if shown < report.counts.num_flagged:
-        yield f"The first {shown} of {report.counts.num_flagged}."
+    if len(report.flagged) > _MAX_FLAGGED_ROWS:
+        yield f"The first {_MAX_FLAGGED_ROWS} of {len(report.flagged)}; `--json` has all."
         yield ""
     yield "| file | from | to | why | text |"
     yield "|---|---|---|---|---|"
-    for segment in report.flagged:
+    for segment in report.flagged[:_MAX_FLAGGED_ROWS]:
         start, end = format_timestamp(segment.start), format_timestamp(segment.end)
         why, text = ", ".join(segment.flags), _cell(segment.text.strip())
         yield f"| {_code(segment.name)} | {start} | {end} | {why} | {text} |"

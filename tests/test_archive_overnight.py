@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
+import subprocess
 from collections import Counter
 
 import pytest
+import soundfile
 
+from producer.settings import AudioSettings, ModelSettings
 from tests.archive_engine import transcribe
-from tests.archive_farm import ArchiveFarm
+from tests.archive_farm import SCRIPT, ArchiveFarm
 from tests.farm import wait_until
-from tests.made_archive import MAX_SECONDS, make_archive, noise, write
+from tests.made_archive import MAX_SECONDS, RATE_HZ, make_archive, noise, write
 
-# Large enough for each of the ten ways to be broken, in each folder, under each odd name.
+# The least that is broken in all ten ways and has all odd names; 2000 for the whole night.
 NUM_FILES = int(os.environ.get("ARCHIVE_NUM_FILES", "200"))
+WAIT_S = 60 + NUM_FILES / 4
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def check_end_state(farm, archive, batch):
     assert set(commits.values()) == {1}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300 + NUM_FILES)
 def test_every_file_of_an_archive_is_accounted_for_and_nothing_is_done_twice(farm, archive):
     """Three workers: the report matches the truth; again: nothing; ten changed files: ten jobs."""
     files, summary = farm.submit("talks", "--batch", "night", code=1)
@@ -70,7 +75,7 @@ def test_every_file_of_an_archive_is_accounted_for_and_nothing_is_done_twice(far
     archive.vanish()
     for _ in range(3):
         farm.start_worker()
-    farm.wait_done("night")
+    farm.wait_done("night", WAIT_S)
     check_end_state(farm, archive, "night")
 
     _, again = farm.submit("talks", "--batch", "again", code=1)
@@ -83,11 +88,11 @@ def test_every_file_of_an_archive_is_accounted_for_and_nothing_is_done_twice(far
     _, third = farm.submit("talks", "--batch", "third", code=1)
     assert third["new"] == len(changed)
     assert third["reasons"]["audio_changed"] == len(changed)
-    counts = farm.wait_done("third")
+    counts = farm.wait_done("third", WAIT_S)
     assert counts.succeeded == len(archive.good)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(300 + NUM_FILES)
 def test_killing_everything_in_the_middle_does_not_change_the_end(farm, archive):
     """Submit, server and workers die by kill -9; started again, the end state is the truth."""
     with farm.start("submit", "--json", "talks", "--batch", "night") as submitting:
@@ -104,5 +109,43 @@ def test_killing_everything_in_the_middle_does_not_change_the_end(farm, archive)
     assert farm.counts("night").left > 0
     for _ in range(3):
         farm.start_worker()
-    farm.wait_done("night")
+    farm.wait_done("night", WAIT_S)
     check_end_state(farm, archive, "night")
+
+
+@pytest.mark.archive
+@pytest.mark.weights
+@pytest.mark.timeout(600)
+def test_a_part_of_an_archive_is_heard_by_the_real_model(farm, shared_data):
+    """JFK under an odd name gives the golden text, cut chapters give text, broken files errors."""
+    farm.settings = farm.settings.model_copy(
+        update={"model": ModelSettings(), "audio": AudioSettings()}
+    )
+    speech, talks = shared_data / "audio" / "english", farm.folder / "talks"
+    (talks / "two\nlines").mkdir(parents=True)
+    jfk = os.fsdecode(b'caf\xe9 "1961".flac')
+    shutil.copy(speech / "jfk.flac", talks / "two\nlines" / jfk)
+    for path in sorted(speech.glob("librispeech-*.flac"))[:4]:
+        samples, rate_hz = soundfile.read(path, frames=6 * RATE_HZ, dtype="float32")
+        assert rate_hz == RATE_HZ
+        write(talks / f"{path.stem} cut.wav", samples)
+    (talks / "empty.wav").touch()
+    (talks / "text.mp3").write_text("This is not audio.\n" * 100)
+
+    farm.submit("talks", "--batch", "night")
+    command = [SCRIPT.with_name("scribefarm-worker"), "run", "--burst"]
+    subprocess.run(command, env=farm.environment, cwd=farm.folder, check=True, timeout=500)
+    stdout, _ = farm.run("report", "night", "--json", code=1)
+    failed = {group["code"]: group["count"] for group in json.loads(stdout)["failures"]}
+    assert failed == {"empty_input": 1, "unsupported_format": 1}
+    farm.run("results", "night", "-o", "texts", code=1)
+    texts = {path.stem: path.read_text() for path in (farm.folder / "texts").rglob("*.txt")}
+    golden = map(json.loads, (shared_data / "golden.jsonl").read_text().splitlines())
+    expected = next(
+        each["text"]
+        for each in golden
+        if each["path"].endswith("jfk.flac") and each["model"] == "tiny.en"
+    )
+    assert " ".join(texts.pop('caf\\xe9 "1961"').split()) == expected.strip()
+    assert len(texts) == 4
+    assert all(len(text.split()) > 5 for text in texts.values())
