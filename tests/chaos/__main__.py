@@ -27,6 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         if arguments.real:
             return _real(arguments, folder)
         return _fake(arguments, folder)
