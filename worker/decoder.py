@@ -33,6 +33,8 @@ LOGITS_RANK = 2
 # Prompts are right-padded to the next of these, so that prefill shapes are few.
 PROMPT_STEP = 32
 SHORT_PROMPT = 4
+# Caches are as long as their longest row needs, in these steps: attention reads all of it.
+LENGTH_STEP = 128
 
 FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
 
@@ -82,6 +84,9 @@ class SpeechModel(Protocol):
     ) -> tuple[mx.array, Any]:
         """Return logits (B, V) after one more token a row, and the grown cache."""
 
+    def resize_cache(self, cache: Any, length: int) -> Any:
+        """Return the cache with room for `length` tokens a row."""
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -96,6 +101,7 @@ class Sequence:
         tokens: Sampled ids, the ending one included.
         logprobs: Their log-probabilities after rules, before temperature.
         all_logprobs: The last step's over the vocabulary (V,), lazy, if the decoder keeps them.
+        num_dispatched: Steps started for it, read or not.
     """
 
     prompt: tuple[int, ...]
@@ -112,6 +118,12 @@ class Sequence:
     all_logprobs: mx.array | None = None
     finish_reason: FinishReason | None = None
     error: ScribefarmError | None = None
+    num_dispatched: int = 0
+
+    @property
+    def length(self) -> int:
+        """Cache places that the row needs for its next step."""
+        return len(self.prompt) + self.num_dispatched
 
     def append(self, token: int, logprob: float) -> None:
         """Take a sampled token, and end if it says so."""
@@ -167,10 +179,11 @@ class Decoder:
         self.max_rows = max_rows
         self._compile_step = compile_step
         self._keep_logprobs = keep_logprobs
-        self._steps: dict[Stage, Callable[..., Any]] = {}
+        self._steps: dict[tuple[Stage, int], Callable[..., Any]] = {}
         self._rows: list[Sequence | None] = []
         self._waiting: list[StepOutput] = []
         self._cache: Any = None
+        self._length = 0
         self._state: State = {}
 
     @property
@@ -203,6 +216,8 @@ class Decoder:
         mx.async_eval(output.tokens, output.logprobs, cache, state)
         self._waiting.append(output)
         self._place(sequences, cache, state)
+        for sequence in sequences:
+            sequence.num_dispatched += 1
 
     def dispatch(self) -> None:
         """Start the next step of all rows, without waiting for anything.
@@ -214,14 +229,19 @@ class Decoder:
             return
         if 2 * self.num_active <= self.num_rows:
             self._resize(self.num_active)
+        self._fit_length()
         stages = self._sampling.stages
-        if stages not in self._steps:
-            self._steps[stages] = self._build_step(stages)
-        tokens, logprobs, all_logprobs, self._state, self._cache = self._steps[stages](
+        kind = (stages, self._length)
+        if kind not in self._steps:
+            self._steps[kind] = self._build_step(*kind)
+        tokens, logprobs, all_logprobs, self._state, self._cache = self._steps[kind](
             self._cache, self._state, self._rules.arrays, self._sampling.arrays
         )
         mx.async_eval(tokens, logprobs, self._state, self._cache)
         self._waiting.append(StepOutput(list(self._rows), tokens, logprobs, all_logprobs))
+        for sequence in self._rows:
+            if sequence is not None:
+                sequence.num_dispatched += 1
 
     def collect(self, *, keep_last: bool = False) -> list[Sequence]:
         """Read the dispatched steps (all but the last, if `keep_last`) and return ended rows."""
@@ -287,16 +307,25 @@ class Decoder:
             logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
         )
         weighed = mx.array([sequence.no_speech_token or 0 for sequence in sequences])[:, None]
-        no_speech = mx.take_along_axis(mx.softmax(logits[:, 0], axis=-1), weighed, axis=1)[:, 0]
-        output = StepOutput(list(sequences), tokens, logprobs, all_logprobs, no_speech)
+        at_sot = logits[:, 0]
+        no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - log_normalizer(at_sot)
+        output = StepOutput(
+            list(sequences), tokens, logprobs, all_logprobs, mx.exp(no_speech[:, 0])
+        )
         return output, cache, state
 
     def _place(self, sequences: list[Sequence], cache: Any, state: State) -> None:
         """Give rows that join a place in the batch."""
-        wanted = self.num_active + len(sequences)
+        length = self._length_for(sequences)
+        cache = self.model.resize_cache(cache, length)
         if self.num_active == 0:
-            self._start_batch(sequences, cache, state)
+            self._rows, self._cache, self._state = list(sequences), cache, state
+            self._length = length
+            self._resize(len(sequences))
             return
+        if length != self._length:
+            self._cache, self._length = self.model.resize_cache(self._cache, length), length
+        wanted = self.num_active + len(sequences)
         if wanted > self.num_rows:
             self._resize(wanted)
         slots = [row for row, taken in enumerate(self._rows) if taken is None][: len(sequences)]
@@ -312,17 +341,24 @@ class Decoder:
             self._sampling.set_row(slot, sequence.sampling)
         self._rules.set_rows(dict(zip(slots, (s.rules for s in sequences), strict=True)))
 
-    def _start_batch(self, sequences: list[Sequence], cache: Any, state: State) -> None:
-        self._rows = list(sequences)
-        self._cache, self._state = cache, state
-        self._resize(len(sequences))
+    def _length_for(self, joining: list[Sequence]) -> int:
+        """Return the cache length for the active rows and these."""
+        rows = [row for row in self._rows if row is not None]
+        longest = max(sequence.length for sequence in (*rows, *joining)) + 1
+        return min(self.model.context_length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+
+    def _fit_length(self) -> None:
+        """Make room for one more token in the longest row."""
+        length = self._length_for([])
+        if length > self._length:
+            self._cache, self._length = self.model.resize_cache(self._cache, length), length
 
     def _resize(self, wanted: int) -> None:
         """Move the active rows into a batch that holds `wanted`; the rest repeat a row, unread."""
         size = min(self.max_rows, 1 << (wanted - 1).bit_length())
         active = [row for row, sequence in enumerate(self._rows) if sequence is not None]
         empty = size - len(active)
-        if active != list(range(size)):
+        if active != list(range(size)) or size != len(self._rows):
             index = mx.array(active + active[:1] * empty)
             self._cache, self._state = tree_map(
                 lambda rows: rows[index], (self._cache, self._state)
@@ -333,9 +369,10 @@ class Decoder:
         sampling = [row.sampling for row in self._rows if row is not None]
         self._sampling = BatchedSampling(sampling, self.model.num_vocab, num_rows=size)
 
-    def _build_step(self, stages: Stage) -> Callable[..., Any]:
+    def _build_step(self, stages: Stage, length: int) -> Callable[..., Any]:
         def step(cache: Any, state: State, rules: State, sampling: State) -> tuple[Any, ...]:
-            at = mx.minimum(state["position"], self.model.context_length - 1)
+            # A row that has ended but was not read yet, or an empty one, may stand past the end.
+            at = mx.minimum(state["position"], length - 1)
             logits, cache = self.model.decode_step(state["token"], at, cache)
             check_logits(logits, state["token"].shape[0])
             return (*self._choose(logits, state, rules, sampling, stages), cache)

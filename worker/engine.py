@@ -39,6 +39,32 @@ PATIENCE_STEPS = 16
 _log = structlog.get_logger()
 
 
+@dataclass
+class EngineStats:
+    """Where the engine's thread spent its time, in seconds, and what it did meanwhile.
+
+    Attributes:
+        idle_s: Waiting for work.
+        receive_s: Taking audio (log-mel) and messages.
+        encode_s: Cutting windows and starting the encoder.
+        step_s: Starting steps, and waiting for the device to finish the one before.
+        device_wait_s: The part of `step_s` that was waiting.
+        reply_s: Alignment and language replies.
+        row_steps: Rows advanced, summed over steps; over `steps` it is the mean occupancy.
+    """
+
+    idle_s: float = 0.0
+    receive_s: float = 0.0
+    encode_s: float = 0.0
+    step_s: float = 0.0
+    device_wait_s: float = 0.0
+    reply_s: float = 0.0
+    steps: int = 0
+    row_steps: int = 0
+    encoder_batches: int = 0
+    windows: int = 0
+
+
 class MelStore(Protocol):
     """A recording's spectrogram in the making."""
 
@@ -118,6 +144,7 @@ class Engine:
         self._to_detect: list[tuple[Recording, DetectLanguage]] = []
         self._to_align: list[tuple[Recording, Align]] = []
         self._replies: list[tuple[list[Recording], Callable[[], list[Any]]]] = []
+        self.stats = EngineStats()
         self._is_stopping = False
         self._broken: ScribefarmError | None = None
         self._audio_threads = ThreadPoolExecutor(settings.audio.threads, "audio")
@@ -175,10 +202,10 @@ class Engine:
             self._device = load(self._settings)
             self._is_loaded.set()
             while not self._is_stopping:
-                self._receive()
-                self._encode()
-                self._step()
-                self._reply()
+                self._timed("receive_s", self._receive)
+                self._timed("encode_s", self._encode)
+                self._timed("step_s", self._step)
+                self._timed("reply_s", self._reply)
         except ScribefarmError as error:
             self._broken = error
         except Exception as error:  # noqa: BLE001 the farm must hear of it
@@ -191,11 +218,21 @@ class Engine:
             self._side_thread.shutdown(wait=False, cancel_futures=True)
             self._is_loaded.set()
 
+    def _timed(self, share: str, run: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        run()
+        setattr(self.stats, share, getattr(self.stats, share) + time.perf_counter() - started)
+
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do."""
         try:
             if self._is_idle():
-                self._inbox.get(timeout=IDLE_S)()
+                started = time.perf_counter()
+                message = self._inbox.get(timeout=IDLE_S)
+                waited_s = time.perf_counter() - started
+                self.stats.idle_s += waited_s
+                self.stats.receive_s -= waited_s
+                message()
             while True:
                 self._inbox.get_nowait()()
         except queue.Empty:
@@ -306,6 +343,8 @@ class Engine:
         except OutOfMemory as error:
             self._encode_less(batch, error)
             return
+        self.stats.encoder_batches += 1
+        self.stats.windows += len(batch)
         for (recording, _), window_states in zip(batch, states, strict=True):
             recording.waited = 0
             self._advance(recording, window_states)
@@ -329,6 +368,8 @@ class Engine:
 
     def _step(self) -> None:
         """Advance every row, and start what ended rows and other windows wait for."""
+        self.stats.steps += self._device.num_active > 0
+        self.stats.row_steps += self._device.num_active
         try:
             ended = self._device.step()
         except OutOfMemory as error:

@@ -95,7 +95,8 @@ class LogMelStream:
         self.num_samples = 0
         self._frames_done = 0
         self._reflected = False
-        self._waiting = np.zeros(0, dtype=np.float32)
+        self._waiting: list[np.ndarray] = []
+        self._num_waiting = 0
 
     def push(self, samples: np.ndarray) -> list[mx.array]:
         """Take samples (n,) and return the blocks of 3000 frames that they complete."""
@@ -110,36 +111,40 @@ class LogMelStream:
         return [*blocks[:whole], blocks[whole][:rest]] if rest else blocks[:whole]
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
-        waiting = np.concatenate([self._waiting, samples])
-        if not self._reflected and waiting.size > self._REFLECTED:
+        self._waiting.append(samples)
+        self._num_waiting += samples.size
+        if not self._reflected and self._num_waiting > self._REFLECTED:
             # Frame 0 is centred on sample 0; the reference reflects what lies before it.
-            waiting = np.concatenate([waiting[self._REFLECTED : 0 : -1], waiting])
+            start = np.concatenate(self._waiting)
+            self._waiting = [start[self._REFLECTED : 0 : -1], start]
+            self._num_waiting += self._REFLECTED
             self._reflected = True
         blocks = []
-        while self._reflected and waiting.size >= self._BLOCK_SAMPLES:
+        while self._reflected and self._num_waiting >= self._BLOCK_SAMPLES:
+            waiting = np.concatenate(self._waiting)
             blocks.append(log_mel_frames(mx.array(waiting[: self._BLOCK_SAMPLES]), self.n_mels))
             self._frames_done += WINDOW_FRAMES
-            waiting = waiting[WINDOW_FRAMES * HOP_LENGTH :]
-        self._waiting = waiting
+            self._waiting = [waiting[WINDOW_FRAMES * HOP_LENGTH :]]
+            self._num_waiting -= WINDOW_FRAMES * HOP_LENGTH
         return blocks
 
 
 class LogMel:
-    """The log-mel spectrogram of one recording, from which windows are cut.
+    """The log-mel spectrogram of one recording, from which windows are cut on the device.
 
-    Blocks are computed asynchronously and kept in host memory as raw log10 energies; past
-    `SPOOL_AFTER_BLOCKS` they go to an unlinked temporary file, so that a recording of any length
-    holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
+    Blocks are raw log10 energies, computed without waiting for them. The first ten minutes stay
+    on the device; later blocks go to an unlinked temporary file, so that a recording of any
+    length holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
     """
 
-    SPOOL_AFTER_BLOCKS = 60  # half an hour: 58 MB at 80 mels, 92 MB at 128
+    SPOOL_AFTER_BLOCKS = 20  # ten minutes: 19 MB at 80 mels, 31 MB at 128
 
     def __init__(self, n_mels: int) -> None:
         self._stream = LogMelStream(n_mels)
-        self._computing: list[mx.array] = []
-        self._blocks: list[np.ndarray] = []
+        self._blocks: list[mx.array] = []
         self._spool: BinaryIO | None = None
-        self._loudest = SILENCE
+        self._spooled: list[np.ndarray] = []
+        self._loudest = mx.array(SILENCE)
 
     @property
     def content_frames(self) -> int:
@@ -148,43 +153,37 @@ class LogMel:
 
     def push(self, samples: np.ndarray) -> None:
         """Take the next samples (n,), mono float32 at 16 kHz."""
-        self._compute(self._stream.push(samples))
+        self._keep(self._stream.push(samples))
 
     def finish(self) -> None:
         """Say that the recording has ended; windows can be cut from now on."""
-        self._compute(self._stream.finish())
-        self._collect()
+        self._keep(self._stream.finish())
 
     def window(self, seek: int, size: int = WINDOW_FRAMES) -> mx.array:
         """Return frames seek .. seek + size, normalised, shape (3000, n_mels).
 
         What the recording does not fill is 0.0 in *normalised* units, as the reference pads.
         """
-        frames = self._cut(seek, min(seek + size, self.content_frames))
-        normalized = (np.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0
-        return mx.array(_pad(normalized, 0.0))
+        return _pad(self._normalized(self._cut(seek, min(seek + size, self.content_frames))), 0.0)
 
     def language_window(self) -> mx.array:
         """Return the first 3000 frames with silence after the recording's end, (3000, n_mels)."""
-        frames = _pad(self._cut(0, WINDOW_FRAMES), SILENCE)
-        return mx.array((np.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0)
+        return self._normalized(_pad(self._cut(0, WINDOW_FRAMES), SILENCE))
 
-    def _compute(self, blocks: list[mx.array]) -> None:
-        """Start new blocks and take over the ones started before, which are ready by now."""
-        self._collect()
-        mx.async_eval(blocks)
-        self._computing = blocks
+    def _normalized(self, frames: mx.array) -> mx.array:
+        return (mx.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0
 
-    def _collect(self) -> None:
-        for computed in self._computing:
-            block = np.array(computed)
-            self._loudest = max(self._loudest, float(block.max()))
-            self._blocks.append(self._keep(block))
-        self._computing = []
+    def _keep(self, blocks: list[mx.array]) -> None:
+        for block in blocks:
+            self._loudest = mx.maximum(self._loudest, block.max())
+            if len(self._blocks) < self.SPOOL_AFTER_BLOCKS:
+                self._blocks.append(block)
+            else:
+                self._spooled.append(self._write(np.array(block)))
+        mx.async_eval(self._loudest, blocks)
 
-    def _keep(self, block: np.ndarray) -> np.ndarray:
-        if len(self._blocks) < self.SPOOL_AFTER_BLOCKS:
-            return block
+    def _write(self, block: np.ndarray) -> np.ndarray:
+        """Move a block to the temporary file, and return it as a view of that."""
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 closed with us
         offset = self._spool.seek(0, os.SEEK_END)
@@ -192,17 +191,25 @@ class LogMel:
         self._spool.flush()
         return np.memmap(self._spool, block.dtype, "r", offset, block.shape)
 
-    def _cut(self, start: int, end: int) -> np.ndarray:
+    def _cut(self, start: int, end: int) -> mx.array:
         """Return raw frames start .. end, (n, n_mels), as far as there are any."""
         first, last = start // WINDOW_FRAMES, max(start, end - 1) // WINDOW_FRAMES
-        touched = self._blocks[first : last + 1]
-        if not touched:
-            return np.zeros((0, self._stream.n_mels), dtype=np.float32)
+        touched = [self._block(index) for index in range(first, last + 1)]
         offset = first * WINDOW_FRAMES
-        return np.concatenate(touched)[start - offset : end - offset]
+        frames = touched[0] if len(touched) == 1 else mx.concatenate(touched)
+        return frames[start - offset : end - offset]
+
+    def _block(self, index: int) -> mx.array:
+        """Return block `index`, (up to 3000, n_mels), empty past the end."""
+        if index < len(self._blocks):
+            return self._blocks[index]
+        index -= self.SPOOL_AFTER_BLOCKS
+        if 0 <= index < len(self._spooled):
+            return mx.array(self._spooled[index])
+        return mx.zeros((0, self._stream.n_mels))
 
 
-def _pad(frames: np.ndarray, fill: float) -> np.ndarray:
-    """Return frames (n, n_mels) filled up to 3000, float32."""
+def _pad(frames: mx.array, fill: float) -> mx.array:
+    """Return frames (n, n_mels) filled up to 3000."""
     missing = WINDOW_FRAMES - frames.shape[0]
-    return np.pad(frames, ((0, missing), (0, 0)), constant_values=fill).astype(np.float32)
+    return mx.pad(frames, [(0, missing), (0, 0)], constant_values=fill) if missing else frames

@@ -33,17 +33,19 @@ def start_state(prompts: Sequence[Sequence[int]], context_length: int) -> State:
     prompt included, in `history`, one place longer than the context.
     """
     num_rows = len(prompts)
-    history = np.zeros((num_rows, context_length + 1), np.int32)
+    tokens = np.zeros((num_rows, context_length + 1), np.int32)
     for row, prompt in enumerate(prompts):
-        history[row, : len(prompt)] = prompt
+        tokens[row, : len(prompt)] = prompt
+    history = mx.array(tokens)
+    position = mx.array([len(prompt) - 1 for prompt in prompts], mx.int32)
     return {
-        "token": mx.array([prompt[-1] for prompt in prompts], mx.int32),
-        "position": mx.array([len(prompt) - 1 for prompt in prompts], mx.int32),
+        "token": mx.take_along_axis(history, position[:, None], axis=1)[:, 0],
+        "position": position,
         "step": mx.zeros(num_rows, mx.int32),
         "last_timestamp": mx.full(num_rows, -1, mx.int32),
         "ended": mx.zeros(num_rows, mx.bool_),
         "ended_before": mx.ones(num_rows, mx.bool_),
-        "history": mx.array(history),
+        "history": history,
     }
 
 
@@ -82,25 +84,31 @@ class BatchedRules:
 
     def _upload(self) -> State:
         """Return one (B,) array a bound, and the masks of the rows' different suppression sets."""
-        timestamps = [row.timestamps for row in self._rows]
         sets = list(dict.fromkeys((row.suppress, row.suppress_first) for row in self._rows))
+        bounds = [_bounds(row.timestamps) for row in self._rows]
         chosen = [sets.index((row.suppress, row.suppress_first)) for row in self._rows]
+        # One upload for all of it: each costs a device much more than its few bytes.
+        on, begin, eot, last_initial, mask_of_row = mx.array(
+            np.array([(*row, mask) for row, mask in zip(bounds, chosen, strict=True)], np.int32).T
+        )
+        masks = [suppression_masks(self.num_vocab, *ids)[None] for ids in sets]
         return {
-            "on": mx.array([rules is not None for rules in timestamps]),
-            "begin": mx.array([rules.begin if rules else _MAX_ID for rules in timestamps]),
-            "eot": mx.array([rules.eot if rules else 0 for rules in timestamps]),
-            "last_initial": mx.array([_last_initial(rules) for rules in timestamps]),
+            "on": on == 1,
+            "begin": begin,
+            "eot": eot,
+            "last_initial": last_initial,
             # One set for all rows is the rule; then the masks broadcast instead of being copied.
-            "masks": mx.stack([suppression_masks(self.num_vocab, *ids) for ids in sets]),
-            "mask_of_row": mx.array(chosen) if len(sets) > 1 else mx.zeros(1, mx.int32),
+            "masks": masks[0] if len(masks) == 1 else mx.concatenate(masks),
+            "mask_of_row": mx.zeros(1, mx.int32) if len(masks) == 1 else mask_of_row,
         }
 
 
-def _last_initial(rules: TimestampRules | None) -> int:
-    """Return the highest id that may open a window."""
-    if rules is None or rules.max_initial_index is None:
-        return _MAX_ID
-    return rules.begin + rules.max_initial_index
+def _bounds(rules: TimestampRules | None) -> tuple[int, int, int, int]:
+    """Return whether the rules are on, 0.00, end of text, and the highest id that may come first."""
+    if rules is None:
+        return 0, _MAX_ID, 0, 0
+    latest = rules.max_initial_index
+    return 1, rules.begin, rules.eot, _MAX_ID if latest is None else rules.begin + latest
 
 
 @functools.lru_cache(maxsize=32)

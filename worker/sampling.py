@@ -198,8 +198,8 @@ def pair_logit_bias(tokens: Sequence[int], biases: Sequence[float]) -> dict[int,
 class BatchedSampling:
     """The parameters of `num_rows` decoding rows as arrays, and the two steps that use them.
 
-    `arrays` may be captured by `mx.compile(step, inputs=sampling.arrays)`: rows that come and go
-    change its entries, never their number. What is computed depends on `stages`, the union over
+    `arrays` is an argument of the compiled step: it is empty until a row is not greedy; from then
+    on rows that come and go change its entries, never their number. What is computed depends on `stages`, the union over
     rows, so keep one compiled step per value of `stages`.
 
     Raises:
@@ -222,10 +222,6 @@ class BatchedSampling:
             name: np.array([value] * num_rows)
             for name, value in _columns(GREEDY, vocab_size).items()
         }
-        self._upload()
-        self.arrays["stream_keys"] = mx.zeros((num_rows, 2, 2), mx.uint32)
-        self.arrays["logit_bias"] = mx.zeros((num_rows, 1), mx.float32)
-        self.arrays["xtc_special"] = mx.zeros((num_rows, 1), mx.bool_)
         self.set_rows(dict(enumerate(params)))
 
     def set_row(self, row: int, params: SamplingParams) -> None:
@@ -242,16 +238,26 @@ class BatchedSampling:
             _check_integer("row", row, 0, self.num_rows - 1)
             params.check_vocabulary(self.vocab_size)
         changed = {row: params for row, params in rows.items() if self._rows[row] != params}
+        if not self.arrays and any(params.stages for params in changed.values()):
+            self._start_arrays()
         for row, params in changed.items():
             self._rows[row] = params
             for name, value in _columns(params, self.vocab_size).items():
                 self._table[name][row] = value
-            self._set_vector("logit_bias", row, params.logit_bias)
-            self._set_vector("xtc_special", row, dict.fromkeys(params.xtc_special_tokens, True))
+            if self.arrays:
+                self._set_vector("logit_bias", row, params.logit_bias)
+                self._set_vector("xtc_special", row, dict.fromkeys(params.xtc_special_tokens, True))
         if changed:
             self.stages = _union({params.stages for params in self._rows})
+        if changed and self.stages:
             self._upload()
             self._set_streams({row: params.seed for row, params in changed.items()})
+
+    def _start_arrays(self) -> None:
+        """Make what only rows that are not greedy read: an upload costs a device its while."""
+        self.arrays["stream_keys"] = mx.zeros((self.num_rows, 2, 2), mx.uint32)
+        self.arrays["logit_bias"] = mx.zeros((self.num_rows, 1), mx.float32)
+        self.arrays["xtc_special"] = mx.zeros((self.num_rows, 1), mx.bool_)
 
     def clear_row(self, row: int) -> None:
         """Make a row greedy, so that an empty slot costs nothing."""

@@ -20,7 +20,7 @@ from producer.job import Job, Options
 from producer.settings import Settings, WorkerSettings
 from worker.decoder import Decoder, Sequence
 from worker.device import Device
-from worker.engine import Engine
+from worker.engine import Engine, EngineStats
 from worker.memory import apply_memory_plan, plan_memory
 from worker.models.parameters import Dimensions, Weights, parameter_shapes
 from worker.models.whisper import Whisper
@@ -162,9 +162,11 @@ def bench_engine(report, slots, seconds):
                     next_id += 1
             if started is None and time.perf_counter() > warm_until:
                 started, windows = time.perf_counter(), 0
+                engine.stats = EngineStats()
         taken = time.perf_counter() - started
         engine.stop()
     report["engine_slots"] = slots
+    report["engine_stats"] = {k: round(v, 2) for k, v in vars(engine.stats).items()}
     report["engine_windows_per_s"] = round(windows / taken, 2)
     report["engine_times_real_time"] = round(windows * WINDOW_S / taken)
     report["engine_recordings"] = next_id

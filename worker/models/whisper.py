@@ -59,9 +59,13 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project_audio(self, states: mx.array) -> tuple[mx.array, mx.array]:
-        """Return keys and values of encoder states (B, S, D), each (B, H, S, K)."""
+        """Return keys and values of encoder states (B, S, D), each (B, H, S, K).
+
+        They are laid out as attention reads them: it would copy them at every step otherwise.
+        """
         k, v = mx.split(self.key_value(states), 2, axis=-1)
-        return split_heads(k, self.num_heads), split_heads(v, self.num_heads)
+        heads = (split_heads(k, self.num_heads), split_heads(v, self.num_heads))
+        return mx.contiguous(heads[0]), mx.contiguous(heads[1])
 
     def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """Return what text x (B, T, D) reads from the audio, (B, T, D)."""
@@ -124,9 +128,9 @@ class AudioEncoder(nn.Module):
         width = dims.n_audio_state
         self.conv1 = nn.Conv1d(dims.n_mels, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
-        self._positions = mx.array(sinusoids(dims.n_audio_ctx, width).astype("float16")).astype(
-            dtype
-        )
+        # OpenAI's checkpoints hold the positions in float16; the reference computes with these.
+        positions = sinusoids(dims.n_audio_ctx, width).astype(np.float16)
+        self._positions = mx.array(positions).astype(dtype)
         self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
         self.ln_post = nn.LayerNorm(width)
 
@@ -214,7 +218,7 @@ class Whisper(nn.Module):
         return self.encoder(mel.astype(self._dtype))
 
     def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
-        """Read right-padded prompts and start a cache.
+        """Read right-padded prompts and start a cache, as long as they are.
 
         Args:
             states: Encoder states, (B, S, D).
@@ -235,7 +239,7 @@ class Whisper(nn.Module):
 
         Args:
             tokens: The rows' last tokens, (B,) int32.
-            positions: Where each stands in its row, (B,) int32, below the context length.
+            positions: Where each stands in its row, (B,) int32, below the cache's length.
             cache: From `prefill` or the last step.
 
         Returns:
@@ -244,7 +248,8 @@ class Whisper(nn.Module):
         decoder = self.decoder
         x = (decoder.token_embedding(tokens) + decoder.positional_embedding[positions])[:, None]
         here = positions[:, None, None, None]
-        mask = mx.arange(self.context_length)[None, None, None] <= here
+        length = cache["self"][0][0].shape[2]
+        mask = mx.arange(length)[None, None, None] <= here
         grown = []
         for block, (keys, values), cross in zip(
             decoder.blocks, cache["self"], cache["cross"], strict=True
@@ -256,6 +261,18 @@ class Whisper(nn.Module):
             grown.append((keys, values))
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
         return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
+
+    def resize_cache(self, cache: Cache, length: int) -> Cache:
+        """Return the cache with room for `length` tokens a row; what it drops must be unused."""
+
+        def resized(rows: mx.array) -> mx.array:
+            missing = length - rows.shape[2]
+            if missing <= 0:
+                return rows[:, :, :length]
+            return mx.pad(rows, [(0, 0), (0, 0), (0, missing), (0, 0)])
+
+        rows = [(resized(keys), resized(values)) for keys, values in cache["self"]]
+        return {"self": rows, "cross": cache["cross"]}
 
     def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
         """Return what word alignment needs of whole token rows.
@@ -279,11 +296,6 @@ class Whisper(nn.Module):
         chosen = mx.take_along_axis(logits, following, axis=-1)[..., 0]
         return picked.astype(mx.float32), chosen - mx.logsumexp(logits, axis=-1)
 
-    def cache_row_bytes(self) -> int:
-        """Device memory of one decoder row: self- and cross-attention of all layers."""
-        positions = self.dims.n_text_ctx + self.dims.n_audio_ctx
-        return 2 * positions * self.dims.n_text_state * self.dims.n_text_layer * self._dtype.size
-
     def _prompt(
         self,
         states: mx.array,
@@ -302,7 +314,7 @@ class Whisper(nn.Module):
             if scores is not None:
                 self._score_audio(layer, block, x, cross[0], scores)
             x = block.finish(x, cross)
-            cache["self"].append((self._grow(k), self._grow(v)))
+            cache["self"].append((k, v))
             cache["cross"].append(cross)
         return x, cache
 
@@ -325,11 +337,6 @@ class Whisper(nn.Module):
             scores[layer, head] = scaled.astype(mx.float32) @ keys[:, head].astype(
                 mx.float32
             ).swapaxes(-1, -2)
-
-    def _grow(self, rows: mx.array) -> mx.array:
-        """Give keys or values (B, H, T, K) room for the whole context."""
-        missing = self.context_length - rows.shape[2]
-        return mx.pad(rows, [(0, 0), (0, 0), (0, missing), (0, 0)])
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
