@@ -137,6 +137,7 @@ def bench_engine(report, slots, seconds):
     options = Options(
         language="en",
         temperatures=(0.0,),
+        condition_on_previous_text=False,  # transformers' prompts have no history either
         compression_ratio_threshold=None,
         logprob_threshold=None,
         no_speech_threshold=None,
