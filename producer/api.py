@@ -24,7 +24,7 @@ import redis
 from pydantic import ValidationError
 
 from producer.archive import Entry, Request, submit_archive
-from producer.batches import batch_files, note_batch
+from producer.batches import batch_files
 from producer.hash_cache import HashCache
 from producer.job import Options, invalid_options
 from producer.queue import connect, wait_for_results
@@ -71,7 +71,6 @@ def submit(
         retry_failed=retry_failed,
     )
     with _connected(settings) as connection, Names() as names, HashCache() as cache:
-        note_batch(connection, settings, request.batch)
         found = find((os.fspath(path) for path in paths), names)
         return Submission(
             request.batch, list(submit_archive(connection, settings, found, request, cache))

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import redis
 from pydantic import ValidationError
 
+from producer.batches import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
 from producer.hash_cache import HashCache, Hashed
 from producer.job import Job, Options, invalid_options
@@ -102,6 +103,8 @@ def submit_archive(
     for settled, ready in _chunks(settings, found, request, cache):
         yield from settled
         results = _submit(connection, settings, ready, request, on_full)
+        if results:
+            note_batch(connection, settings, request.batch)
         for item, submitted in zip(ready, results, strict=True):
             cache.remember(item.recording.path, item.hashed, submitted.job_id)
             yield _entry(item, submitted)

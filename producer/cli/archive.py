@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from producer.archive import Entry, Request, plan_archive, submit_archive
-from producer.batches import batch_exists, note_batch
+from producer.batches import batch_exists
 from producer.cli.console import Exit, Session, emit, note, report, session_of
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.errors import InvalidOptions, QueueFull
@@ -42,6 +42,41 @@ class Priority(StrEnum):
     HIGH = "high"
     DEFAULT = "default"
     LOW = "low"
+
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help='Files, folders, "patterns/**/*.wav" in quotes, or - for a list on stdin.',
+        show_default=False,
+    ),
+]
+Manifests = Annotated[
+    list[Path] | None,
+    typer.Option("--manifest", help="JSON Lines or CSV: a path and its own options."),
+]
+BatchName = Annotated[
+    str | None, typer.Option("--batch", help="Name of the batch; made up if not given.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(help='In folders, only files like "*.wav"; else all audio and video.'),
+]
+Exclude = Annotated[list[str] | None, typer.Option(help='In folders, no files like "drafts/*".')]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", help="The list on stdin is NUL-separated (find -print0).")
+]
+AskedPriority = Annotated[Priority, typer.Option("--priority", "--queue", help="Which queue.")]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Enqueue again what failed for good, too.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait while the queue is full, or give up.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+AsJsonLines = Annotated[
+    bool, typer.Option("--json", help="Print a JSON line a file, then a summary.")
+]
 
 
 @dataclass
@@ -98,47 +133,18 @@ class _Tally:
 @app.command()
 def submit(
     context: typer.Context,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help='Files, folders, "patterns/**/*.wav" in quotes, or - for a list on stdin.',
-            show_default=False,
-        ),
-    ] = None,
+    paths: Paths = None,
     *,
-    manifest: Annotated[
-        list[Path] | None,
-        typer.Option(help="JSON Lines or CSV: a path and its own options.", show_default=False),
-    ] = None,
-    batch: Annotated[
-        str | None, typer.Option(help="Name of the batch; made up if not given.")
-    ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(help='In folders, only files like "*.wav"; else all audio and video.'),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help='In folders, no files like "drafts/*".')
-    ] = None,
-    null: Annotated[
-        bool,
-        typer.Option("--null", "-0", help="The list on stdin is NUL-separated (find -print0)."),
-    ] = False,
-    priority: Annotated[
-        Priority, typer.Option("--priority", "--queue", help="Which queue.")
-    ] = Priority.DEFAULT,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Enqueue again what failed for good, too.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait while the queue is full, or give up.")
-    ] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON line a file, then a summary.")
-    ] = False,
+    manifest: Manifests = None,
+    batch: BatchName = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    null: Null = False,
+    priority: AskedPriority = Priority.DEFAULT,
+    retry_failed: RetryFailed = False,
+    wait: Wait = True,
+    dry_run: DryRun = False,
+    as_json: AsJsonLines = False,
     language: Language = None,
     task: Task = None,
     prompt: Prompt = None,
@@ -199,7 +205,6 @@ def _submit(
     *,
     wait: bool,
 ) -> None:
-    note_batch(session.connection, session.settings, request.batch)
     waiting = _FullQueue() if wait else None
     entries = submit_archive(
         session.connection, session.settings, found, request, cache, on_full=waiting

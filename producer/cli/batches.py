@@ -16,6 +16,7 @@ from producer.errors import ERRORS, InvalidOptions, JobNotFound
 from producer.export import Exported, Layout, export_batch
 from producer.formats import FORMATS, FormatOptions
 from producer.report import FailureGroup, group_failures, make_report, to_markdown
+from producer.sources import readable
 from producer.watching import BatchStatus, look_at
 
 app = typer.Typer()
@@ -29,8 +30,24 @@ Codes = Annotated[
     typer.Option("--code", help="Only this error code; repeat for more.", show_default=False),
 ]
 
-# A file of results that may be more than a terminal wants is asked for in this order.
-_DEFAULT_FORMATS = "txt"
+OutputDir = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="Folder to write into.", file_okay=False)
+]
+FormatNames = Annotated[
+    str, typer.Option("--format", help=f"Any of {', '.join(FORMATS)}; commas between.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Write results as they come, until all are.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of other content.")]
+LineWidth = Annotated[
+    int | None, typer.Option(help="Subtitles: characters in a line (needs --words).")
+]
+LineCount = Annotated[int | None, typer.Option(help="Subtitles: lines at once.")]
+WordsPerLine = Annotated[int | None, typer.Option(help="Subtitles: words at once.")]
+HighlightWords = Annotated[
+    bool, typer.Option("--highlight-words", help="Subtitles: underline the spoken word.")
+]
 
 
 @app.command()
@@ -84,28 +101,14 @@ def results(
     context: typer.Context,
     batch: Batch = None,
     *,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Folder to write into.", file_okay=False)
-    ],
-    formats: Annotated[
-        str, typer.Option("--format", help=f"Any of {', '.join(FORMATS)}; commas between.")
-    ] = _DEFAULT_FORMATS,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Write results as they come, until all are.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of other content.")
-    ] = False,
-    max_line_width: Annotated[
-        int | None, typer.Option(help="Subtitles: characters in a line (needs --words).")
-    ] = None,
-    max_line_count: Annotated[int | None, typer.Option(help="Subtitles: lines at once.")] = None,
-    max_words_per_line: Annotated[
-        int | None, typer.Option(help="Subtitles: words at once.")
-    ] = None,
-    highlight_words: Annotated[
-        bool, typer.Option("--highlight-words", help="Subtitles: underline the spoken word.")
-    ] = False,
+    output_dir: OutputDir,
+    formats: FormatNames = "txt",
+    follow: Follow = False,
+    overwrite: Overwrite = False,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    max_words_per_line: WordsPerLine = None,
+    highlight_words: HighlightWords = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line a file instead of its path.")
     ] = False,
@@ -129,14 +132,7 @@ def results(
         highlight_words=highlight_words,
     )
     layout = Layout(output_dir, _format_names(formats), options, overwrite)
-    counts: Counter[str] = Counter()
-    try:
-        for item in export_batch(session.connection, name, layout, follow=follow):
-            counts[item.status] += 1
-            _show_export(session, item, as_json=as_json)
-    except KeyboardInterrupt:
-        note(f"the farm goes on; go on writing with:  scribefarm results {name} -o {output_dir}")
-        raise typer.Exit(Exit.INTERRUPTED) from None
+    counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
     if counts["failed"]:
         note(f"why:  scribefarm errors {name}")
@@ -279,21 +275,36 @@ def _format_names(formats: str) -> tuple[str, ...]:
     return names
 
 
+def _export(
+    session: Session, batch: str, layout: Layout, *, follow: bool, as_json: bool
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    try:
+        for item in export_batch(session.connection, batch, layout, follow=follow):
+            counts[item.status] += 1
+            _show_export(session, item, as_json=as_json)
+    except KeyboardInterrupt:
+        again = f"scribefarm results {batch} -o {layout.folder}"
+        note(f"the farm goes on; go on writing with:  {again}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    return counts
+
+
 def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
     if as_json:
         fields = {
             "name": item.name,
             "status": item.status,
-            "path": item.path and str(item.path),
+            "path": item.path and readable(str(item.path)),
             "error": item.error and item.error.to_dict(),
         }
         emit(json.dumps(fields))
     elif item.status == "written":
-        emit(str(item.path))
+        emit(readable(str(item.path)))
     if item.error:
         session.problem(item.error, item.name)
     elif item.status == "kept":
-        note(f"kept {item.path}: it has other content; --overwrite replaces it")
+        note(f"kept {readable(str(item.path))}: it has other content; --overwrite replaces it")
 
 
 def _export_summary(counts: Counter[str]) -> str:

@@ -122,9 +122,13 @@ def relay(
         raise InvalidOptions("relay", f"needs --secret-file or {SECRET_VARIABLE}")
     endpoint = Endpoint(url, SecretStr(secret))
     running = Relay(session_of(context).connection, endpoint, from_start=from_start)
+    _relay(running, follow=not once)
+
+
+def _relay(running: Relay, *, follow: bool) -> None:
     num_delivered = num_refused = 0
     try:
-        for delivery in running.deliveries(follow=not once):
+        for delivery in running.deliveries(follow=follow):
             if delivery.outcome == "delivered":
                 num_delivered += 1
                 continue
