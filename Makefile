@@ -50,7 +50,8 @@ fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print
 	$(RUN)/python tests/fuzz/run.py
 
 chaos: setup  ## Kill, freeze and cut off workers and server, count lost and repeated jobs
-	$(RUN)/python tests/chaos/run.py
+	$(RUN)/python -m tests.chaos
+	test ! -d ../shared/data || $(RUN)/python -m tests.chaos --real ../shared/data/audio/english
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
 	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q tests/test_archive_overnight.py
