@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -163,7 +164,7 @@ def errors(
     if as_json:
         emit(json.dumps([group.model_dump(mode="json") for group in groups]))
     else:
-        emit("\n".join(line for group in groups for line in _group_lines(group)))
+        _emit_lines(line for group in groups for line in _group_lines(group))
     if groups:
         raise typer.Exit(Exit.SOME_FAILED)
 
@@ -183,7 +184,7 @@ def retry(
     session = session_of(context)
     name = batch_of(session, batch)
     job_ids = retry_batch(session.connection, session.settings, name, _known_codes(code))
-    emit(json.dumps({"batch": name, "job_ids": job_ids}) if as_json else "\n".join(job_ids))
+    _emit_lines([json.dumps({"batch": name, "job_ids": job_ids})] if as_json else job_ids)
     note(f"{len(job_ids)} jobs enqueued again")
 
 
@@ -212,7 +213,7 @@ def cancel(
     if as_json:
         emit(json.dumps([item._asdict() for item in done]))
     else:
-        emit("\n".join(item.job_id for item in done))
+        _emit_lines(item.job_id for item in done)
     outcomes = Counter(item.outcome for item in done)
     note(f"{outcomes['cancelled']} cancelled, {outcomes['cancelling']} running ones told to stop")
 
@@ -258,6 +259,11 @@ def batch_of(session: Session, given: str | None) -> str:
     if latest := latest_batches(session.connection, 1):
         return latest[0]
     raise JobNotFound("batch", "nothing was submitted yet; start with: scribefarm submit FOLDER")
+
+
+def _emit_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        emit(line)
 
 
 def _known_codes(codes: list[str] | None) -> list[str]:
