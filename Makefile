@@ -44,7 +44,7 @@ type: setup  ## Check types, strictly
 	$(RUN)/mypy
 
 parity: setup  ## Compare transcripts with openai-whisper's, token for token
-	$(RUN)/pytest -q tests -k "parity or golden"
+	$(RUN)/pytest -q -s -m parity
 
 fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
 	$(RUN)/python tests/fuzz/run.py

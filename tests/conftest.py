@@ -97,6 +97,39 @@ def wait_until():
     return wait
 
 
+@pytest.fixture(scope="session")
+def tiny_en():
+    """Return the real tiny.en for the test's own thread; the engine has another."""
+    # The producer's tests do without MLX.
+    import mlx.core as mx
+
+    from worker.models.weights import load_weights
+    from worker.models.whisper import Whisper
+
+    model = Whisper(load_weights("tiny.en", dtype=mx.float32))
+    mx.eval(model.parameters())
+    return model
+
+
+@pytest.fixture(scope="session")
+def real_engine():
+    """Return a function that starts (once) the engine of a packaged model, with four slots."""
+    from worker.device import load_device
+    from worker.engine import Engine
+
+    engines = {}
+
+    def start(name="tiny.en"):
+        if name not in engines:
+            settings = Settings(model={"name": name, "dtype": "float32"}, worker={"slots": 4})
+            engines[name] = Engine(settings, load_device)
+        return engines[name]
+
+    yield start
+    for engine in engines.values():
+        engine.stop()
+
+
 @pytest.fixture
 def write_wav(tmp_path):
     """Return a function that writes a mono 16 kHz WAV file of 16-bit samples."""
