@@ -6,6 +6,7 @@ tokens of step n are read, and reading them is the only host sync of a step.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -185,6 +186,8 @@ class Decoder:
         self._cache: Any = None
         self._length = 0
         self._state: State = {}
+        self.wait_s = 0.0
+        """Seconds spent waiting for the device, here and in no other thread."""
 
     @property
     def num_active(self) -> int:
@@ -213,7 +216,7 @@ class Decoder:
                 "decode: rows", f"at most {self.num_free} may join", len(sequences)
             )
         output, cache, state = self._prefill(sequences)
-        mx.async_eval(output.tokens, output.logprobs, cache, state)
+        self._start(output.tokens, output.logprobs, cache, state)
         self._waiting.append(output)
         self._place(sequences, cache, state)
         for sequence in sequences:
@@ -237,7 +240,7 @@ class Decoder:
         tokens, logprobs, all_logprobs, self._state, self._cache = self._steps[kind](
             self._cache, self._state, self._rules.arrays, self._sampling.arrays
         )
-        mx.async_eval(tokens, logprobs, self._state, self._cache)
+        self._start(tokens, logprobs, self._state, self._cache)
         self._waiting.append(StepOutput(list(self._rows), tokens, logprobs, all_logprobs))
         for sequence in self._rows:
             if sequence is not None:
@@ -262,9 +265,17 @@ class Decoder:
             sequence.finish_reason = "removed"
         self._leave([sequence])
 
+    def _start(self, *arrays: Any) -> None:
+        """Hand work to the device; MLX's CPU backend lets the caller wait while it has enough."""
+        started, busy = time.perf_counter(), time.thread_time()
+        mx.async_eval(*arrays)
+        self.wait_s += time.perf_counter() - started - (time.thread_time() - busy)
+
     def _read(self, output: StepOutput) -> list[Sequence]:
         """Give a step's tokens to its rows; this waits for the device."""
+        started = time.perf_counter()
         tokens: list[int] = np.array(output.tokens).tolist()
+        self.wait_s += time.perf_counter() - started
         logprobs: list[float] = np.array(output.logprobs).tolist()
         no_speech = output.no_speech_probs
         no_speech_probs = [] if no_speech is None else np.array(no_speech).tolist()

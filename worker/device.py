@@ -55,14 +55,20 @@ class Device:
     def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
         self._whisper = Whisper(weights, dtype)
         mx.eval(self._whisper.parameters())
-        self._decoder = Decoder(self._whisper, plan.slots, compile_step=on_gpu())
+        self._decoder = self._new_decoder(plan.slots)
         self._groups: dict[Hashable, Group] = {}
         self._waiting: deque[Sequence] = deque()
+        self._waited_s = 0.0
         self.encode_batch = plan.encode_batch
         self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
         self.model = Model(
             name=weights.name, revision=weights.revision, dtype=str(dtype).rsplit(".", 1)[-1]
         )
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that steps have waited for the device so far."""
+        return self._waited_s + self._decoder.wait_s
 
     @property
     def num_slots(self) -> int:
@@ -152,7 +158,7 @@ class Device:
         if self._decoder.max_rows == 1:
             return False
         rows = self._decoder.max_rows // 2
-        self._decoder = Decoder(self._whisper, rows, compile_step=on_gpu())
+        self._renew_decoder(rows)
         mx.clear_cache()
         requests = {key: group.request for key, group in self._groups.items()}
         self._waiting.clear()
@@ -162,7 +168,7 @@ class Device:
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._decoder = Decoder(self._whisper, self._decoder.max_rows, compile_step=on_gpu())
+        self._renew_decoder(self._decoder.max_rows)
         self._groups.clear()
         self._waiting.clear()
 
@@ -183,6 +189,13 @@ class Device:
     def peak_memory_bytes(self) -> int:
         """Return the most device memory in use at once so far."""
         return mx.get_peak_memory()
+
+    def _new_decoder(self, rows: int) -> Decoder:
+        return Decoder(self._whisper, rows, compile_step=on_gpu())
+
+    def _renew_decoder(self, rows: int) -> None:
+        self._waited_s = self.wait_s
+        self._decoder = self._new_decoder(rows)
 
     def _join(self) -> None:
         joining = min(self._decoder.num_free, len(self._waiting))

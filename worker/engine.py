@@ -48,7 +48,7 @@ class EngineStats:
         receive_s: Taking audio (log-mel) and messages.
         encode_s: Cutting windows and starting the encoder.
         step_s: Starting steps, and waiting for the device to finish the one before.
-        device_wait_s: The part of `step_s` that was waiting.
+        device_wait_s: The part of `step_s` in which the thread waited for the device.
         reply_s: Alignment and language replies.
         row_steps: Rows advanced, summed over steps; over `steps` it is the mean occupancy.
     """
@@ -90,6 +90,8 @@ class Device(Protocol):
     def num_slots(self) -> int: ...  # noqa: D102 see worker.device
     @property
     def num_active(self) -> int: ...  # noqa: D102 see worker.device
+    @property
+    def wait_s(self) -> float: ...  # noqa: D102 see worker.device
     @property
     def num_rows_wanted(self) -> int: ...  # noqa: D102
     def log_mel(self) -> Any: ...  # noqa: D102
@@ -370,6 +372,7 @@ class Engine:
         """Advance every row, and start what ended rows and other windows wait for."""
         self.stats.steps += self._device.num_active > 0
         self.stats.row_steps += self._device.num_active
+        waited_s = self._device.wait_s
         try:
             ended = self._device.step()
         except OutOfMemory as error:
@@ -380,6 +383,7 @@ class Engine:
         except ScribefarmError as error:
             self._fail_all(error)
             return
+        self.stats.device_wait_s += self._device.wait_s - waited_s
         for execution_id, outcome in ended:
             recording = self._recordings[execution_id]
             if isinstance(outcome, ScribefarmError):
