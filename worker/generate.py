@@ -18,6 +18,7 @@ from worker.audio import load_audio, validate_max_seconds
 from worker.decoder import Decoder, FinishReason, Sequence, SpeechModel
 from worker.features import LogMel, num_frames
 from worker.requests import RowRules
+from worker.rules import suppression_masks
 from worker.sampling import SamplingParams
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
@@ -239,8 +240,9 @@ def encode_audio_file(
 
 
 def _sequence(model: SpeechModel, config: SttGenConfig) -> Sequence:
-    """Check the configuration against the model, and build the row; touches no file."""
-    validate_max_seconds(config.max_audio_seconds)
+    """Check the configuration against the model, then the cap, and build the row; no file yet."""
+    rules = config.rules if config.rules is not None else model.default_rules
+    suppression_masks(model.num_vocab, rules.suppress, rules.suppress_first)
     config.sampling.check_vocabulary(model.num_vocab)
     prompt = config.prompt or model.default_prompt
     for token in (*prompt, *config.eos):
@@ -250,11 +252,12 @@ def _sequence(model: SpeechModel, config: SttGenConfig) -> Sequence:
     if room < 1:
         limit = f"must have at most {model.context_length} tokens"
         raise LengthMismatch("stt_generate: prompt", limit, len(prompt))
+    validate_max_seconds(config.max_audio_seconds)
     return Sequence(
         prompt=prompt,
         states=mx.zeros(0),
         eos=config.eos | {model.eos_token},
         max_tokens=min(config.max_tokens, room),
         sampling=config.sampling,
-        rules=config.rules if config.rules is not None else model.default_rules,
+        rules=rules,
     )
