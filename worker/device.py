@@ -203,8 +203,12 @@ class Device:
             self._decoder.insert([self._waiting.popleft() for _ in range(joining)])
 
 
-def load_device(settings: Settings) -> Device:
+def load_device(settings: Settings, device_type: type[Device] = Device) -> Device:
     """Load, check, pin and warm up the model that the settings name.
+
+    Args:
+        settings: Model, slots and memory.
+        device_type: A `Device` that does more, such as measuring itself.
 
     Raises:
         InvalidModel: there is no such model, or its weights are damaged.
@@ -219,7 +223,7 @@ def load_device(settings: Settings) -> Device:
     weights_bytes = sum(array.nbytes for array in weights.arrays.values())
     plan = plan_memory(weights.dims, weights_bytes, dtype.size, settings.worker)
     apply_memory_plan(plan)
-    device = Device(weights, dtype, plan)
+    device = device_type(weights, dtype, plan)
     device.warm_up()
     return device
 
