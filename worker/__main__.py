@@ -80,11 +80,14 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 
 
 def _end(code: int) -> NoReturn:
+    """Leave with a code that a script can trust.
+
+    Not through the interpreter's exit: MLX's CUDA build aborts there (134) once another thread
+    than the main one has used the device, and a forced exit waits for nothing.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == EXIT_FORCED:
-        os._exit(code)
-    raise typer.Exit(code)
+    os._exit(code)
 
 
 def main() -> NoReturn:

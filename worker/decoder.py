@@ -165,6 +165,8 @@ class Decoder:
         model: Pinned weights.
         max_rows: Most windows decoded together.
         compile_step: Fuse the step with `mx.compile`; the result is the same.
+        steps_ahead: Steps that are on their way when one is read; each costs a row that has
+            ended one step more, and gives the host as long as a step for its own work.
         keep_logprobs: Give every step's log-probabilities over the vocabulary, lazily.
     """
 
@@ -174,9 +176,11 @@ class Decoder:
         max_rows: int,
         *,
         compile_step: bool = False,
+        steps_ahead: int = 1,
         keep_logprobs: bool = False,
     ) -> None:
         self.model = model
+        self.steps_ahead = steps_ahead
         self.max_rows = max_rows
         self._compile_step = compile_step
         self._keep_logprobs = keep_logprobs
@@ -246,18 +250,18 @@ class Decoder:
             if sequence is not None:
                 sequence.num_dispatched += 1
 
-    def collect(self, *, keep_last: bool = False) -> list[Sequence]:
-        """Read the dispatched steps (all but the last, if `keep_last`) and return ended rows."""
-        kept = self._waiting[-1:] if keep_last else []
-        read, self._waiting = self._waiting[: len(self._waiting) - len(kept)], kept
+    def collect(self, *, keep: int = 0) -> list[Sequence]:
+        """Read the dispatched steps, all but the last `keep`, and return the rows that ended."""
+        num_read = max(0, len(self._waiting) - keep)
+        read, self._waiting = self._waiting[:num_read], self._waiting[num_read:]
         ended = [sequence for output in read for sequence in self._read(output)]
         self._leave(ended)
         return ended
 
     def step(self) -> list[Sequence]:
-        """Dispatch the next step, read the one before it, and return the rows that ended."""
+        """Dispatch the next step, read an earlier one, and return the rows that ended."""
         self.dispatch()
-        return self.collect(keep_last=self.num_active > 0)
+        return self.collect(keep=self.steps_ahead if self.num_active else 0)
 
     def remove(self, sequence: Sequence) -> None:
         """Let a row leave before its end."""

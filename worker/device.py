@@ -55,7 +55,7 @@ class Device:
     def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
         self._whisper = Whisper(weights, dtype)
         mx.eval(self._whisper.parameters())
-        self._decoder = self._new_decoder(plan.slots)
+        self._decoder = _decoder(self._whisper, plan.slots)
         self._groups: dict[Hashable, Group] = {}
         self._waiting: deque[Sequence] = deque()
         self._waited_s = 0.0
@@ -173,16 +173,24 @@ class Device:
         self._waiting.clear()
 
     def warm_up(self) -> None:
-        """Run each kernel once, so that the first recording does not pay for building it."""
+        """Build each kernel, so that the first recording does not pay for it.
+
+        On a GPU this runs a full batch: what does not fit into memory fails before any job.
+        """
         silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.mel.n_mels))
-        row = Sequence(
-            prompt=(self._whisper.bos_token,),
-            states=self._whisper.encode_audio(silence)[0],
-            eos=frozenset(),
-            max_tokens=2,
-        )
+        states = self._whisper.encode_audio(silence)[0]
+        rows = [
+            Sequence(
+                prompt=self._whisper.default_prompt,
+                states=states,
+                eos=frozenset(),
+                max_tokens=2,
+                rules=self._whisper.default_rules,
+            )
+            for _ in range(self._decoder.max_rows if on_gpu() else 1)
+        ]
         with translated_errors():
-            self._decoder.insert([row])
+            self._decoder.insert(rows)
             while self._decoder.num_active:
                 self._decoder.step()
 
@@ -190,12 +198,9 @@ class Device:
         """Return the most device memory in use at once so far."""
         return mx.get_peak_memory()
 
-    def _new_decoder(self, rows: int) -> Decoder:
-        return Decoder(self._whisper, rows, compile_step=on_gpu())
-
     def _renew_decoder(self, rows: int) -> None:
         self._waited_s = self.wait_s
-        self._decoder = self._new_decoder(rows)
+        self._decoder = _decoder(self._whisper, rows)
 
     def _join(self) -> None:
         joining = min(self._decoder.num_free, len(self._waiting))
@@ -247,6 +252,11 @@ def translated_errors() -> Iterator[None]:
         if not any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS):
             raise
         raise OutOfMemory("device", "must have room for the batch", str(error)) from error
+
+
+def _decoder(model: Whisper, max_rows: int) -> Decoder:
+    """Return a decoder whose host work hides behind a GPU's steps; a CPU's are long enough."""
+    return Decoder(model, max_rows, compile_step=on_gpu(), steps_ahead=2 if on_gpu() else 1)
 
 
 def _window(mel: LogMel, asked: Encode) -> mx.array:

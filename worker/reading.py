@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import structlog
 
 from producer.errors import Internal, ScribefarmError
@@ -12,8 +13,10 @@ from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio import SAMPLE_RATE_HZ, Samples, open_recording
 
-# Blocks of at most 30 s that wait for the engine, a recording: 4 MB.
+# Blocks that wait for the engine, a recording: 4 MB.
 BLOCKS_AHEAD = 2
+# The engine takes 30 s at a time: to it, few large blocks cost less than many small ones.
+BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
 
 _log = structlog.get_logger()
 
@@ -79,7 +82,7 @@ class Reading:
             resampler=self.settings.resampler,
         )
         with recording:
-            for block in recording:
+            for block in _gathered(recording):
                 busy_s += time.monotonic() - started
                 self._credit.acquire()
                 if self._is_stopped:
@@ -94,6 +97,18 @@ class Reading:
             format=header.format,
         )
         return End(audio, busy_s)
+
+
+def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """Join blocks until they hold `BLOCK_SAMPLES`; the last one holds what is left."""
+    waiting: list[Samples] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= BLOCK_SAMPLES:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def longest_seconds(settings: AudioSettings) -> float:
