@@ -13,7 +13,7 @@ from producer.cli.console import Exit, exit_code, report
 from producer.connection import connect
 from producer.errors import ScribefarmError, ServerUnreachable
 from producer.settings import Settings, load_settings
-from worker import blas, logging
+from worker import bench, blas, doctor, logging
 from worker.farm_worker import EXIT_FORCED, FarmWorker
 from worker.models import cli as models_cli
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_cli.app, name="models")
+app.command()(bench.bench)
+app.command()(doctor.doctor)
 
 
 @app.callback()
