@@ -84,8 +84,9 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 def _end(code: int) -> NoReturn:
     """Leave with a code that a script can trust.
 
-    Not through the interpreter's exit: MLX's CUDA build aborts there (134) once another thread
-    than the main one has used the device, and a forced exit waits for nothing.
+    Not through the interpreter's exit: MLX may abort there (134, on a CPU now and then, with CUDA
+    always) once another thread than the main one has used the device, and a forced exit waits
+    for nothing.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -97,6 +98,8 @@ def main() -> NoReturn:
     blas.preload()
     try:
         app()
+    except SystemExit as ended:
+        _end(ended.code if isinstance(ended.code, int) else Exit.DONE)
     except ScribefarmError as error:
         _fail(error)
     except redis.RedisError as error:

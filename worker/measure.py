@@ -31,8 +31,10 @@ from worker.ticket import Done, Event, Failed, Ticket
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
-# The clip so many times fills one window.
+# The clip so many times fills one window. Its last half second, all silence, stays out: with it
+# the model hears the end of the third time over and over.
 CLIP_REPEATS = 3
+CLIP_TAIL_SAMPLES = SAMPLE_RATE_HZ // 2
 POLL_S = 0.2
 MATMUL_S = 0.5
 
@@ -248,9 +250,10 @@ def clip() -> Path | None:
 
 
 def write_window(path: Path, source: Path) -> None:
-    """Write a recording so often in a row that it fills one window."""
+    """Write the clip so often in a row that it fills one window."""
     samples, _ = load_audio(str(source))
-    soundfile.write(path, np.tile(samples, CLIP_REPEATS), SAMPLE_RATE_HZ, subtype="PCM_16")
+    repeated = np.tile(samples[:-CLIP_TAIL_SAMPLES], CLIP_REPEATS)
+    soundfile.write(path, repeated, SAMPLE_RATE_HZ, subtype="PCM_16")
 
 
 def write_noise(path: Path, seconds: float) -> None:
