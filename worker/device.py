@@ -1,6 +1,7 @@
 """Everything the engine asks of MLX, behind one object that only the engine thread may touch."""
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Device:
         mx.eval(self._whisper.parameters())
         self._decoder = _decoder(self._whisper, plan.slots)
         self._groups: dict[Hashable, Group] = {}
+        self._keys: dict[Sequence, Hashable] = {}
         self._waiting: deque[Sequence] = deque()
         self._waited_s = 0.0
         self.encode_batch = plan.encode_batch
@@ -132,6 +134,7 @@ class Device:
         rows = _rows(request)
         self._groups[key] = Group(request, rows)
         self._waiting.extend(rows)
+        self._keys.update(dict.fromkeys(rows, key))
 
     def step(self) -> list[tuple[Hashable, list[Decoded] | ScribefarmError]]:
         """Advance all rows by a token and return the windows that ended.
@@ -141,8 +144,9 @@ class Device:
         """
         with translated_errors():
             self._join()
-            self._decoder.step()
-        ended = [key for key, group in self._groups.items() if group.has_ended]
+            rows = self._decoder.step()
+        touched = dict.fromkeys(self._keys.pop(row) for row in rows if row in self._keys)
+        ended = [key for key in touched if self._groups[key].has_ended]
         return [(key, self._groups.pop(key).outcome()) for key in ended]
 
     def drop(self, key: Hashable) -> None:
@@ -152,6 +156,7 @@ class Device:
             if row in self._waiting:
                 self._waiting.remove(row)
             self._decoder.remove(row)
+            self._keys.pop(row, None)
 
     def shrink(self) -> bool:
         """Start all unfinished windows anew with half the rows; False if one row is too many."""
@@ -162,6 +167,7 @@ class Device:
         mx.clear_cache()
         requests = {key: group.request for key, group in self._groups.items()}
         self._waiting.clear()
+        self._keys.clear()
         for key, request in requests.items():
             self.decode(key, request)
         return True
@@ -170,6 +176,7 @@ class Device:
         """Forget all rows."""
         self._renew_decoder(self._decoder.max_rows)
         self._groups.clear()
+        self._keys.clear()
         self._waiting.clear()
 
     def warm_up(self) -> None:
@@ -221,6 +228,9 @@ def load_device(settings: Settings, device_type: type[Device] = Device) -> Devic
         SourceUnreachable: the hub does not answer and the model was not fetched before.
     """
     dtype = choose_dtype(settings.model.dtype)
+    if dtype == mx.float32:
+        # CUDA would multiply in TF32, with ten bits; float32 is asked for its exactness.
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
     weights = load_weights(settings.model.name, revision=settings.model.revision, dtype=dtype)
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.

@@ -87,16 +87,18 @@ class LogMelStream:
     result does not depend on how the samples were cut into pieces.
     """
 
-    _BLOCK_SAMPLES = (WINDOW_FRAMES - 1) * HOP_LENGTH + N_FFT
+    _ADVANCE = WINDOW_FRAMES * HOP_LENGTH
+    _OVERLAP = N_FFT - HOP_LENGTH  # samples that a block shares with the next one
     _REFLECTED = N_FFT // 2
 
     def __init__(self, n_mels: int) -> None:
         self.n_mels = n_mels
         self.num_samples = 0
         self._frames_done = 0
-        self._reflected = False
-        self._waiting: list[np.ndarray] = []
+        # What is not framed yet; filled in place, since gathering pieces must cost one copy.
+        self._waiting = np.empty(self._ADVANCE + self._OVERLAP, dtype=np.float32)
         self._num_waiting = 0
+        self._start: np.ndarray | None = np.zeros(0, dtype=np.float32)
 
     def push(self, samples: np.ndarray) -> list[mx.array]:
         """Take samples (n,) and return the blocks of 3000 frames that they complete."""
@@ -106,27 +108,36 @@ class LogMelStream:
     def finish(self) -> list[mx.array]:
         """Return the last frames, up to those that still overlap the recording's end."""
         missing = num_frames(self.num_samples) + TAIL_FRAMES - self._frames_done
-        blocks = self._advance(np.zeros(2 * self._BLOCK_SAMPLES, dtype=np.float32))
+        silence = np.zeros(self._ADVANCE + self._OVERLAP + self._REFLECTED, dtype=np.float32)
+        blocks = self._advance(silence)
         whole, rest = divmod(missing, WINDOW_FRAMES)
         return [*blocks[:whole], blocks[whole][:rest]] if rest else blocks[:whole]
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
-        self._waiting.append(samples)
-        self._num_waiting += samples.size
-        if not self._reflected and self._num_waiting > self._REFLECTED:
+        if self._start is not None:
+            self._start = np.concatenate([self._start, samples])
+            if self._start.size <= self._REFLECTED:
+                return []
             # Frame 0 is centred on sample 0; the reference reflects what lies before it.
-            start = np.concatenate(self._waiting)
-            self._waiting = [start[self._REFLECTED : 0 : -1], start]
-            self._num_waiting += self._REFLECTED
-            self._reflected = True
+            mirrored = self._start[self._REFLECTED : 0 : -1]
+            samples, self._start = np.concatenate([mirrored, self._start]), None
         blocks = []
-        while self._reflected and self._num_waiting >= self._BLOCK_SAMPLES:
-            waiting = np.concatenate(self._waiting)
-            blocks.append(log_mel_frames(mx.array(waiting[: self._BLOCK_SAMPLES]), self.n_mels))
-            self._frames_done += WINDOW_FRAMES
-            self._waiting = [waiting[WINDOW_FRAMES * HOP_LENGTH :]]
-            self._num_waiting -= WINDOW_FRAMES * HOP_LENGTH
+        while samples.size:
+            taken = min(samples.size, self._waiting.size - self._num_waiting)
+            self._waiting[self._num_waiting : self._num_waiting + taken] = samples[:taken]
+            self._num_waiting += taken
+            samples = samples[taken:]
+            if self._num_waiting == self._waiting.size:
+                blocks.append(self._frame_block())
         return blocks
+
+    def _frame_block(self) -> mx.array:
+        """Start computing a full block, and keep what the next one shares with it."""
+        block = log_mel_frames(mx.array(self._waiting), self.n_mels)
+        self._waiting[: self._OVERLAP] = self._waiting[self._ADVANCE :]
+        self._num_waiting = self._OVERLAP
+        self._frames_done += WINDOW_FRAMES
+        return block
 
 
 class LogMel:

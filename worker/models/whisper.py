@@ -153,10 +153,19 @@ class TextDecoder(nn.Module):
         self.positional_embedding = mx.zeros((dims.n_text_ctx, width))
         self.blocks = [DecoderBlock(width, dims.n_text_head) for _ in range(dims.n_text_layer)]
         self.ln = nn.LayerNorm(width)
+        self._projection: mx.array | None = None
+
+    def pin_projection(self) -> None:
+        """Keep the embedding in float32 for `logits`: rounded to half, close tokens would tie."""
+        if isinstance(self.token_embedding, nn.Embedding):
+            self._projection = self.token_embedding.weight.astype(mx.float32)
 
     def logits(self, x: mx.array) -> mx.array:
         """Return float32 logits (..., V) of hidden states (..., D)."""
-        return self.token_embedding.as_linear(self.ln(x)).astype(mx.float32)
+        x = self.ln(x)
+        if self._projection is None:
+            return self.token_embedding.as_linear(x).astype(mx.float32)
+        return x.astype(mx.float32) @ self._projection.T
 
 
 class Whisper(nn.Module):
@@ -176,6 +185,7 @@ class Whisper(nn.Module):
                 class_predicate=lambda path, _: f"{path}.scales" in arrays,
             )
         self.load_weights([(name, _cast(array, dtype)) for name, array in arrays.items()])
+        self.decoder.pin_projection()
         self._dtype = dtype
 
     @property
