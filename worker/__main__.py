@@ -2,16 +2,19 @@
 
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import redis
+import structlog
 import typer
 
 from producer.cli.console import Exit, exit_code, report
 from producer.connection import connect
 from producer.errors import ScribefarmError, ServerUnreachable
+from producer.result import Model
 from producer.settings import Settings, load_settings
 from worker import bench, blas, doctor, logging
 from worker.farm_worker import EXIT_FORCED, FarmWorker
@@ -70,7 +73,9 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     from worker.device import load_device  # noqa: PLC0415
     from worker.engine import Engine  # noqa: PLC0415
 
+    started = time.perf_counter()
     engine = Engine(settings, load_device)
+    _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:
         code = FarmWorker(engine, settings, connection, name).run(burst=burst)
@@ -79,6 +84,11 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
         if code != EXIT_FORCED:
             engine.stop()
     return code
+
+
+def _log_model(model: Model, load_s: float) -> None:
+    """Say which weights are pinned, once in a worker's life."""
+    structlog.get_logger().info("model_pinned", **model.model_dump(), load_s=round(load_s, 3))
 
 
 def _end(code: int) -> NoReturn:
