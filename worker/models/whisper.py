@@ -14,6 +14,7 @@ from mlx import nn
 
 from producer.job import Options
 from worker.features import MelConfig
+from worker.models import cpu_math
 from worker.models.parameters import Dimensions, Weights, sinusoids
 from worker.prompts import row_rules
 from worker.requests import RowRules
@@ -83,7 +84,7 @@ class MLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return x (B, T, D) transformed."""
-        return self.down(nn.gelu(self.up(x)))
+        return self.down(gelu(self.up(x)))
 
 
 class EncoderBlock(nn.Module):
@@ -136,7 +137,7 @@ class AudioEncoder(nn.Module):
 
     def __call__(self, mel: mx.array) -> mx.array:
         """Return the states (B, S, D) of log-mel windows (B, 3000, n_mels)."""
-        x = nn.gelu(self.conv2(nn.gelu(self.conv1(mel))))
+        x = gelu(self.conv2(gelu(self.conv1(mel))))
         x = x + self._positions
         for block in self.blocks:
             x = block(x)
@@ -351,7 +352,18 @@ class Whisper(nn.Module):
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
+    if mask is None and q.shape[2] > 1 and _suits_cpu_math(q):
+        return cpu_math.attention(q, k, v)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """Return the exact (erf) GELU."""
+    return cpu_math.gelu(x) if _suits_cpu_math(x) else nn.gelu(x)
+
+
+def _suits_cpu_math(x: mx.array) -> bool:
+    return x.dtype == mx.float32 and cpu_math.is_useful()
 
 
 def split_heads(x: mx.array, num_heads: int) -> mx.array:
