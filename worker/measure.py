@@ -84,7 +84,8 @@ class Measurement:
         idle_s: It had nothing to do.
         peak_device_bytes: Most memory of MLX at once.
         peak_resident_bytes: Most memory of the process at once.
-        latencies_s: Per finished recording in the order of finishing, from submit to text.
+        latencies_s: From a recording's turn to its text, by its number in the workload.
+        texts: By the same number.
     """
 
     model: Model
@@ -105,8 +106,8 @@ class Measurement:
     idle_s: float
     peak_device_bytes: int
     peak_resident_bytes: int
-    latencies_s: dict[str, float]
-    texts: dict[str, str]
+    latencies_s: dict[int, float]
+    texts: dict[int, str]
 
     @property
     def audio_s_per_s(self) -> float:
@@ -200,8 +201,8 @@ class Workbench:
             idle_s=stats.idle_s,
             peak_device_bytes=device.peak_memory_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
-            latencies_s={each.execution_id: s for each, s in done},
-            texts={each.execution_id: each.transcript.text for each, _ in done},
+            latencies_s={int(each.execution_id): s for each, s in done},
+            texts={int(each.execution_id): each.transcript.text for each, _ in done},
         )
 
     def _load(self, settings: Settings) -> MeasuredDevice:
@@ -214,14 +215,12 @@ class Workbench:
     def _tickets(
         sources: Sequence[Path], options: Options, seconds: float | None
     ) -> Iterator[Ticket]:
-        """Yield every source once, and then again until the time is over."""
+        """Yield every source once, and then again until the time is over; ids count from 0."""
         deadline = time.perf_counter() + (seconds or 0.0)
-        for turn in itertools.count():
-            for source in sources:
-                if turn and time.perf_counter() >= deadline:
-                    return
-                name = f"{turn}:{source}"
-                yield Ticket(name, name, Job(source=str(source), options=options))
+        for number, source in enumerate(itertools.cycle(sources)):
+            if number >= len(sources) and time.perf_counter() >= deadline:
+                return
+            yield Ticket(str(number), str(number), Job(source=str(source), options=options))
 
     def _outcomes(
         self, tickets: Iterator[Ticket], on_event: OnEvent

@@ -1,0 +1,112 @@
+"""How much of a decode step is the host's own work, and what that work is.
+
+    python tests/benchmarks/bench_host_share.py [--rows 32] [--model tiny.en] [--steps 50]
+
+Every row decodes real speech with all logit rules, as the engine's device does it: prompts,
+sampling, reading, row bookkeeping. The share is the step's time in which the engine's thread did
+not wait for the device; its CPU time is shown too. A second pass runs under cProfile.
+"""
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from worker import blas  # noqa: E402 - the repository is a script's neighbour, not installed
+
+WARM_STEPS = 3
+
+
+def start_rows(device, states, rows):
+    """Let all rows join, each a window of its own to the device."""
+    from worker.requests import Decode
+    from worker.tokenizer import Tokenizer
+
+    device.reset()
+    tokenizer = Tokenizer(device.limits.n_vocab, "en", "transcribe")
+    rules = device._whisper.default_rules
+    # Without an end of text all rows last as long as the measurement.
+    rules = type(rules)((*rules.suppress, tokenizer.eot), rules.suppress_first, rules.timestamps)
+    for key in range(rows):
+        device.decode(
+            key,
+            Decode(
+                states=states,
+                prompt=tokenizer.sot_sequence,
+                sot_index=0,
+                no_speech=tokenizer.no_speech,
+                eot=tokenizer.eot,
+                max_tokens=200,
+                rules=rules,
+                temperature=0.0,
+                seeds=(0,),
+            ),
+        )
+    for _ in range(WARM_STEPS):
+        device.step()
+
+
+def measure(device, steps):
+    waited_s, busy_s, started = device.wait_s, time.thread_time(), time.perf_counter()
+    for _ in range(steps):
+        device.step()
+    wall_s = time.perf_counter() - started
+    return {
+        "num_active": device.num_active,
+        "step_ms": wall_s / steps * 1e3,
+        "wait_ms": (device.wait_s - waited_s) / steps * 1e3,
+        "host_ms": (wall_s - device.wait_s + waited_s) / steps * 1e3,
+        "host_cpu_ms": (time.thread_time() - busy_s) / steps * 1e3,
+        "host_share": 1 - (device.wait_s - waited_s) / wall_s,
+    }
+
+
+def main():
+    blas.preload()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--json", action="store_true", help="figures only")
+    arguments = parser.parse_args()
+
+    from producer.settings import load_settings
+    from worker.audio import load_audio
+    from worker.measure import MeasuredDevice, clip, machine, versions, write_window
+    from worker.device import load_device
+    from worker.requests import Encode
+
+    settings = load_settings(model={"name": arguments.model}, worker={"slots": arguments.rows})
+    device = load_device(settings, MeasuredDevice)
+    with tempfile.TemporaryDirectory() as folder:
+        window = Path(folder) / "window.wav"
+        write_window(window, clip())
+        samples, _ = load_audio(str(window))
+    mel = device.log_mel()
+    mel.push(samples)
+    mel.finish()
+    [states] = device.encode([(mel, Encode(0, 3000))])
+    start_rows(device, states, arguments.rows)
+    report = {"machine": machine(), "versions": versions(), "model": arguments.model}
+    report |= {"rows": arguments.rows, "steps": arguments.steps}
+    report |= measure(device, arguments.steps)
+    print(json.dumps(report, indent=1), flush=True)
+    if not arguments.json:
+        start_rows(device, states, arguments.rows)
+        profile = cProfile.Profile()
+        profile.runcall(measure, device, arguments.steps)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(15)
+    sys.stdout.flush()
+    # MLX may abort in the interpreter's own exit once another thread has used it.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

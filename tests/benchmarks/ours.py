@@ -1,0 +1,56 @@
+"""Times our engine on recordings that are submitted together, and prints JSON.
+
+    python tests/benchmarks/ours.py [--model tiny.en] [--slots auto] FILE ...
+
+The counterpart of peers/throughput.py: greedy, the model loaded and warmed up before the clock
+starts. Ours reads, decodes and resamples the files while the clock runs; the peers get samples.
+FILEs are paths of the shared manifest, or absolute.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from worker import blas  # noqa: E402 - the repository is a script's neighbour, not installed
+
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def measure(paths, model, slots):
+    # MLX: not before the BLAS is chosen.
+    from producer.settings import load_settings
+    from worker.bench import describe
+    from worker.measure import Workbench
+
+    settings = load_settings(model={"name": model}, worker={"slots": slots})
+    options = settings.options.model_copy(update={"temperatures": (0.0,)})
+    with Workbench(settings) as bench:
+        measured = bench.run([SHARED_DATA / path for path in paths], options)
+    if measured.failures:
+        sys.exit("\n".join(measured.failures))
+    report = describe(measured, {"files": paths, "temperatures": [0.0], "together": len(paths)})
+    texts = {path: measured.texts[number] for number, path in enumerate(paths)}
+    return report | {"model": model, "texts": texts}
+
+
+def main():
+    blas.preload()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--slots", default="auto")
+    parser.add_argument("files", nargs="+")
+    arguments = parser.parse_args()
+    slots = arguments.slots if arguments.slots == "auto" else int(arguments.slots)
+    json.dump(measure(arguments.files, arguments.model, slots), sys.stdout, indent=1)
+    print(flush=True)
+    # MLX may abort in the interpreter's own exit once another thread has used it.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
