@@ -11,6 +11,7 @@ loop:   encode  -> a batch of the windows that wait, oldest first
 ```
 """
 
+import gc
 import queue
 import threading
 import time
@@ -202,6 +203,7 @@ class Engine:
     def _run(self, load: Callable[[Settings], Device]) -> None:
         try:
             self._device = load(self._settings)
+            gc.freeze()  # the model and the modules stay: no need to look at them again and again
             self._is_loaded.set()
             while not self._is_stopping:
                 self._timed("receive_s", self._receive)

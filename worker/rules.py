@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import OutOfRange
+from worker import cpu_math
 from worker.requests import RowRules, TimestampRules
 
 State: TypeAlias = dict[str, mx.array]
@@ -20,7 +21,6 @@ NEVER = float("-inf")
 
 
 FREE = RowRules()
-SUM_BLOCK = 256
 _MAX_ID = np.iinfo(np.int32).max
 
 
@@ -91,6 +91,7 @@ class BatchedRules:
         on, begin, eot, last_initial, mask_of_row = mx.array(
             np.array([(*row, mask) for row, mask in zip(bounds, chosen, strict=True)], np.int32).T
         )
+        first_timestamp = min((row[1] for row in bounds), default=_MAX_ID)
         masks = [suppression_masks(self.num_vocab, *ids)[None] for ids in sets]
         return {
             "on": on == 1,
@@ -99,6 +100,7 @@ class BatchedRules:
             "last_initial": last_initial,
             # One set for all rows is the rule; then the masks broadcast instead of being copied.
             "masks": masks[0] if len(masks) == 1 else mx.concatenate(masks),
+            "tail_ids": mx.arange(min(first_timestamp, self.num_vocab), self.num_vocab),
             "mask_of_row": mx.zeros(1, mx.int32) if len(masks) == 1 else mask_of_row,
         }
 
@@ -134,47 +136,62 @@ def apply_rules(logits: mx.array, state: State, rules: State) -> mx.array:
     is_first = (state["step"] == 0)[:, None]
     masks = rules["masks"][rules["mask_of_row"]]
     logits = logits + mx.where(is_first, masks[:, 1], masks[:, 0])
-    ids = mx.arange(logits.shape[1])[None]
-    is_timestamp = ids >= rules["begin"][:, None]
-    logits = mx.where(_pairing(ids, is_timestamp, is_first, state, rules), NEVER, logits)
-    return mx.where(~is_timestamp & _timestamp_is_due(logits, is_timestamp, rules), NEVER, logits)
+    num_text = logits.shape[1] - rules["tail_ids"].size
+    if num_text == logits.shape[1]:
+        return logits
+    text, tail = logits[:, :num_text], logits[:, num_text:]
+    text = mx.where(_forbidden_text(mx.arange(num_text), state, rules), NEVER, text)
+    is_timestamp = rules["tail_ids"] >= rules["begin"][:, None]
+    forbidden = mx.where(
+        is_timestamp,
+        _forbidden_timestamps(rules["tail_ids"], state, rules),
+        _forbidden_text(rules["tail_ids"], state, rules),
+    )
+    tail = mx.where(forbidden, NEVER, tail)
+    due = _timestamp_is_due(text, tail, is_timestamp, rules)
+    text, tail = mx.where(due, NEVER, text), mx.where(due & ~is_timestamp, NEVER, tail)
+    return mx.concatenate([text, tail], axis=-1)
 
 
 def log_normalizer(logits: mx.array) -> mx.array:
-    """Return log(sum(exp(logits))) of (B, V), shape (B, 1), summed in two levels.
+    """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
+    if cpu_math.is_useful():
+        return cpu_math.log_sum_exp(logits)
+    return mx.logsumexp(logits, axis=-1, keepdims=True)
 
-    MLX's CPU backend adds one by one, so that over 50,000 tokens the float32 sum loses its tail:
-    log-probabilities came out 4e-4 too high. Sums of 256 and then of 200 do not.
+
+def _forbidden_text(ids: mx.array, state: State, rules: State) -> mx.array:
+    """Return where text ids (N,) are forbidden, (B, N): first, and while a timestamp is unpaired."""
+    is_first = (state["step"] == 0)[:, None]
+    is_unpaired = (state["ended"] & ~state["ended_before"])[:, None]
+    # End of text and above stay allowed: the recording may end inside a segment.
+    is_closing = is_unpaired & (ids < rules["eot"][:, None])
+    return (is_first | is_closing) & rules["on"][:, None]
+
+
+def _forbidden_timestamps(ids: mx.array, state: State, rules: State) -> mx.array:
+    """Return where timestamp ids (N,) are forbidden, (B, N): by pairing, order, and the latest first.
+
+    By the timestamp's value: a segment never ends before it starts, and never at its start.
     """
-    rows, width = logits.shape
-    blocks, rest = divmod(width, SUM_BLOCK)
-    whole = logits[:, : blocks * SUM_BLOCK].reshape(rows, blocks, SUM_BLOCK)
-    partial = [mx.logsumexp(whole, axis=-1)] if blocks else []
-    tail = [mx.logsumexp(logits[:, -rest:], axis=-1, keepdims=True)] if rest else []
-    return mx.logsumexp(mx.concatenate(partial + tail, axis=-1), axis=-1, keepdims=True)
-
-
-def _pairing(
-    ids: mx.array, is_timestamp: mx.array, is_first: mx.array, state: State, rules: State
-) -> mx.array:
-    """Return what is forbidden (B, V) by what was sampled: pairs, order, and the first token."""
     ended, closed = state["ended"][:, None], state["ended_before"][:, None]
-    is_text = ids < rules["eot"][:, None]
-    # A timestamp alone must be paired; a pair must be followed by text.
-    unpaired = ended & mx.where(closed, is_timestamp, is_text)
-    # By the timestamp's value: a segment never ends before it starts, and never at its start.
     earliest = state["last_timestamp"][:, None] + mx.where(ended & ~closed, 0, 1)
-    backwards = is_timestamp & (ids < earliest)
-    opening = is_first & (~is_timestamp | (ids > rules["last_initial"][:, None]))
-    return (unpaired | backwards | opening) & rules["on"][:, None]
+    is_first = (state["step"] == 0)[:, None]
+    is_late = is_first & (ids > rules["last_initial"][:, None])
+    return ((ended & closed) | (ids < earliest) | is_late) & rules["on"][:, None]
 
 
-def _timestamp_is_due(logits: mx.array, is_timestamp: mx.array, rules: State) -> mx.array:
+def _timestamp_is_due(
+    text: mx.array, tail: mx.array, is_timestamp: mx.array, rules: State
+) -> mx.array:
     """Return rows (B, 1) where all timestamps together are likelier than the likeliest text.
 
     Compared on logits that are masked already, as the reference does: on unmasked ones a row
     could lose every token it has.
     """
-    mass = mx.logsumexp(mx.where(is_timestamp, logits, NEVER), axis=-1, keepdims=True)
-    best_text = mx.where(is_timestamp, NEVER, logits).max(axis=-1, keepdims=True)
+    mass = mx.logsumexp(mx.where(is_timestamp, tail, NEVER), axis=-1, keepdims=True)
+    best_text = mx.maximum(
+        text.max(axis=-1, keepdims=True),
+        mx.where(is_timestamp, NEVER, tail).max(axis=-1, keepdims=True),
+    )
     return (mass > best_text) & rules["on"][:, None]
