@@ -28,7 +28,7 @@ from worker import blas, logging
 if TYPE_CHECKING:
     from worker.measure import Workbench
 
-# The slowest BLAS worth keeping: the reference one gives 2 GFLOP/s a machine, OpenBLAS 50 a core.
+# The slowest BLAS worth keeping: the reference one gives 2 GFLOP/s, OpenBLAS tens on each core.
 SLOW_GFLOPS = 10.0
 # A worker slower than this falls behind a recorder.
 SLOW_REAL_TIME_FACTOR = 1.0
@@ -127,7 +127,7 @@ def _decoders() -> Finding:
         advice = "Install the worker again: pip install 'scribefarm[worker]'."
         return Finding("audio", "broken", str(error), advice)
     missing = [name for name in DECODERS if name not in av.codecs_available]
-    found = f"{soundfile.__libsndfile_version__}, PyAV {av.__version__}"
+    found = f"libsndfile {soundfile.__libsndfile_version__}, PyAV {av.__version__}"
     if missing:
         advice = "Recordings of these kinds will fail as unsupported_format. Use PyAV's own wheel."
         return Finding("audio", "slow", f"{found}, without {', '.join(missing)}", advice)
@@ -216,10 +216,10 @@ def _self_test(bench: "Workbench", settings: Settings) -> Finding:
     if speech and CLIP_WORD not in text.lower():
         advice = "The model does not understand clear English speech: fetch it again."
         return Finding("self-test", "broken", f"{found}, but heard {text[:80]!r}", advice)
+    heard = "its text is right" if speech else "noise; useful-moonshine-onnx has speech to check"
     if measured.audio_s_per_s < SLOW_REAL_TIME_FACTOR:
         advice = "Slower than people speak: use a smaller model, or see what is slow above."
-        return Finding("self-test", "slow", found, advice)
-    heard = "its text is right" if speech else "noise; useful-moonshine-onnx has speech to check"
+        return Finding("self-test", "slow", f"{found}, {heard}", advice)
     return Finding("self-test", "ok", f"{found}, {heard}")
 
 

@@ -17,9 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from worker import blas  # noqa: E402 - the repository is a script's neighbour, not installed
+from worker import blas
 
 WARM_STEPS = 3
 
@@ -79,8 +77,8 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio import load_audio
-    from worker.measure import MeasuredDevice, clip, machine, versions, write_window
     from worker.device import load_device
+    from worker.measure import MeasuredDevice, clip, machine, versions, write_window
     from worker.requests import Encode
 
     settings = load_settings(model={"name": arguments.model}, worker={"slots": arguments.rows})

@@ -13,12 +13,9 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from worker import blas
 
-from worker import blas  # noqa: E402 - the repository is a script's neighbour, not installed
-
-SHARED_DATA = ROOT.parent / "shared" / "data"
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def measure(paths, model, slots):

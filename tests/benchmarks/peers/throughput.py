@@ -3,7 +3,7 @@
 `python tests/benchmarks/peers/throughput.py mlx-whisper [greedy] [--model tiny.en] [--files ...]`
 The model is loaded and warmed up before the clock starts, and the files are already decoded: the
 figure is the engine's alone. `make bench` runs it beside ours with the interpreter named by
-SCRIBEFARM_PEERS_PYTHON; tests/data/README.md says how to make that environment.
+PEERS_PYTHON; tests/data/README.md says how to make that environment.
 """
 
 import argparse
