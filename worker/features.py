@@ -8,6 +8,7 @@ cut, with the maximum that was known only at the end.
 import functools
 import os
 import tempfile
+import weakref
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -196,7 +197,8 @@ class LogMel:
     def _write(self, block: np.ndarray) -> np.ndarray:
         """Move a block to the temporary file, and return it as a view of that."""
         if self._spool is None:
-            self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 closed with us
+            self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 below
+            weakref.finalize(self, self._spool.close)
         offset = self._spool.seek(0, os.SEEK_END)
         self._spool.write(block.tobytes())
         self._spool.flush()
