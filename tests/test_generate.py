@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -21,7 +21,7 @@ from producer.errors import (
 )
 from tests.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
 from worker.decoder import Decoder, Sequence
-from worker.features import LogMel
+from worker.features import LogMel, MelConfig
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,
     SttGenConfig,
@@ -49,6 +49,20 @@ def tone(tmp_path):
 def spoken(model, config=None):
     """Return the steps of a window, without a file."""
     return stt_generate(model, None, config, states=toy_audio(5))
+
+
+def test_the_configuration_is_a_value_with_the_contracts_defaults():
+    """Greedy, resampling, 30 s; other values make another configuration."""
+    config = SttGenConfig()
+    assert config.auto_resample
+    assert config.max_audio_seconds == DEFAULT_MAX_AUDIO_SECONDS == 30.0
+    assert config.sampling == SamplingParams()
+    assert config.sampling.is_greedy
+    other = replace(config, auto_resample=False, max_audio_seconds=1.5)
+    assert (config.auto_resample, other.auto_resample) == (True, False)
+    assert replace(other, auto_resample=True, max_audio_seconds=30.0) == config
+    with pytest.raises(FrozenInstanceError):
+        config.max_tokens = 5
 
 
 # The order of refusal
@@ -203,6 +217,26 @@ def test_equal_rates_reach_the_spectrogram_untouched(tone):
     expected.push(soundfile.read(tone, dtype="float32")[0])
     expected.finish()
     assert mx.array_equal(expected.window(0)[None], model.seen)
+
+
+def test_the_models_features_are_asked_for_once(tone):
+    """Two answers could differ; rate and mels are those of one."""
+
+    class Counting(ToyModel):
+        num_asked = 0
+
+        @property
+        def mel(self):
+            self.num_asked += 1
+            return MelConfig(n_mels=80)
+
+        @mel.setter
+        def mel(self, _):
+            pass
+
+    model = Counting()
+    encode_audio_file(model, tone)
+    assert model.num_asked == 1
 
 
 @pytest.mark.parametrize(
