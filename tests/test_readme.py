@@ -22,6 +22,7 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job as RQJob
 
+import producer
 from producer.job import Job
 from producer.manifest import Row
 from producer.queue import EVENTS_KEY, batch_key, result_key
@@ -112,6 +113,12 @@ def test_the_utterance_example_gives_the_text(tmp_path, monkeypatch, capsys):
     said = re.findall(r"\] (.+)", block("demo output"))
     assert text.strip() == " ".join(said)
     assert finish.startswith("stop ")
+
+
+def transcribed(recording):
+    """Have a recording transcribed and return its job's id."""
+    ((_, result),) = producer.results(producer.submit([recording]).batch, timeout_s=60)
+    return result.job_id
 
 
 def test_the_transcribe_example_writes_its_files(desk):
@@ -226,8 +233,7 @@ def test_the_polling_example_says_when_a_batch_is_done(desk):
 
 def test_a_result_is_read_by_key_with_a_plain_client(desk, connection):
     """No library of ours: the key that README shows, and JSON."""
-    job = run_shell("scribefarm submit interview.wav").strip()
-    run_shell(f"scribefarm result {job} --wait")
+    job = transcribed("interview.wav")
     *_, verb, key = shlex.split(block("redis-cli"))
     assert verb == "GET"
     stored = json.loads(connection.execute_command(verb, key.replace("$job", job)))
@@ -237,8 +243,7 @@ def test_a_result_is_read_by_key_with_a_plain_client(desk, connection):
 
 def test_the_relay_posts_and_the_receiver_verifies(desk, connection):
     """With the standard's own library, and nothing accepted that is forged."""
-    job = run_shell("scribefarm submit interview.wav").strip()
-    run_shell(f"scribefarm result {job} --wait")
+    job = transcribed("interview.wav")
     receiver = Receiver()
     try:
         relay = block("webhook").replace("https://example.org/hook", receiver.url)
