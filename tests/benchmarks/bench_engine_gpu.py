@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from producer.job import Job, Options
-from producer.settings import Settings, WorkerSettings
+from producer.settings import Settings
 from worker.decoder import Decoder, Sequence
 from worker.device import Device
 from worker.engine import Engine, EngineStats
@@ -53,7 +53,9 @@ def random_weights(dims, dtype):
         key, drawn = mx.random.split(key)
         scale = 0.02 if len(shape) > 1 else 0.01
         array = mx.random.normal(shape, key=drawn) * scale
-        arrays[name] = (array + 1 if "ln" in name and name.endswith("weight") else array).astype(dtype)
+        arrays[name] = (array + 1 if "ln" in name and name.endswith("weight") else array).astype(
+            dtype
+        )
     mx.eval(arrays)
     heads = np.array([[2, 4], [2, 11], [3, 3], [3, 6], [3, 11], [3, 14]])
     return Weights(dims, arrays, heads, None, "turbo-shapes", "random", "memory")
@@ -198,8 +200,12 @@ def bench_transformers(report):
         def run(mel=mel, prompt=prompt):
             with torch.inference_mode():
                 out = super(WhisperForConditionalGeneration, model).generate(
-                    input_features=mel, decoder_input_ids=prompt, do_sample=False,
-                    max_new_tokens=TOKENS, min_new_tokens=TOKENS, use_cache=True,
+                    input_features=mel,
+                    decoder_input_ids=prompt,
+                    do_sample=False,
+                    max_new_tokens=TOKENS,
+                    min_new_tokens=TOKENS,
+                    use_cache=True,
                 )
             torch.cuda.synchronize()
             assert out.shape[1] >= TOKENS
