@@ -250,21 +250,25 @@ def test_suppressed_ids_that_the_vocabulary_lacks_are_out_of_range():
         ((1, 4), LengthMismatch),
         ((3, 4), LengthMismatch),
         ((2, 0), EmptyInput),
+        ((2, 1), LengthMismatch),
+        ((2, 5), LengthMismatch),
     ],
 )
 def test_logits_of_a_wrong_shape_are_typed_and_told(shape, error):
     """Rank, rows and vocabulary each have their own error, with the shape that came."""
     with pytest.raises(error, match="logits") as caught:
-        check_logits(mx.zeros(shape), 2)
+        check_logits(mx.zeros(shape), 2, 4)
     assert shape == caught.value.value
     with pytest.raises((RankMismatch, LengthMismatch, EmptyInput), match="logits"):
-        check_prefill_logits(mx.zeros((shape[0], 2, *shape[1:])), 2)
+        check_prefill_logits(mx.zeros((shape[0], 2, *shape[1:])), 2, 4)
 
 
 def test_logits_that_are_right_pass():
     """Two rows of a vocabulary, at a step and at two positions of a prompt."""
-    check_logits(mx.zeros((2, 4)), 2)
-    check_prefill_logits(mx.zeros((2, 2, 4)), 2)
+    check_logits(mx.zeros((2, 4)), 2, 4)
+    check_prefill_logits(mx.zeros((2, 2, 4)), 2, 4)
+    with pytest.raises(LengthMismatch, match="2 positions"):
+        check_prefill_logits(mx.zeros((2, 1, 4)), 2, 4)
 
 
 def test_defective_logits_in_a_batch_are_raised_not_decoded():

@@ -335,13 +335,27 @@ def shaped(*shape):
         (shaped(NUM_VOCAB), RankMismatch),
         (shaped(2, NUM_VOCAB), LengthMismatch),
         (shaped(1, 0), EmptyInput),
+        (shaped(1, 1), LengthMismatch),
+        (shaped(1, NUM_VOCAB + 1), LengthMismatch),
         (lambda: mx.full((1, NUM_VOCAB), mx.nan), NonFinite),
         (lambda: mx.full((1, NUM_VOCAB), mx.inf), NonFinite),
         (lambda: mx.where(mx.arange(NUM_VOCAB)[None] == 3, mx.nan, 1.0), NonFinite),
         (lambda: mx.where(mx.arange(NUM_VOCAB)[None] == 3, mx.inf, 1.0), NonFinite),
         (lambda: mx.full((1, NUM_VOCAB), -mx.inf), NonFinite),
     ],
-    ids=["rank 3", "rank 1", "two rows", "no vocabulary", "NaN", "inf", "a NaN", "an inf", "-inf"],
+    ids=[
+        "rank3",
+        "rank1",
+        "two-rows",
+        "no-vocabulary",
+        "narrow",
+        "wide",
+        "NaN",
+        "inf",
+        "a-NaN",
+        "an-inf",
+        "-inf",
+    ],
 )
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_defective_logits_are_a_typed_error_once_and_then_the_end(logits, error, temperature):
@@ -362,9 +376,11 @@ def test_defective_logits_are_a_typed_error_once_and_then_the_end(logits, error,
     [
         (shaped(1, NUM_VOCAB), RankMismatch),
         (shaped(2, 2, NUM_VOCAB), LengthMismatch),
+        (shaped(1, 1, NUM_VOCAB), LengthMismatch),
         (shaped(1, 2, 0), EmptyInput),
+        (shaped(1, 2, 1), LengthMismatch),
     ],
-    ids=["rank", "rows", "vocabulary"],
+    ids=["rank", "rows", "positions", "no vocabulary", "narrow"],
 )
 def test_defective_logits_of_the_prompt_are_typed_too(logits, error):
     """The first step reads the prompt; its logits have one more axis."""

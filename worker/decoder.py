@@ -31,6 +31,7 @@ from worker.rules import (
 from worker.sampling import GREEDY, BatchedSampling, SamplingParams
 
 LOGITS_RANK = 2
+PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled
 # Prompts are right-padded to the next of these, so that prefill shapes are few.
 PROMPT_STEP = 32
 SHORT_PROMPT = 4
@@ -314,7 +315,7 @@ class Decoder:
             mx.array(_pad(prompts), mx.int32),
             mx.array(at, mx.int32),
         )
-        check_prefill_logits(logits, rows)
+        check_prefill_logits(logits, rows, self.model.num_vocab)
         state = start_state(prompts, self.model.context_length)
         sampling = BatchedSampling([s.sampling for s in sequences], self.model.num_vocab)
         rules = BatchedRules([s.rules for s in sequences], self.model.num_vocab)
@@ -389,7 +390,7 @@ class Decoder:
             # A row that has ended but was not read yet, or an empty one, may stand past the end.
             at = mx.minimum(state["position"], length - 1)
             logits, cache = self.model.decode_step(state["token"], at, cache)
-            check_logits(logits, state["token"].shape[0])
+            check_logits(logits, state["token"].shape[0], self.model.num_vocab)
             return (*self._choose(logits, state, rules, sampling, stages), cache)
 
         return mx.compile(step) if self._compile_step else step
@@ -407,30 +408,39 @@ class Decoder:
         return tokens, chosen, kept, advance(state, tokens, rules)
 
 
-def check_logits(logits: mx.array, num_rows: int) -> None:
-    """Refuse logits that are not (num_rows, V) with V > 0; looks at the shape only.
+def check_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
+    """Refuse logits that are not (num_rows, num_vocab); looks at the shape only.
 
     Raises:
         RankMismatch: other than two axes.
-        LengthMismatch: other rows than asked.
+        LengthMismatch: other rows than asked, or another vocabulary than the model's.
         EmptyInput: no vocabulary.
     """
     shape = tuple(logits.shape)
     if len(shape) != LOGITS_RANK:
-        raise RankMismatch("decode: logits", f"must be rank 2, ({num_rows}, vocabulary)", shape)
+        raise RankMismatch("decode: logits", f"must be rank 2, ({num_rows}, {num_vocab})", shape)
     if shape[0] != num_rows:
         raise LengthMismatch("decode: logits", f"must have {num_rows} rows", shape)
     if shape[1] == 0:
         raise EmptyInput("decode: logits", "must have a vocabulary", shape)
+    if shape[1] != num_vocab:
+        raise LengthMismatch("decode: logits", f"must be {num_vocab} wide", shape)
 
 
-def check_prefill_logits(logits: mx.array, num_rows: int) -> None:
-    """Refuse prefill logits that are not (num_rows, positions, V); raises as `check_logits`."""
+def check_prefill_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
+    """Refuse prefill logits that are not (num_rows, 2 positions, num_vocab).
+
+    Raises:
+        RankMismatch, LengthMismatch, EmptyInput: as `check_logits`, and for other positions.
+    """
     shape = tuple(logits.shape)
     if len(shape) != LOGITS_RANK + 1:
-        wanted = f"must be rank 3, ({num_rows}, positions, vocabulary)"
+        wanted = f"must be rank 3, ({num_rows}, {PREFILL_POSITIONS}, {num_vocab})"
         raise RankMismatch("decode: prefill logits", wanted, shape)
-    check_logits(logits[:, 0], num_rows)
+    if shape[1] != PREFILL_POSITIONS:
+        wanted = f"must have {PREFILL_POSITIONS} positions"
+        raise LengthMismatch("decode: prefill logits", wanted, shape)
+    check_logits(logits[:, 0], num_rows, num_vocab)
 
 
 def _pad(prompts: list[tuple[int, ...]]) -> list[list[int]]:
