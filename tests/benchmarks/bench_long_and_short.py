@@ -84,11 +84,16 @@ def cut_hour(folder, minutes):
     """Return the hour, or the start of it as a file of its own."""
     if minutes >= 60:
         return HOUR
-    from worker.audio import load_audio
+    from worker.audio import SAMPLE_RATE_HZ, open_recording
 
-    samples, _ = load_audio(str(HOUR), max_seconds=2 * 3600.0)
     path = folder / "long.flac"
-    soundfile.write(path, samples[: int(minutes * MINUTE_S * 16_000)], 16_000)
+    wanted = int(minutes * MINUTE_S * SAMPLE_RATE_HZ)
+    recording = open_recording(str(HOUR), max_seconds=2 * 3600.0, target_rate_hz=SAMPLE_RATE_HZ)
+    with recording, soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1) as file:
+        for block in recording:
+            file.write(block[: wanted - file.frames])
+            if file.frames >= wanted:
+                break
     return path
 
 

@@ -29,13 +29,15 @@ CHAPTERS = [
     for chapter in (1688, 1998, 2033, 2414, 2609)
 ]
 SINGLE_S = 180
+# For trying out this program: too little for a figure to quote.
+QUICK_CHAPTERS, QUICK_SINGLE_S, QUICK_MINUTES = CHAPTERS[:2], 30, 2.5
 # Name to importable package and modes; mlx-whisper comes first: it is what we are held against.
 PEERS = {
     "mlx-whisper": ("mlx_whisper", ("greedy",)),
     "openai-whisper": ("whisper", ("greedy",)),
     "faster-whisper": ("faster_whisper", ("greedy", "int8", "batched")),
 }
-BASELINE = "mlx-whisper greedy"
+OURS = "scribefarm"
 PARTS = ("throughput", "host", "memory", "accuracy")
 
 
@@ -67,24 +69,25 @@ def installed_peers(python, asked):
     return [(name, mode) for name in wanted if PEERS[name][0] in found for mode in PEERS[name][1]]
 
 
-def write_single(path):
-    """Write the first three minutes of the chapters, joined, as one recording."""
+def write_single(path, seconds):
+    """Write the first minutes of the chapters, joined, as one recording."""
     import numpy as np
     import soundfile
 
     pieces = [soundfile.read(SHARED_DATA / chapter, dtype="int16") for chapter in CHAPTERS]
     rate_hz = pieces[0][1]
-    joined = np.concatenate([samples for samples, _ in pieces])[: SINGLE_S * rate_hz]
+    joined = np.concatenate([samples for samples, _ in pieces])[: seconds * rate_hz]
     soundfile.write(path, joined, rate_hz)
 
 
-def throughput(python, peers, repeats):
-    """Time ours and each peer on five chapters, and on one recording of three minutes."""
+def throughput(python, peers, repeats, chapters, single_s):
+    """Time ours and each peer on the chapters, and on one recording of three minutes."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        single = Path(folder) / "three-minutes.flac"
-        write_single(single)
-        for workload, files in (("five chapters", CHAPTERS), ("one recording", [str(single)])):
+        single = Path(folder) / "joined.flac"
+        write_single(single, single_s)
+        together = f"{len(chapters)} chapters together"
+        for workload, files in ((together, chapters), ("one recording", [str(single)])):
             rows.append(best_of(repeats, lambda files=files: ours_row(files), workload))
             for peer, mode in peers:
                 run = lambda peer=peer, mode=mode, files=files: peer_row(python, peer, mode, files)  # noqa: E731
@@ -101,7 +104,7 @@ def ours_row(files):
     report = run_json(sys.executable, HERE / "ours.py", "--model", MODEL, *files)
     measured = report["measured"]
     return {
-        "engine": "scribefarm",
+        "engine": OURS,
         "seconds": measured["wall_s"],
         "audio_s": measured["audio_s"],
         "measured": measured,
@@ -124,35 +127,35 @@ def peer_row(python, peer, mode, files):
 
 
 def throughput_lines(rows):
-    """Yield the table: rate, ratio to mlx-whisper in the same run, and whose text it is."""
+    """Yield the table: speed, how many times ours is as fast in the same run, and whose text it is."""
     golden = golden_texts()
-    baselines = {row["workload"]: row for row in rows if row["engine"] == BASELINE}
-    yield f"| workload | engine | seconds | audio s/s | ours to it | ours to {BASELINE} | golden text |"
-    yield "|---|---|---|---|---|---|---|"
-    ours = {row["workload"]: row for row in rows if row["engine"] == "scribefarm"}
+    ours = {row["workload"]: row for row in rows if row["engine"] == OURS}
+    yield "| workload | engine | seconds | audio s/s | ours is faster by | golden text |"
+    yield "|---|---|---|---|---|---|"
     for row in rows:
-        base, mine = baselines.get(row["workload"]), ours[row["workload"]]
-        to_base = f"{base['seconds'] / mine['seconds']:.2f}" if base and row is mine else ""
-        to_it = "" if row is mine else f"{row['seconds'] / mine['seconds']:.2f}"
+        mine = ours[row["workload"]]
+        factor = "" if row is mine else f"{row['seconds'] / mine['seconds']:.2f}"
         known = {path: text for path, text in row["texts"].items() if path in golden}
         same = sum(text.strip() == golden[path].strip() for path, text in known.items())
         yield (
             f"| {row['workload']} ({row['audio_s']:.0f} s) | {row['engine']} |"
-            f" {row['seconds']:.1f} | {row['audio_s'] / row['seconds']:.2f} | {to_it} | {to_base} |"
+            f" {row['seconds']:.1f} | {row['audio_s'] / row['seconds']:.2f} | {factor} |"
             f" {f'{same} of {len(known)}' if known else ''} |"
         )
     yield ""
-    for row in ours.values():
-        m = row["measured"]
-        shares = ", ".join(
-            f"{name} {m[f'{name}_s'] / m['wall_s']:.0%}"
-            for name in ("encoder", "decoder", "host", "idle")
-        )
-        yield (
-            f"Ours, {row['workload']}: {shares}; {m['rows_per_step']:.1f} of {m['slots']} rows a"
-            f" step, {m['windows']} windows, {m['tokens']} tokens,"
-            f" {m['peak_device_bytes'] / 1e6:.0f} MB of MLX at most."
-        )
+    yield from (shares_line(row) for row in ours.values())
+
+
+def shares_line(row):
+    """Return where the time of ours went."""
+    m = row["measured"]
+    names = ("encoder", "decoder", "host", "idle")
+    shares = ", ".join(f"{name} {m[f'{name}_s'] / m['wall_s']:.0%}" for name in names)
+    return (
+        f"- Ours, {row['workload']}: {shares}; {m['rows_per_step']:.1f} of {m['slots']} rows a"
+        f" step, {m['windows']} windows, {m['tokens']} tokens,"
+        f" {m['peak_device_bytes'] / 1e6:.0f} MB of MLX at most."
+    )
 
 
 def golden_texts():
@@ -204,15 +207,20 @@ def accuracy_lines():
     yield from done.stdout.strip().splitlines()
 
 
-def heading(command, facts):
-    """Yield what the figures depend on."""
+def heading(command):
+    """Yield when and how this was run."""
     yield f"## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     yield ""
     yield f"`{command}`, commit {git_commit()}, load average {os.getloadavg()[0]:.1f} at the start"
     yield ""
+
+
+def facts_lines(facts):
+    """Yield what the figures depend on."""
     for name, values in facts.items():
         yield f"- {name}: " + ", ".join(f"{key} {value}" for key, value in values.items())
-    yield ""
+    if facts:
+        yield ""
 
 
 def git_commit():
@@ -237,6 +245,7 @@ def main():
     parser.add_argument("--peers", default="", help=", ".join(PEERS))
     parser.add_argument("--repeats", type=int, default=1, help="the best of so many counts")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the long recording")
+    parser.add_argument("--quick", action="store_true", help="try this program out")
     parser.add_argument("--dry", action="store_true", help="leave RESULTS.md alone")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
@@ -245,21 +254,24 @@ def main():
     if not SHARED_DATA.is_dir():
         sys.exit(f"needs the recordings in {SHARED_DATA}; scribefarm-worker bench does without")
     command = " ".join(["python tests/benchmarks/run.py", *sys.argv[1:]])
-    started = list(heading(command, {}))
+    # Before anything of ours is a load.
+    started = list(heading(command))
     python = os.environ.get(PEERS_VARIABLE, sys.executable)
     facts, lines = {}, []
     if "throughput" in parts:
         asked = [name for name in arguments.peers.split(",") if name]
-        rows = throughput(python, installed_peers(python, asked), arguments.repeats)
+        work = (QUICK_CHAPTERS, QUICK_SINGLE_S) if arguments.quick else (CHAPTERS, SINGLE_S)
+        rows = throughput(python, installed_peers(python, asked), arguments.repeats, *work)
         facts = facts_of(rows)
         lines += [*throughput_lines(rows), ""]
     if "host" in parts:
         lines += [*host_lines(), ""]
     if "memory" in parts:
-        lines += [*memory_lines(arguments.minutes), ""]
+        minutes = QUICK_MINUTES if arguments.quick else arguments.minutes
+        lines += [*memory_lines(minutes), ""]
     if "accuracy" in parts:
         lines += [*accuracy_lines(), ""]
-    lines = [*started, *list(heading(command, facts))[4:], *lines]
+    lines = [*started, *list(facts_lines(facts)), *lines]
     print("\n".join(lines))
     if not arguments.dry:
         with RESULTS.open("a", encoding="utf-8") as file:
