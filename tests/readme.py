@@ -43,6 +43,13 @@ def table(first_heading):
     ]
 
 
+def section(heading):
+    """Return the text below a heading, up to the next of its rank."""
+    _, found, rest = README.partition(f"\n{heading}\n")
+    assert found, heading
+    return rest.partition(f"\n{heading.split()[0]} ")[0]
+
+
 def words(command_lines):
     """Yield each call of our scripts in shell text, as a list of words."""
     for line in command_lines.replace("\\\n", " ").splitlines():
