@@ -165,9 +165,14 @@ def test_a_long_recording_does_not_starve_short_ones(start, record, wait_until):
     assert len(device.ended) == 26
 
 
-def test_recordings_of_equal_length_take_turns(start, record, wait_until):
-    """No recording is ever more than a window ahead of another."""
-    engine, device = start(FakeDevice(slots=2, encode_batch=2))
+@pytest.mark.parametrize(
+    "sizes",
+    [{"slots": 2, "encode_batch": 2, "steps": 3}, {"slots": 4, "encode_batch": 1, "steps": 1}],
+    ids=["decoding", "encoding"],
+)
+def test_recordings_of_equal_length_take_turns(start, record, wait_until, sizes):
+    """No recording is far ahead of another, whichever of the two is the bottleneck."""
+    engine, device = start(FakeDevice(**sizes))
     device.hold()
     for level in range(1, 5):
         engine.submit(ticket(record(level, 150.0)))
