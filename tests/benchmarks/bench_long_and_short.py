@@ -1,6 +1,6 @@
 """The hour together with 50 short files: are the short ones starved, and does memory stay flat?
 
-    python tests/benchmarks/bench_long_and_short.py [--model tiny.en] [--minutes 60] [--short 50]
+    python tests/benchmarks/bench_long_and_short.py [--model base] [--minutes 60] [--short 50]
 
 The hour comes first and the short files (2 to 12 s, cut from English speech) right behind it, as
 one submission. Shown are latencies of the short ones, from the submission and from their turn in
@@ -37,19 +37,19 @@ class MemoryLog(threading.Thread):
     def __init__(self, mx):
         super().__init__(daemon=True)
         self._mx = mx
-        self._stopped = threading.Event()
+        self._ended = threading.Event()
         self._process = psutil.Process()
-        self._started = time.perf_counter()
+        self._began = time.perf_counter()
         self.samples = []
 
     def run(self):
-        while not self._stopped.wait(SAMPLE_EVERY_S):
+        while not self._ended.wait(SAMPLE_EVERY_S):
             mlx = self._mx.get_active_memory() + self._mx.get_cache_memory()
-            elapsed = time.perf_counter() - self._started
+            elapsed = time.perf_counter() - self._began
             self.samples.append((elapsed, mlx, self._process.memory_info().rss))
 
     def stop(self):
-        self._stopped.set()
+        self._ended.set()
         self.join()
 
     def by_minute(self):
@@ -109,7 +109,7 @@ def percentiles(seconds):
 def main():
     blas.preload()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="tiny.en")
+    parser.add_argument("--model", default="base")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--short", type=int, default=50)
     arguments = parser.parse_args()

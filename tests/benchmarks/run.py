@@ -178,7 +178,7 @@ def memory_lines(minutes):
     short, turn = report["short_from_submission"], report["short_from_turn"]
     mlx, resident = report["growth_mlx_and_resident"]
     yield (
-        f"{report['long_minutes']:g} minutes of German and {report['num_short']} short files"
+        f"{report['long_minutes']:g} minutes of German and {report['num_short']} short files ({report['model']})"
         f" together: {report['seconds']:.0f} s, {report['audio_s_per_s']:.1f} audio s/s. Short files"
         f" are done after {short['median_s']:.1f} s (median), {short['p95_s']:.1f} s (95th"
         f" percentile), {turn['p95_s']:.1f} s from their turn; the long one after"
