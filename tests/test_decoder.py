@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from producer.errors import EmptyInput, LengthMismatch, NonFinite, OutOfRange, RankMismatch
 from tests.tiny_models import tiny_random_whisper
 from tests.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.decoder import Decoder, Sequence, check_logits, check_prefill_logits
+from worker.decoder import Decoder
 from worker.features import LogMel
 from worker.models.whisper import Whisper
 from worker.requests import RowRules, TimestampRules
 from worker.sampling import SamplingParams
+from worker.sequence import Sequence
+from worker.speech_model import check_logits, check_prefill_logits
 
 SOT_PREV, SOT, NO_TIMESTAMPS, EOT = 50_360, 50_257, 50_362, 50_256
 

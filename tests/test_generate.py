@@ -20,7 +20,7 @@ from producer.errors import (
     SourceNotFound,
 )
 from tests.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.decoder import Decoder, Sequence
+from worker.decoder import Decoder
 from worker.features import LogMel, MelConfig
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,
@@ -30,6 +30,7 @@ from worker.generate import (
 )
 from worker.requests import RowRules
 from worker.sampling import SamplingParams
+from worker.sequence import Sequence
 
 # Whoever looks at it says that it does not exist.
 ABSENT = Path("/nowhere/recording.wav")

@@ -5,22 +5,18 @@ leaves at its own end; the others do not notice. Step n + 1 is on its way to the
 tokens of step n are read, and reading them is the only host sync of a step.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from producer.errors import EmptyInput, LengthMismatch, NonFinite, RankMismatch, ScribefarmError
-from worker.features import MelConfig
+from producer.errors import LengthMismatch
 from worker.filters import Stage, process, sample
-from worker.requests import RowRules
 from worker.rules import (
-    FREE,
     BatchedRules,
     State,
     advance,
@@ -28,121 +24,15 @@ from worker.rules import (
     log_normalizer,
     start_state,
 )
-from worker.sampling import GREEDY, BatchedSampling, SamplingParams
+from worker.sampling import BatchedSampling
+from worker.sequence import Sequence
+from worker.speech_model import SpeechModel, check_logits, check_prefill_logits
 
-LOGITS_RANK = 2
-PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled
 # Prompts are right-padded to the next of these, so that prefill shapes are few.
 PROMPT_STEP = 32
 SHORT_PROMPT = 4
 # Caches are as long as their longest row needs, in these steps: attention reads all of it.
 LENGTH_STEP = 128
-
-FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
-
-
-class SpeechModel(Protocol):
-    """What the decoder needs of a speech model; `worker.models.whisper.Whisper` is one.
-
-    A cache is any tree of arrays with rows on their first axis.
-    """
-
-    @property
-    def mel(self) -> MelConfig:
-        """The features that `encode_audio` takes."""
-
-    @property
-    def num_vocab(self) -> int:
-        """Width of the logits."""
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens in a row, prompt included."""
-
-    @property
-    def bos_token(self) -> int:
-        """What a row starts with when nothing else is asked."""
-
-    @property
-    def eos_token(self) -> int:
-        """What ends a row, whatever else does."""
-
-    @property
-    def default_prompt(self) -> tuple[int, ...]:
-        """What an utterance starts with when nothing else is asked; `(bos_token,)` at least."""
-
-    @property
-    def default_rules(self) -> RowRules:
-        """What may be sampled when nothing else is asked."""
-
-    def encode_audio(self, mel: mx.array) -> mx.array:
-        """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""
-
-    def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Any]:
-        """Return logits (B, N, V) at positions `at` (B, N) of prompts (B, T), and a cache."""
-
-    def decode_step(
-        self, tokens: mx.array, positions: mx.array, cache: Any
-    ) -> tuple[mx.array, Any]:
-        """Return logits (B, V) after one more token a row, and the grown cache."""
-
-    def resize_cache(self, cache: Any, length: int) -> Any:
-        """Return the cache with room for `length` tokens a row."""
-
-
-@dataclass(eq=False)
-class Sequence:
-    """One row's past and future: what was asked, what was sampled, how it ended.
-
-    Attributes:
-        prompt: Token ids that are read, not sampled.
-        states: Encoder states of the window, without the row axis.
-        eos: Ids that end the row.
-        max_tokens: The row ends after this many sampled tokens.
-        sot_index: Position in the prompt at which `no_speech_token` is weighed.
-        tokens: Sampled ids, the ending one included.
-        logprobs: Their log-probabilities after rules, before temperature.
-        all_logprobs: The last step's over the vocabulary (V,), lazy, if the decoder keeps them.
-        num_dispatched: Steps started for it, read or not.
-    """
-
-    prompt: tuple[int, ...]
-    states: mx.array
-    eos: frozenset[int]
-    max_tokens: int
-    sampling: SamplingParams = GREEDY
-    rules: RowRules = FREE
-    sot_index: int = 0
-    no_speech_token: int | None = None
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    no_speech_prob: float = math.nan
-    all_logprobs: mx.array | None = None
-    finish_reason: FinishReason | None = None
-    error: ScribefarmError | None = None
-    num_dispatched: int = 0
-
-    @property
-    def length(self) -> int:
-        """Cache places that the row needs for its next step."""
-        return len(self.prompt) + self.num_dispatched
-
-    def append(self, token: int, logprob: float) -> None:
-        """Take a sampled token, and end if it says so."""
-        if not math.isfinite(logprob):
-            self.fail(NonFinite("decode: logits", "must be finite", logprob))
-            return
-        self.tokens.append(token)
-        self.logprobs.append(logprob)
-        if token in self.eos:
-            self.finish_reason = "stop"
-        elif len(self.tokens) >= self.max_tokens:
-            self.finish_reason = "length"
-
-    def fail(self, error: ScribefarmError) -> None:
-        """End with an error."""
-        self.error = error
-        self.finish_reason = "error"
 
 
 @dataclass(frozen=True)
@@ -406,41 +296,6 @@ class Decoder:
         chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
         kept = logprobs if self._keep_logprobs else None
         return tokens, chosen, kept, advance(state, tokens, rules)
-
-
-def check_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
-    """Refuse logits that are not (num_rows, num_vocab); looks at the shape only.
-
-    Raises:
-        RankMismatch: other than two axes.
-        LengthMismatch: other rows than asked, or another vocabulary than the model's.
-        EmptyInput: no vocabulary.
-    """
-    shape = tuple(logits.shape)
-    if len(shape) != LOGITS_RANK:
-        raise RankMismatch("decode: logits", f"must be rank 2, ({num_rows}, {num_vocab})", shape)
-    if shape[0] != num_rows:
-        raise LengthMismatch("decode: logits", f"must have {num_rows} rows", shape)
-    if shape[1] == 0:
-        raise EmptyInput("decode: logits", "must have a vocabulary", shape)
-    if shape[1] != num_vocab:
-        raise LengthMismatch("decode: logits", f"must be {num_vocab} wide", shape)
-
-
-def check_prefill_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
-    """Refuse prefill logits that are not (num_rows, 2 positions, num_vocab).
-
-    Raises:
-        RankMismatch, LengthMismatch, EmptyInput: as `check_logits`, and for other positions.
-    """
-    shape = tuple(logits.shape)
-    if len(shape) != LOGITS_RANK + 1:
-        wanted = f"must be rank 3, ({num_rows}, {PREFILL_POSITIONS}, {num_vocab})"
-        raise RankMismatch("decode: prefill logits", wanted, shape)
-    if shape[1] != PREFILL_POSITIONS:
-        wanted = f"must have {PREFILL_POSITIONS} positions"
-        raise LengthMismatch("decode: prefill logits", wanted, shape)
-    check_logits(logits[:, 0], num_rows, num_vocab)
 
 
 def _pad(prompts: list[tuple[int, ...]]) -> list[list[int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from producer.errors import OutOfMemory, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
-from worker.decoder import Decoder, Sequence
+from worker.decoder import Decoder
 from worker.features import WINDOW_FRAMES, LogMel
 from worker.memory import MemoryPlan, apply_memory_plan, plan_memory
 from worker.models.convert import dequantize
@@ -21,6 +21,7 @@ from worker.models.weights import Weights, load_weights
 from worker.models.whisper import Whisper
 from worker.requests import Align, Alignment, Decode, Decoded, DetectLanguage, Encode
 from worker.sampling import GREEDY, SamplingParams
+from worker.sequence import Sequence
 from worker.transcription import ModelLimits
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}

@@ -15,11 +15,13 @@ import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
 from worker.audio import load_audio, validate_max_seconds
-from worker.decoder import Decoder, FinishReason, Sequence, SpeechModel
+from worker.decoder import Decoder
 from worker.features import LogMel, num_frames
 from worker.requests import RowRules
 from worker.rules import suppression_masks
 from worker.sampling import SamplingParams
+from worker.sequence import FinishReason, Sequence
+from worker.speech_model import SpeechModel
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
 DEFAULT_MAX_AUDIO_SECONDS = 30.0

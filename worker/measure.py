@@ -22,7 +22,8 @@ from producer.result import Model, Transcript
 from producer.settings import Settings
 from worker.audio import SAMPLE_RATE_HZ, load_audio
 from worker.device import Device, load_device, on_gpu
-from worker.engine import Engine, EngineStats
+from worker.engine import Engine
+from worker.engine_parts import EngineStats
 from worker.features import LogMel
 from worker.memory import MemoryPlan
 from worker.models.parameters import Weights

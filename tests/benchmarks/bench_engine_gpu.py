@@ -19,12 +19,14 @@ import soundfile
 
 from producer.job import Job, Options
 from producer.settings import Settings
-from worker.decoder import Decoder, Sequence
+from worker.decoder import Decoder
 from worker.device import Device
-from worker.engine import Engine, EngineStats
+from worker.engine import Engine
+from worker.engine_parts import EngineStats
 from worker.memory import apply_memory_plan, plan_memory
 from worker.models.parameters import Dimensions, Weights, parameter_shapes
 from worker.models.whisper import Whisper
+from worker.sequence import Sequence
 from worker.ticket import Progress, Ticket
 from worker.tokenizer import Tokenizer
 
