@@ -13,7 +13,7 @@ import typer
 
 from producer.cli.console import Exit, exit_code, report
 from producer.connection import connect
-from producer.errors import ScribefarmError, ServerUnreachable
+from producer.errors import InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
 from worker import bench, blas, doctor, logging
@@ -70,8 +70,12 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     """Load the model, then claim: a worker that cannot work takes nobody's job."""
     connection = connect(settings)
     # Imports MLX: not before the BLAS is chosen, and not for --help.
-    from worker.device import load_device  # noqa: PLC0415
-    from worker.engine import Engine  # noqa: PLC0415
+    try:
+        from worker.device import load_device  # noqa: PLC0415
+        from worker.engine import Engine  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        needed = "must be installed; pip install 'scribefarm[worker]' brings all that a worker needs"
+        raise InvalidSettings("worker: packages", needed, error.name) from error
 
     started = time.perf_counter()
     engine = Engine(settings, load_device)
