@@ -207,7 +207,6 @@ def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Chec
     return Checkpoint(
         seek=(window + 1) * 3000,
         segments=(*checkpoint.segments, segment),
-        prompt_tokens=(*checkpoint.prompt_tokens, window),
         language="en",
     )
 

@@ -382,7 +382,7 @@ class Engine:
         self._events.put(Failed(recording.ticket.execution_id, error))
 
     def _fail_all(self, error: ScribefarmError) -> None:
-        """Let every recording leave whose window was on the device when it failed."""
+        """Let every recording leave that has begun: the device failed, and may fail again."""
         self._device.reset()
         for recording in list(self._recordings.values()):
             if recording.windows is not None:

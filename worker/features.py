@@ -15,6 +15,8 @@ from typing import BinaryIO
 import mlx.core as mx
 import numpy as np
 
+from producer.errors import OutOfRange
+
 SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
@@ -27,12 +29,22 @@ TAIL_FRAMES = 3
 
 @dataclass(frozen=True)
 class MelConfig:
-    """What a model's encoder was trained on."""
+    """What a model's encoder was trained on; only the number of mels differs between them.
+
+    Raises:
+        OutOfRange: another rate, window or hop than Whisper's, which `LogMel` computes with.
+    """
 
     n_mels: int
     sample_rate_hz: int = SAMPLE_RATE_HZ
     n_fft: int = N_FFT
     hop_length: int = HOP_LENGTH
+
+    def __post_init__(self) -> None:
+        found = (self.sample_rate_hz, self.n_fft, self.hop_length)
+        wanted = (SAMPLE_RATE_HZ, N_FFT, HOP_LENGTH)
+        if found != wanted:
+            raise OutOfRange("mel: rate, n_fft, hop_length", f"must be {wanted}", list(found))
 
 
 def num_frames(num_samples: int) -> int:

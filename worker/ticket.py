@@ -15,14 +15,13 @@ class Checkpoint:
     Attributes:
         seek: Next mel frame (10 ms) to decode.
         segments: Finished segments so far.
-        prompt_tokens: Text tokens that later windows are conditioned on.
-        prompt_reset_since: Index into `prompt_tokens` where the current history starts.
+        prompt_reset_since: How many tokens of the initial prompt and of the segments later
+            windows are not conditioned on.
         language: Language code, once known.
     """
 
     seek: int = 0
     segments: tuple[Segment, ...] = ()
-    prompt_tokens: tuple[int, ...] = ()
     prompt_reset_since: int = 0
     language: str | None = None
     state: dict[str, float] = field(default_factory=dict)
