@@ -74,7 +74,9 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
         from worker.device import load_device  # noqa: PLC0415
         from worker.engine import Engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        needed = "must be installed; pip install 'scribefarm[worker]' brings all that a worker needs"
+        needed = (
+            "must be installed; pip install 'scribefarm[worker]' brings all that a worker needs"
+        )
         raise InvalidSettings("worker: packages", needed, error.name) from error
 
     started = time.perf_counter()
