@@ -7,10 +7,13 @@ from tests.chaos.run import Chaos
 
 @pytest.mark.timeout(300)
 def test_a_minute_of_kills_freezes_and_lost_replies_loses_nothing_and_repeats_no_commit(tmp_path):
-    """Three workers, 700 jobs: one right result each, whatever dies."""
-    report = Chaos(tmp_path, num_jobs=700, seed=1).run(limit_s=240, faults_for_s=45)
+    """Three workers, 1,500 jobs, every kind of fault: one right result each, whatever dies."""
+    report = Chaos(tmp_path, num_jobs=1500, seed=1).run(limit_s=240, faults_for_s=45)
     print(report.table())
     assert report.problems == []
-    assert report.results == 700
-    assert report.faults.total() >= 10
+    assert report.results == 1500
+    # How many there are depends on how fast the machine is done; each kind must have struck.
+    assert {"kill -9", "SIGTERM", "SIGSTOP", "server kill -9", "server freeze"} <= set(
+        report.faults
+    )
     assert report.lost_replies > 0
