@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from producer.result import Audio, Model
-from worker.audio import Samples
 from worker.reading import Reading
 from worker.requests import Align, Decode, DetectLanguage, Encode
 from worker.ticket import Ticket
@@ -37,20 +36,6 @@ class EngineStats:
     row_steps: int = 0
     encoder_batches: int = 0
     windows: int = 0
-
-
-class MelStore(Protocol):
-    """A recording's spectrogram in the making."""
-
-    @property
-    def content_frames(self) -> int:
-        """Whole 10 ms frames so far."""
-
-    def push(self, samples: Samples) -> None:
-        """Take the next samples, mono float32 at 16 kHz."""
-
-    def finish(self) -> None:
-        """Say that the recording has ended."""
 
 
 class Device(Protocol):

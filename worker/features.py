@@ -21,7 +21,6 @@ SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
 WINDOW_FRAMES = 3000  # 30 s
-FRAMES_PER_SECOND = SAMPLE_RATE_HZ // HOP_LENGTH
 SILENCE = -10.0  # log10 of the floor, 1e-10
 # Frames past the last whole hop whose 25 ms still overlap the audio.
 TAIL_FRAMES = 3

@@ -23,11 +23,9 @@ from worker.requests import (
 )
 from worker.ticket import Checkpoint
 from worker.tokenizer import TIMESTAMP_S, Tokenizer, parse_language
-from worker.word_timing import Window
+from worker.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.words import WordTimes
 
-FRAMES_PER_SECOND = 100
-WINDOW_FRAMES = 3000
 FRAMES_PER_TIMESTAMP = 2
 # A history that was sampled this hot is no help to the next window.
 HOTTEST_HISTORY = 0.5
