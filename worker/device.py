@@ -25,6 +25,8 @@ from worker.sequence import Sequence
 from worker.transcription import ModelLimits
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+# While the host cuts, uploads and reads windows, a GPU has so many steps to go on with.
+STEPS_AHEAD_ON_GPU = 4
 # How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
 OUT_OF_MEMORY_WORDS = ("malloc", "alloc", "out of memory", "insufficient memory")
 
@@ -267,7 +269,12 @@ def translated_errors() -> Iterator[None]:
 
 def _decoder(model: Whisper, max_rows: int) -> Decoder:
     """Return a decoder whose host work hides behind a GPU's steps; a CPU's are long enough."""
-    return Decoder(model, max_rows, compile_step=on_gpu(), steps_ahead=2 if on_gpu() else 1)
+    return Decoder(
+        model,
+        max_rows,
+        compile_step=on_gpu(),
+        steps_ahead=STEPS_AHEAD_ON_GPU if on_gpu() else 1,
+    )
 
 
 def _window(mel: LogMel, asked: Encode) -> mx.array:

@@ -34,6 +34,7 @@ from worker.ticket import Checkpoint, Done, Event, Failed, Progress, Ticket
 from worker.transcription import Transcription
 
 IDLE_S = 1.0  # an idle engine looks for work at once when called; this bounds a missed wake-up
+RECEIVE_S = 0.005  # taking audio is stopped after so long, for the next step's sake
 # A window waits at most so many steps for others to be encoded with it.
 PATIENCE_STEPS = 16
 
@@ -141,7 +142,10 @@ class Engine:
         setattr(self.stats, share, getattr(self.stats, share) + time.perf_counter() - started)
 
     def _receive(self) -> None:
-        """Do what other threads asked for; wait for it only if there is nothing else to do."""
+        """Do what other threads asked for; wait for it only if there is nothing else to do.
+
+        Not for long: the rows must not run out of steps meanwhile.
+        """
         try:
             if self._is_idle():
                 started = time.perf_counter()
@@ -150,7 +154,8 @@ class Engine:
                 self.stats.idle_s += waited_s
                 self.stats.receive_s -= waited_s
                 message()
-            while True:
+            until = time.perf_counter() + RECEIVE_S
+            while time.perf_counter() < until:
                 self._inbox.get_nowait()()
         except queue.Empty:
             pass

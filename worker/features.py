@@ -24,6 +24,8 @@ WINDOW_FRAMES = 3000  # 30 s
 SILENCE = -10.0  # log10 of the floor, 1e-10
 # Frames past the last whole hop whose 25 ms still overlap the audio.
 TAIL_FRAMES = 3
+# A recording's last frames are computed in steps of 5 s: uploading 30 s takes a GPU's host 1 ms.
+TAIL_STEP = 500
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def log_mel_frames(samples: mx.array, n_mels: int) -> mx.array:
 class LogMelStream:
     """Raw log-mel frames of a recording that arrives in pieces, 30 s of frames at a time.
 
-    One input shape only, so that the device's buffer cache stays flat; memory is one block. The
-    result does not depend on how the samples were cut into pieces.
+    Few input shapes only (the last block is cut to steps of 5 s), so that the device's buffer cache
+    stays flat; memory is one block. The result does not depend on how the samples were cut into
+    pieces.
     """
 
     _ADVANCE = WINDOW_FRAMES * HOP_LENGTH
@@ -120,10 +123,15 @@ class LogMelStream:
     def finish(self) -> list[mx.array]:
         """Return the last frames, up to those that still overlap the recording's end."""
         missing = num_frames(self.num_samples) + TAIL_FRAMES - self._frames_done
-        silence = np.zeros(self._ADVANCE + self._OVERLAP + self._REFLECTED, dtype=np.float32)
-        blocks = self._advance(silence)
-        whole, rest = divmod(missing, WINDOW_FRAMES)
-        return [*blocks[:whole], blocks[whole][:rest]] if rest else blocks[:whole]
+        if self._start is not None:
+            self._advance(np.zeros(self._REFLECTED + 1, dtype=np.float32))
+        blocks = []
+        while missing > 0:
+            self._waiting[self._num_waiting :] = 0.0
+            steps = -(-min(missing, WINDOW_FRAMES) // TAIL_STEP)
+            blocks.append(self._frame_block(steps * TAIL_STEP)[:missing])
+            missing -= WINDOW_FRAMES
+        return blocks
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
         if self._start is not None:
@@ -143,9 +151,10 @@ class LogMelStream:
                 blocks.append(self._frame_block())
         return blocks
 
-    def _frame_block(self) -> mx.array:
-        """Start computing a full block, and keep what the next one shares with it."""
-        block = log_mel_frames(mx.array(self._waiting), self.n_mels)
+    def _frame_block(self, count: int = WINDOW_FRAMES) -> mx.array:
+        """Start computing a block's first frames, and keep what the next block shares with it."""
+        samples = self._waiting[: count * HOP_LENGTH + self._OVERLAP]
+        block = log_mel_frames(mx.array(samples), self.n_mels)
         self._waiting[: self._OVERLAP] = self._waiting[self._ADVANCE :]
         self._num_waiting = self._OVERLAP
         self._frames_done += WINDOW_FRAMES

@@ -1,5 +1,7 @@
 """Attention and GELU, the two places where the network asks which backend computes."""
 
+import functools
+
 import mlx.core as mx
 from mlx import nn
 
@@ -13,12 +15,47 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
     if mask is None and q.shape[2] >= MANY_QUERIES and _suits_cpu_math(q):
         return cpu_math.attention(q, k, v)
+    if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
+        return _single_query_on_cuda(q, k, v, mask)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
 
 
+def _single_query_on_cuda(
+    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
+) -> mx.array:
+    """Ask twice: MLX's CUDA kernel for one query reads keys and values at half the memory's speed.
+
+    Two queries take the fused kernel, which reads at 86 % of it (H100, mlx 0.32.4); it likes
+    masks that are added.
+    """
+    if isinstance(mask, mx.array):
+        mask = mx.where(mask, 0.0, -mx.inf).astype(q.dtype)
+    read = mx.fast.scaled_dot_product_attention(
+        mx.concatenate([q, q], axis=2), k, v, scale=q.shape[-1] ** -0.5, mask=mask
+    )
+    first: mx.array = read[:, :, :1]
+    return first
+
+
 def gelu(x: mx.array) -> mx.array:
-    """Return the exact (erf) GELU."""
-    return cpu_math.gelu(x) if _suits_cpu_math(x) else nn.gelu(x)
+    """Return the exact (erf) GELU, computed in float32 whatever the dtype.
+
+    In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
+    """
+    if _suits_cpu_math(x):
+        return cpu_math.gelu(x)
+    return nn.gelu(x) if x.dtype == mx.float32 else _half_gelu(x)
+
+
+@mx.compile
+def _half_gelu(x: mx.array) -> mx.array:
+    wide: mx.array = nn.gelu(x.astype(mx.float32))
+    return wide.astype(x.dtype)
+
+
+@functools.cache
+def _on_cuda() -> bool:
+    return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
 def _suits_cpu_math(x: mx.array) -> bool:
