@@ -36,8 +36,10 @@ class Segment(_Stored):
         avg_logprob: Mean log-probability of the window's tokens.
         compression_ratio: UTF-8 bytes of the window's text over its zlib bytes.
         no_speech_prob: Probability of "no speech" at the window's start.
-        flags: Why a person should look: `repetition`, `low_confidence`, `likely_silence`,
-            `fallback_exhausted`.
+        flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
+            four times in a row), `low_confidence`, `likely_silence` (also where the model is sure
+            neither of the text nor of the silence), `uncertain_language` (detected with at most
+            one half), `fallback_exhausted` (no temperature gave a text that looks right).
     """
 
     id: int
@@ -96,6 +98,9 @@ class Transcript(_Stored):
     source: str = ""
     text: str
     language: str
+    language_probability: float | None = Field(
+        None, description="Of the detected language; None if it was given."
+    )
     segments: list[Segment]
     audio: Audio
     model: Model

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from worker.audio import open_recording
+
 RATE_HZ = 16_000
 CLIP_S = 0.25
 RECORDED_AT_S = 1_700_000_000
@@ -83,6 +85,22 @@ def make_archive(folder, num_files, *, seed=7, clips=None):
         # Recorded a while ago: nobody is writing to them any more.
         os.utime(path, (RECORDED_AT_S, RECORDED_AT_S))
     return archive
+
+
+def cut_speech(folder):
+    """Yield clips cut one after another from the recordings below `folder`, no two alike."""
+    length, seen = int(RATE_HZ * CLIP_S), set()
+    for path in sorted(folder.rglob("*.flac")):
+        rest = np.zeros(0, np.float32)
+        for block in open_recording(path, max_seconds=7200, target_rate_hz=RATE_HZ):
+            rest = np.concatenate([rest, block])
+            for start in range(0, len(rest) - length + 1, length):
+                clip = rest[start : start + length]
+                written = np.round(clip * 2**15).tobytes()
+                if written not in seen:  # digital silence is
+                    seen.add(written)
+                    yield clip
+            rest = rest[len(rest) - len(rest) % length :]
 
 
 def noise(seed):

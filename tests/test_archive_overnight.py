@@ -12,8 +12,9 @@ import soundfile
 from producer.settings import AudioSettings, ModelSettings
 from tests.archive_engine import transcribe
 from tests.archive_farm import SCRIPT, ArchiveFarm
+from tests.conftest import SHARED_DATA
 from tests.farm import wait_until
-from tests.made_archive import MAX_SECONDS, RATE_HZ, make_archive, noise, write
+from tests.made_archive import MAX_SECONDS, RATE_HZ, cut_speech, make_archive, noise, write
 
 # The least that is broken in all ten ways and has all odd names; 2000 for the whole night.
 NUM_FILES = int(os.environ.get("ARCHIVE_NUM_FILES", "200"))
@@ -29,7 +30,10 @@ def farm(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    return make_archive(tmp_path / "talks", NUM_FILES)
+    """Clips of the shared recordings; noise where those are not."""
+    speech = SHARED_DATA / "audio" / "english"
+    clips = cut_speech(speech) if speech.is_dir() else None
+    return make_archive(tmp_path / "talks", NUM_FILES, clips=clips)
 
 
 def readable(path):

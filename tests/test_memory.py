@@ -22,7 +22,7 @@ def test_slots_are_the_most_that_fit():
     """More memory never gives fewer; the plan stays below its limit and is sure to use it."""
     most = memory._most_slots()
     slots = []
-    for limit_bytes in (400_000_000, 500_000_000, 700_000_000, 2_000_000_000, 10**12):
+    for limit_bytes in (500_000_000, 600_000_000, 800_000_000, 2_000_000_000, 10**12):
         chosen = plan(limit_bytes)
         assert chosen.needed_bytes <= limit_bytes
         if chosen.slots < most:
@@ -36,7 +36,7 @@ def test_slots_are_the_most_that_fit():
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():
     """Before anything is loaded, with every summand."""
     with pytest.raises(
-        OutOfRange, match=r"weights 0\.15 GB \+ 2 x 64 rows x .* of 0\.50 GB"
+        OutOfRange, match=r"weights 0\.23 GB \+ 2 x 64 rows x .* of 0\.50 GB"
     ) as got:
         plan(500_000_000, slots=64)
     assert got.value.value == 64

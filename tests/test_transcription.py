@@ -176,7 +176,7 @@ GOOD = said(0.0, " One.", 20.0)
         ([UNLIKELY, UNLIKELY, GOOD], {}, 0.6, []),
         ([UNLIKELY, REPETITIVE, UNLIKELY], {}, 0.6, ["low_confidence", "fallback_exhausted"]),
         ([UNLIKELY, UNLIKELY, REPETITIVE], {}, 0.6, ["repetition", "fallback_exhausted"]),
-        ([REPETITIVE], {"compression_ratio_threshold": None}, 0.0, []),
+        ([REPETITIVE], {"compression_ratio_threshold": None}, 0.0, ["repetition"]),
         ([UNLIKELY], {"logprob_threshold": None}, 0.0, []),
     ],
 )

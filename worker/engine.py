@@ -352,6 +352,7 @@ class Engine:
             job_id=recording.ticket.job_id,
             text=transcription.text,
             language=transcription.language or "en",
+            language_probability=transcription.language_probability,
             segments=transcription.segments,
             audio=audio,
             model=self._device.model,

@@ -21,6 +21,7 @@ from worker.requests import (
     compression_ratio,
     derive_seed,
 )
+from worker.suspicion import Attempt
 from worker.ticket import Checkpoint
 from worker.tokenizer import TIMESTAMP_S, Tokenizer, parse_language
 from worker.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
@@ -39,16 +40,6 @@ class ModelLimits:
 
     n_vocab: int
     context_length: int
-
-
-@dataclass(frozen=True)
-class WindowResult:
-    """The chosen attempt at one window."""
-
-    decoded: Decoded
-    temperature: float
-    compression_ratio: float
-    flags: tuple[str, ...]
 
 
 class Transcription:
@@ -76,6 +67,7 @@ class Transcription:
         resumed = checkpoint or Checkpoint()
         self.segments = list(resumed.segments)
         self.language = resumed.language or options.language
+        self.language_probability = resumed.state.get("language_probability")
         self.num_windows = 0
         self.num_prompt_tokens = 0
         self.num_generated_tokens = 0
@@ -108,8 +100,14 @@ class Transcription:
             segments=tuple(self.segments),
             prompt_reset_since=self._prompt_reset_since,
             language=self.language,
-            state={"last_speech_s": self._words.last_speech_s},
+            state=self._state(),
         )
+
+    def _state(self) -> dict[str, float]:
+        state = {"last_speech_s": self._words.last_speech_s}
+        if self.language_probability is not None:
+            state["language_probability"] = self.language_probability
+        return state
 
     def windows(self, content_frames: int) -> Requests:
         """Go through the recording's mel frames (10 ms, whole ones).
@@ -145,7 +143,7 @@ class Transcription:
         tokenizer = self._tokenizer
         probabilities = yield DetectLanguage(states, tokenizer.sot, tokenizer.all_language_tokens)
         allowed = {parse_language(language) for language in self.options.allowed_languages}
-        _, self.language = max(
+        self.language_probability, self.language = max(
             (probability, code)
             for probability, code in zip(probabilities, tokenizer.all_language_codes, strict=True)
             if not allowed or code in allowed
@@ -163,7 +161,7 @@ class Transcription:
             states = yield Encode(self._seek, size)
         self.num_windows += 1
         result = yield from self._decode_with_fallback(states)
-        if self._is_silence(result.decoded):
+        if result.is_silence:
             self._seek += size
             return
         cut, next_seek, ends_alone = self._cut(result, size)
@@ -208,51 +206,28 @@ class Transcription:
             self.num_prompt_tokens += len(prompt) * num_samples
             self.num_generated_tokens += sum(len(candidate.tokens) for candidate in candidates)
             decoded = max(candidates, key=lambda row: row.sum_logprob / max(1, len(row.tokens)))
-            ratio = compression_ratio(self._tokenizer.decode(decoded.tokens).strip())
-            if not self._looks_wrong(decoded, ratio):
+            result = self._attempt(decoded, temperature)
+            if not result.looks_wrong:
                 break
-        flags = self._flags(decoded, ratio)
-        return WindowResult(decoded, temperature, ratio, flags)
+        return result
+
+    def _attempt(self, decoded: Decoded, temperature: float) -> Attempt:
+        text = self._tokenizer.decode(decoded.tokens).strip()
+        return Attempt(
+            decoded,
+            temperature,
+            text,
+            compression_ratio(text),
+            self.options,
+            self.language_probability,
+        )
 
     def _max_tokens(self, prompt_length: int) -> int:
         """Return how many tokens may be sampled; the reference stops past a full context."""
         asked = self.options.sample_len or self.limits.context_length // 2
         return min(asked, self.limits.context_length + 1 - prompt_length)
 
-    def _looks_wrong(self, decoded: Decoded, ratio: float) -> bool:
-        """Tell whether another temperature should be tried; silence is no reason."""
-        options = self.options
-        if self._is_unlikely(decoded) and self._sounds_silent(decoded):
-            return False
-        threshold = options.compression_ratio_threshold
-        is_repetitive = threshold is not None and ratio > threshold
-        return is_repetitive or self._is_unlikely(decoded)
-
-    def _is_unlikely(self, decoded: Decoded) -> bool:
-        threshold = self.options.logprob_threshold
-        return threshold is not None and decoded.avg_logprob < threshold
-
-    def _sounds_silent(self, decoded: Decoded) -> bool:
-        threshold = self.options.no_speech_threshold
-        return threshold is not None and decoded.no_speech_prob > threshold
-
-    def _is_silence(self, decoded: Decoded) -> bool:
-        """Tell whether the window is skipped: no speech, unless the text is likely enough."""
-        threshold = self.options.logprob_threshold
-        is_likely = threshold is not None and decoded.avg_logprob > threshold
-        return self._sounds_silent(decoded) and not is_likely
-
-    def _flags(self, decoded: Decoded, ratio: float) -> tuple[str, ...]:
-        threshold = self.options.compression_ratio_threshold
-        reasons = {
-            "repetition": threshold is not None and ratio > threshold,
-            "low_confidence": self._is_unlikely(decoded),
-            "likely_silence": self._sounds_silent(decoded),
-            "fallback_exhausted": self._looks_wrong(decoded, ratio),
-        }
-        return tuple(reason for reason, holds in reasons.items() if holds)
-
-    def _cut(self, result: WindowResult, size: int) -> tuple[list[Segment], int, bool]:
+    def _cut(self, result: Attempt, size: int) -> tuple[list[Segment], int, bool]:
         """Cut a window's tokens; return segments, next seek, and whether one timestamp ends it."""
         tokens, begin = result.decoded.tokens, self._tokenizer.timestamp_begin
         is_timestamp = [token >= begin for token in tokens]
@@ -292,7 +267,7 @@ class Transcription:
         return size / FRAMES_PER_SECOND
 
     def _segment(
-        self, result: WindowResult, tokens: tuple[int, ...], start: float, end: float
+        self, result: Attempt, tokens: tuple[int, ...], start: float, end: float
     ) -> Segment:
         """Return a segment whose times are counted from the recording's start."""
         offset = self._seek / FRAMES_PER_SECOND

@@ -159,14 +159,14 @@ class TextDecoder(nn.Module):
     def pin_projection(self) -> None:
         """Keep the embedding in float32 for `logits`: rounded to half, close tokens would tie."""
         if isinstance(self.token_embedding, nn.Embedding):
-            self._projection = self.token_embedding.weight.astype(mx.float32)
+            self._projection = mx.contiguous(self.token_embedding.weight.astype(mx.float32).T)
 
     def logits(self, x: mx.array) -> mx.array:
         """Return float32 logits (..., V) of hidden states (..., D)."""
         x = self.ln(x)
         if self._projection is None:
             return self.token_embedding.as_linear(x).astype(mx.float32)
-        return x.astype(mx.float32) @ self._projection.T
+        return x.astype(mx.float32) @ self._projection
 
 
 class Whisper(nn.Module):
