@@ -1,7 +1,8 @@
 """The engine on a GPU, beside transformers, with large-v3-turbo's shapes and random weights.
 
-    python tests/benchmarks/bench_engine_gpu.py [--parts micro,engine,transformers] [--slots 64]
+    python tests/benchmarks/bench_engine_gpu.py [--parts micro,device,engine,transformers] [--slots 128]
 
+`device` is the engine's device without the engine: one window again and again, no file, no text.
 Every window samples exactly 112 tokens, all logit rules included, so that both sides do the same
 work whatever the weights say. One audio second is one second of a 30 s window.
 """
@@ -26,6 +27,8 @@ from worker.engine_parts import EngineStats
 from worker.memory import apply_memory_plan, plan_memory
 from worker.models.parameters import Dimensions, Weights, parameter_shapes
 from worker.models.whisper import Whisper
+from worker.prompts import row_rules
+from worker.requests import Decode, Encode
 from worker.sequence import Sequence
 from worker.ticket import Progress, Ticket
 from worker.tokenizer import Tokenizer
@@ -115,6 +118,70 @@ def step_ms(model, rows, steps=60):
     return (time.perf_counter() - started) / steps * 1e3
 
 
+def load_turbo(settings):
+    weights = random_weights(TURBO, mx.float16)
+    size = sum(array.nbytes for array in weights.arrays.values())
+    plan = plan_memory(TURBO, size, mx.float16.size, settings.worker)
+    apply_memory_plan(plan)
+    device = Device(weights, mx.float16, plan)
+    device.warm_up()
+    return device
+
+
+def turbo_options():
+    return Options(
+        language="en",
+        temperatures=(0.0,),
+        condition_on_previous_text=False,  # transformers' prompts have no history either
+        compression_ratio_threshold=None,
+        logprob_threshold=None,
+        no_speech_threshold=None,
+        suppress_tokens=(-1, Tokenizer(TURBO.n_vocab).eot),
+        sample_len=TOKENS,
+    )
+
+
+class OneWindow:
+    """A recording whose every window is the same noise, on the device already."""
+
+    def __init__(self):
+        self._mel = mx.random.normal((3000, TURBO.n_mels))
+        mx.eval(self._mel)
+
+    def window(self, seek, size):
+        return self._mel
+
+
+def bench_device(report, slots, seconds):
+    device = load_turbo(Settings(worker={"slots": slots}))
+    tokenizer, mel = Tokenizer(TURBO.n_vocab, "en", "transcribe"), OneWindow()
+    rules = row_rules(tokenizer, turbo_options())
+    states, next_id, ended = [], 0, 0
+    warm_until = time.perf_counter() + 6
+    started, until = None, warm_until + seconds
+    while time.perf_counter() < until:
+        if not states:
+            states = device.encode([(mel, Encode(0, 3000))] * device.encode_batch)
+        while states and device.num_rows_wanted < slots:
+            request = Decode(
+                states=states.pop(),
+                prompt=tokenizer.sot_sequence,
+                sot_index=0,
+                no_speech=tokenizer.no_speech,
+                eot=tokenizer.eot,
+                max_tokens=TOKENS,
+                rules=rules,
+                temperature=0.0,
+                seeds=(0,),
+            )
+            device.decode(next_id, request)
+            next_id += 1
+        ended += len(device.step())
+        if started is None and time.perf_counter() > warm_until:
+            started, ended = time.perf_counter(), 0
+    report["device_times_real_time"] = round(ended * WINDOW_S / (time.perf_counter() - started))
+
+
 def noise_files(folder, count, seconds):
     generator = np.random.default_rng(0)
     paths = []
@@ -129,29 +196,10 @@ def noise_files(folder, count, seconds):
 def bench_engine(report, slots, seconds):
     settings = Settings(worker={"slots": slots}, audio={"threads": 4})
 
-    def load(settings):
-        weights = random_weights(TURBO, mx.float16)
-        size = sum(array.nbytes for array in weights.arrays.values())
-        plan = plan_memory(TURBO, size, 2, settings.worker)
-        apply_memory_plan(plan)
-        device = Device(weights, mx.float16, plan)
-        device.warm_up()
-        return device
-
-    eot = Tokenizer(TURBO.n_vocab).eot
-    options = Options(
-        language="en",
-        temperatures=(0.0,),
-        condition_on_previous_text=False,  # transformers' prompts have no history either
-        compression_ratio_threshold=None,
-        logprob_threshold=None,
-        no_speech_threshold=None,
-        suppress_tokens=(-1, eot),
-        sample_len=TOKENS,
-    )
+    options = turbo_options()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         paths = noise_files(folder, 8, 60)
-        engine = Engine(settings, load)
+        engine = Engine(settings, load_turbo)
         for index in range(engine.capacity):
             job = Job(source=paths[index % len(paths)], options=options)
             engine.submit(Ticket(str(index), str(index), job))
@@ -183,7 +231,9 @@ def bench_engine(report, slots, seconds):
 
 def bench_transformers(report):
     import torch
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    from transformers import WhisperConfig, WhisperForConditionalGeneration, logging
+
+    logging.set_verbosity_error()  # it warns of the forced length at each call
 
     config = WhisperConfig(
         vocab_size=51866, num_mel_bins=128, encoder_layers=32, encoder_attention_heads=20,
@@ -223,14 +273,17 @@ def bench_transformers(report):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="micro,engine,transformers")
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--parts", default="micro,device,engine,transformers")
+    parser.add_argument("--slots", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=15)
     arguments = parser.parse_args()
     report = {"mlx": mx.__version__, "device": mx.device_info().get("device_name")}
     parts = arguments.parts.split(",")
     if "micro" in parts:
         bench_micro(report, arguments.slots)
+        print(json.dumps(report), flush=True)
+    if "device" in parts:
+        bench_device(report, arguments.slots, arguments.seconds)
         print(json.dumps(report), flush=True)
     if "engine" in parts:
         bench_engine(report, arguments.slots, arguments.seconds)
