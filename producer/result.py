@@ -38,8 +38,8 @@ class Segment(_Stored):
         no_speech_prob: Probability of "no speech" at the window's start.
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
             four times in a row), `low_confidence`, `likely_silence` (also where the model is sure
-            neither of the text nor of the silence), `uncertain_language` (detected with at most
-            one half), `fallback_exhausted` (no temperature gave a text that looks right).
+            neither of the text nor of the silence), `uncertain_language` (the recording's, detected
+            with a probability of at most one half; on its first segment), `fallback_exhausted` (no temperature gave a text that looks right).
     """
 
     id: int
@@ -99,7 +99,7 @@ class Transcript(_Stored):
     text: str
     language: str
     language_probability: float | None = Field(
-        None, description="Of the detected language; None if it was given."
+        None, description="Of the language; None if it was not detected."
     )
     segments: list[Segment]
     audio: Audio

@@ -338,7 +338,25 @@ def test_detection_chooses_among_the_languages_that_are_allowed():
     for allowed, expected in ((("en", "nl"), "en"), (("Dutch",), "nl"), ((), "de")):
         decodes = [said(" One.")]
         options = {"allowed_languages": allowed, "languages": given}
-        assert transcribe(decodes, 8, MULTILINGUAL, **options)[0].language == expected
+        transcription, _ = transcribe(decodes, 8, MULTILINGUAL, **options)
+        probability = given[Tokenizer(51_865).all_language_codes.index(expected)]
+        assert (transcription.language, transcription.language_probability) == (
+            expected,
+            probability,
+        )
+
+
+def test_a_language_that_is_not_likelier_than_all_others_is_flagged_once():
+    """On the first segment with text, also when another worker goes on."""
+    decodes = [said(0.0, " ", 1.0, 1.0, " Eins.", 30.0), said(0.0, " Zwei.", 5.0)]
+    options = {"languages": probabilities(de=0.5, nl=0.4)}
+    whole, script = transcribe(decodes, 36, MULTILINGUAL, **options)
+    assert [segment.flags for segment in whole.segments] == [[], ["uncertain_language"], []]
+    resumed, _ = transcribe(
+        decodes[1:], 36, MULTILINGUAL, checkpoint=script.checkpoints[0], **options
+    )
+    assert resumed.segments == whole.segments
+    assert resumed.language_probability == 0.5
 
 
 def test_a_short_recording_is_encoded_again_for_its_text():

@@ -25,7 +25,8 @@ from worker.sequence import Sequence
 from worker.transcription import ModelLimits
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
-# While the host cuts, uploads and reads windows, a GPU has so many steps to go on with.
+# While the host cuts, uploads and reads windows, a GPU has so many steps to go on with (measured
+# on CUDA, not on Metal); a row that has ended costs as many for nothing.
 STEPS_AHEAD_ON_GPU = 4
 # How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
 OUT_OF_MEMORY_WORDS = ("malloc", "alloc", "out of memory", "insufficient memory")

@@ -144,7 +144,7 @@ class Engine:
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.
 
-        Not for long: the rows must not run out of steps meanwhile.
+        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile.
         """
         try:
             if self._is_idle():

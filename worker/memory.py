@@ -110,7 +110,7 @@ def _plan(
     # Only fused attention (Metal, CUDA) does without the table of scores.
     has_scores = mx.default_device().type == mx.cpu
     scores = 2 * dims.n_audio_head * dims.n_audio_ctx**2 * 4 if has_scores else 0
-    # The vocabulary product is done in float32, whatever the weights are.
+    # The vocabulary product's own float32 copy; counted also where a packed embedding has none.
     weights_bytes += 4 * dims.n_vocab * dims.n_text_state
     encode_batch = min(MOST_ENCODED_AT_ONCE, max(1, slots // 8))
     return MemoryPlan(limit, weights_bytes, row + step, activations + scores, slots, encode_batch)

@@ -28,6 +28,8 @@ from worker.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.words import WordTimes
 
 FRAMES_PER_TIMESTAMP = 2
+# The likeliest of 99 languages should be likelier than all others together.
+DOUBTFUL_LANGUAGE = 0.5
 # A history that was sampled this hot is no help to the next window.
 HOTTEST_HISTORY = 0.5
 
@@ -213,14 +215,7 @@ class Transcription:
 
     def _attempt(self, decoded: Decoded, temperature: float) -> Attempt:
         text = self._tokenizer.decode(decoded.tokens).strip()
-        return Attempt(
-            decoded,
-            temperature,
-            text,
-            compression_ratio(text),
-            self.options,
-            self.language_probability,
-        )
+        return Attempt(decoded, temperature, text, compression_ratio(text), self.options)
 
     def _max_tokens(self, prompt_length: int) -> int:
         """Return how many tokens may be sampled; the reference stops past a full context."""
@@ -286,6 +281,10 @@ class Transcription:
             flags=list(result.flags),
         )
 
+    def _language_is_doubtful(self) -> bool:
+        probability = self.language_probability
+        return probability is not None and probability <= DOUBTFUL_LANGUAGE
+
     def _keep(self, segments: list[Segment], temperature: float) -> None:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
@@ -296,6 +295,9 @@ class Transcription:
                     "tokens": [],
                     "words": [] if segment.words is not None else None,
                 }
+            elif self._language_is_doubtful() and not any(s.text for s in self.segments):
+                # Said once a recording, not for each of its segments.
+                kept["flags"] = [*segment.flags, "uncertain_language"]
             self.segments.append(segment.model_copy(update=kept))
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
             num_initial = num_initial_tokens(self._tokenizer, self.options)

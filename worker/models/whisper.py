@@ -159,7 +159,10 @@ class TextDecoder(nn.Module):
     def pin_projection(self) -> None:
         """Keep the embedding in float32 for `logits`: rounded to half, close tokens would tie."""
         if isinstance(self.token_embedding, nn.Embedding):
-            self._projection = mx.contiguous(self.token_embedding.weight.astype(mx.float32).T)
+            projection = self.token_embedding.weight.astype(mx.float32).T
+            # A CPU's BLAS is a fifth faster on a copy that lies as it is read.
+            on_cpu = mx.default_device().type == mx.cpu
+            self._projection = mx.contiguous(projection) if on_cpu else projection
 
     def logits(self, x: mx.array) -> mx.array:
         """Return float32 logits (..., V) of hidden states (..., D)."""
