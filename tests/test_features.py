@@ -70,7 +70,7 @@ def test_a_long_recording_holds_ten_minutes_on_the_device():
     spectrogram.finish()
     assert len(spectrogram._blocks) == spectrogram.SPOOL_AFTER_BLOCKS == 20
     assert sum(block.shape[0] for block in spectrogram._blocks) == 20 * WINDOW_FRAMES
-    assert sum(len(block) for block in spectrogram._spooled) == 4 * WINDOW_FRAMES + 3
+    assert sum(shape[0] for _, shape in spectrogram._spooled) == 4 * WINDOW_FRAMES + 3
     spool = spectrogram._spool
     assert not isinstance(spool.name, str)
     del spectrogram

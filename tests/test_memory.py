@@ -68,7 +68,7 @@ def test_limits_are_those_of_the_plan_and_memory_is_wired_where_it_can_be(monkey
         monkeypatch.setattr(mx, name, lambda size, name=name: given.update({name: size}))
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)
     apply_memory_plan(plan(1_000_000_000))
-    assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": 100_000_000}
+    assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": 50_000_000}
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 12_000})
     apply_memory_plan(plan(1_000_000_000))

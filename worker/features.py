@@ -175,7 +175,7 @@ class LogMel:
         self._stream = LogMelStream(n_mels)
         self._blocks: list[mx.array] = []
         self._spool: BinaryIO | None = None
-        self._spooled: list[np.ndarray] = []
+        self._spooled: list[tuple[int, tuple[int, ...]]] = []  # offset in bytes, shape
         self._loudest = mx.array(SILENCE)
 
     @property
@@ -214,15 +214,15 @@ class LogMel:
                 self._spooled.append(self._write(np.array(block)))
         mx.async_eval(self._loudest, blocks)
 
-    def _write(self, block: np.ndarray) -> np.ndarray:
-        """Move a block to the temporary file, and return it as a view of that."""
+    def _write(self, block: np.ndarray) -> tuple[int, tuple[int, ...]]:
+        """Move a block to the temporary file, and return where it lies and its shape."""
         if self._spool is None:
             self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 below
             weakref.finalize(self, self._spool.close)
         offset = self._spool.seek(0, os.SEEK_END)
         self._spool.write(block.tobytes())
         self._spool.flush()
-        return np.memmap(self._spool, block.dtype, "r", offset, block.shape)
+        return offset, block.shape
 
     def _cut(self, start: int, end: int) -> mx.array:
         """Return raw frames start .. end, (n, n_mels), as far as there are any."""
@@ -237,8 +237,11 @@ class LogMel:
         if index < len(self._blocks):
             return self._blocks[index]
         index -= self.SPOOL_AFTER_BLOCKS
-        if 0 <= index < len(self._spooled):
-            return mx.array(self._spooled[index])
+        if self._spool is not None and 0 <= index < len(self._spooled):
+            offset, shape = self._spooled[index]
+            # Read, not mapped: mapped pages would count as the process's own for good.
+            data = os.pread(self._spool.fileno(), 4 * shape[0] * shape[1], offset)
+            return mx.array(np.frombuffer(data, np.float32).reshape(shape))
         return mx.zeros((0, self._stream.n_mels))
 
 

@@ -17,7 +17,7 @@ SHARE_OF_GPU = 0.85
 SHARE_OF_UNIFIED = 0.625
 # The allocator keeps freed buffers for reuse up to this share; without a limit it would keep
 # nearly all memory (agent-cli#620, stenoai#465: tens of GB after hours of varied lengths).
-SHARE_FOR_CACHE = 0.1
+SHARE_FOR_CACHE = 0.05
 MOST_SLOTS_ON_CPU = 8
 MOST_SLOTS_ON_METAL = 64  # not measured on a Mac
 MOST_SLOTS_ON_CUDA = 128
