@@ -43,8 +43,8 @@ format: setup  ## Mend style and format
 type: setup  ## Check types, strictly
 	$(RUN)/mypy
 
-parity: setup  ## Compare transcripts with openai-whisper's, token for token
-	$(RUN)/pytest -q -s -m parity
+parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [TESTS=path]
+	$(RUN)/pytest -q -s -m parity $(TESTS)
 
 fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
 	$(RUN)/python tests/fuzz/run.py
