@@ -39,7 +39,8 @@ class Segment(_Stored):
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
             four times in a row), `low_confidence`, `likely_silence` (also where the model is sure
             neither of the text nor of the silence), `uncertain_language` (the recording's, detected
-            with a probability of at most one half; on its first segment), `fallback_exhausted` (no temperature gave a text that looks right).
+            with a probability of at most one half; on its first segment), `fallback_exhausted` (no
+            temperature gave a text that looks right).
     """
 
     id: int

@@ -3,7 +3,7 @@
 import pytest
 
 from producer.job import Options
-from worker.requests import Decoded, compression_ratio
+from worker.requests import Decoded
 from worker.suspicion import Attempt, turns_in_a_circle
 
 
@@ -13,7 +13,6 @@ def attempt(text, *, avg_logprob=-0.2, no_speech_prob=0.01):
         Decoded(tokens, avg_logprob * (len(tokens) + 1), no_speech_prob),
         0.0,
         text,
-        compression_ratio(text),
         Options(),
     )
 

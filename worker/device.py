@@ -239,6 +239,17 @@ def load_device(settings: Settings, device_type: type[Device] = Device) -> Devic
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.
         weights = dequantize(weights, dtype)
+    return pin_device(weights, dtype, settings, device_type)
+
+
+def pin_device(
+    weights: Weights, dtype: mx.Dtype, settings: Settings, device_type: type[Device] = Device
+) -> Device:
+    """Plan the memory beside these weights, pin and warm them up.
+
+    Raises:
+        OutOfRange: the slots asked for, or the model, do not fit into memory.
+    """
     weights_bytes = sum(array.nbytes for array in weights.arrays.values())
     plan = plan_memory(weights.dims, weights_bytes, dtype.size, settings.worker)
     apply_memory_plan(plan)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from producer.job import Options
-from worker.requests import Decoded
+from worker.requests import Decoded, compression_ratio
 
 # Text over noises and animals passes the thresholds when the model is sure neither of the text nor
 # of the silence. Base on the shared recordings, (no-speech, log-probability): noises (0.27, -0.81)
 # and (0.577, -0.602); of 33 files of speech no window that the reference's threshold passes.
 DOUBTFUL_NO_SPEECH = 0.2
 DOUBTFUL_LOGPROB = -0.6
+# The likeliest of 99 languages should be likelier than all others together.
+DOUBTFUL_LANGUAGE = 0.5
 # A phrase of up to so many words, said so often in a row, is a decoder that turns in a circle.
 LONGEST_PHRASE = 8
 TIMES_IN_A_ROW = 4
@@ -31,14 +33,17 @@ class Attempt:
     Attributes:
         temperature: It was sampled at; 0 is greedy.
         text: Without timestamps.
-        compression_ratio: Of the text.
     """
 
     decoded: Decoded
     temperature: float
     text: str
-    compression_ratio: float
     options: Options
+
+    @cached_property
+    def compression_ratio(self) -> float:
+        """Of the text; high where it repeats itself."""
+        return compression_ratio(self.text)
 
     @property
     def looks_wrong(self) -> bool:
@@ -87,6 +92,11 @@ class Attempt:
             self.decoded.no_speech_prob > DOUBTFUL_NO_SPEECH
             and self.decoded.avg_logprob < DOUBTFUL_LOGPROB
         )
+
+
+def is_doubtful_language(probability: float | None) -> bool:
+    """Tell whether a language is no likelier than all others; None was not detected."""
+    return probability is not None and probability <= DOUBTFUL_LANGUAGE
 
 
 def turns_in_a_circle(text: str) -> bool:

@@ -15,21 +15,17 @@ from producer.result import Segment
 from worker.prompts import num_initial_tokens, row_rules, window_prompt
 from worker.requests import (
     Decode,
-    Decoded,
     DetectLanguage,
     Encode,
-    compression_ratio,
     derive_seed,
 )
-from worker.suspicion import Attempt
+from worker.suspicion import Attempt, is_doubtful_language
 from worker.ticket import Checkpoint
 from worker.tokenizer import TIMESTAMP_S, Tokenizer, parse_language
 from worker.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.words import WordTimes
 
 FRAMES_PER_TIMESTAMP = 2
-# The likeliest of 99 languages should be likelier than all others together.
-DOUBTFUL_LANGUAGE = 0.5
 # A history that was sampled this hot is no help to the next window.
 HOTTEST_HISTORY = 0.5
 
@@ -208,14 +204,11 @@ class Transcription:
             self.num_prompt_tokens += len(prompt) * num_samples
             self.num_generated_tokens += sum(len(candidate.tokens) for candidate in candidates)
             decoded = max(candidates, key=lambda row: row.sum_logprob / max(1, len(row.tokens)))
-            result = self._attempt(decoded, temperature)
+            text = self._tokenizer.decode(decoded.tokens).strip()
+            result = Attempt(decoded, temperature, text, options)
             if not result.looks_wrong:
                 break
         return result
-
-    def _attempt(self, decoded: Decoded, temperature: float) -> Attempt:
-        text = self._tokenizer.decode(decoded.tokens).strip()
-        return Attempt(decoded, temperature, text, compression_ratio(text), self.options)
 
     def _max_tokens(self, prompt_length: int) -> int:
         """Return how many tokens may be sampled; the reference stops past a full context."""
@@ -281,10 +274,6 @@ class Transcription:
             flags=list(result.flags),
         )
 
-    def _language_is_doubtful(self) -> bool:
-        probability = self.language_probability
-        return probability is not None and probability <= DOUBTFUL_LANGUAGE
-
     def _keep(self, segments: list[Segment], temperature: float) -> None:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
@@ -295,7 +284,9 @@ class Transcription:
                     "tokens": [],
                     "words": [] if segment.words is not None else None,
                 }
-            elif self._language_is_doubtful() and not any(s.text for s in self.segments):
+            elif is_doubtful_language(self.language_probability) and not any(
+                earlier.text for earlier in self.segments
+            ):
                 # Said once a recording, not for each of its segments.
                 kept["flags"] = [*segment.flags, "uncertain_language"]
             self.segments.append(segment.model_copy(update=kept))

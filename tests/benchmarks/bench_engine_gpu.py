@@ -21,10 +21,9 @@ import soundfile
 from producer.job import Job, Options
 from producer.settings import Settings
 from worker.decoder import Decoder
-from worker.device import Device
+from worker.device import pin_device
 from worker.engine import Engine
 from worker.engine_parts import EngineStats
-from worker.memory import apply_memory_plan, plan_memory
 from worker.models.parameters import Dimensions, Weights, parameter_shapes
 from worker.models.whisper import Whisper
 from worker.prompts import row_rules
@@ -119,13 +118,7 @@ def step_ms(model, rows, steps=60):
 
 
 def load_turbo(settings):
-    weights = random_weights(TURBO, mx.float16)
-    size = sum(array.nbytes for array in weights.arrays.values())
-    plan = plan_memory(TURBO, size, mx.float16.size, settings.worker)
-    apply_memory_plan(plan)
-    device = Device(weights, mx.float16, plan)
-    device.warm_up()
-    return device
+    return pin_device(random_weights(TURBO, mx.float16), mx.float16, settings)
 
 
 def turbo_options():

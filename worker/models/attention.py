@@ -1,4 +1,4 @@
-"""Attention and GELU, the two places where the network asks which backend computes."""
+"""Attention and GELU, the parts of a block that ask which backend computes."""
 
 import functools
 
