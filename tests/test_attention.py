@@ -1,6 +1,7 @@
 """Attention and GELU: each way of computing them gives the same numbers."""
 
 import math
+import time
 
 import mlx.core as mx
 import numpy as np
@@ -40,11 +41,46 @@ def test_asking_twice_reads_the_same(kind):
     assert mx.allclose(found, wanted, rtol=1e-5, atol=1e-6).item()
 
 
-def test_many_queries_read_as_the_fused_kernel_does(monkeypatch):
-    """In blocks of a few queries, the last one shorter."""
-    monkeypatch.setattr(cpu_math, "SCORES_PER_BLOCK", 10_000)
+@pytest.mark.parametrize("num_queries", [1, 5, 96])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_numpy_reads_as_the_fused_kernel_does(num_queries, rows, monkeypatch):
+    """Rows shared out among threads, or heads and blocks of queries, the last one shorter."""
+    monkeypatch.setattr(cpu_math, "QUERIES_PER_BLOCK", 40)
     keys = mx.random.split(mx.random.key(1), 3)
-    q, k, v = (mx.random.normal((2, 2, 96, 16), key=key) for key in keys)
+    q = mx.random.normal((rows, num_queries, 2, 16), key=keys[0]).swapaxes(1, 2)
+    k, v = (mx.random.normal((rows, 2, 96, 16), key=key) for key in keys[1:])
     found = cpu_math.attention(q, k, v)
     wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=16**-0.5)
+    assert found.shape == (rows, 2, num_queries, 16)
     assert mx.allclose(found, wanted, rtol=1e-4, atol=1e-5).item()
+
+
+@pytest.mark.parametrize("num_rows", range(1, cpu_math.FEW_ROWS + 1))
+@pytest.mark.parametrize("num_columns", [1, 2, 1000, 5003])
+def test_few_rows_are_multiplied_by_blocks_of_columns(num_rows, num_columns):
+    """Also where the blocks leave a rest, and where there is less than one block."""
+    x = mx.random.normal((num_rows, 24), key=mx.random.key(2))
+    weight = mx.random.normal((24, num_columns), key=mx.random.key(3))
+    found = np.array(cpu_math.project(x, weight), np.float64)
+    wanted = np.array(x, np.float64) @ np.array(weight, np.float64)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_thread_cannot_do_is_heard_of(monkeypatch):
+    """An error in any of the threads ends the call."""
+
+    def fail(*_arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(cpu_math, "_attend", fail)
+    q = mx.zeros((2, 2, 96, 16))
+    with pytest.raises(MemoryError):
+        cpu_math.attention(q, q, q)
+
+
+def test_the_stopwatch_counts_what_numpy_computes():
+    """The engine tells its own work from the device's by it."""
+    before = cpu_math.stopwatch.total_s
+    started = time.perf_counter()
+    cpu_math.attention(*[mx.zeros((1, 4, 500, 64))] * 3)
+    assert 0 < cpu_math.stopwatch.total_s - before <= time.perf_counter() - started

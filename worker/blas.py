@@ -18,6 +18,10 @@ OPT_OUT_VARIABLE = "NO_BLAS_PRELOAD"
 # Debian's variants, the fastest for us first; `libopenblas0` depends on the first one.
 _VARIANTS = ("openblas-pthread", "openblas-openmp", "openblas-serial")
 
+# OpenBLAS's threads wait for work in a loop, for 2**26 cycles unless told otherwise, and take the
+# processor from NumPy's (worker/cpu_math.py). The shortest time it knows:
+_WAIT = {"OPENBLAS_THREAD_TIMEOUT": "4"}
+
 _log = structlog.get_logger()
 
 
@@ -30,7 +34,7 @@ def preload() -> None:
     wanted = sys.platform == "linux" and OPT_OUT_VARIABLE not in os.environ
     if not wanted or library is None or os.environ.get("LD_PRELOAD"):
         return
-    environment = os.environ | {"LD_PRELOAD": str(library)}
+    environment = _WAIT | os.environ | {"LD_PRELOAD": str(library)}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606 - no shell wanted
 
 

@@ -1,35 +1,27 @@
-"""exp and erf for MLX's CPU backend on x86, which computes them one element at a time.
+"""What MLX's CPU backend does slowly on x86, done by NumPy and by loops that a compiler vectorises.
 
-The same functions as polynomials, fused by `mx.compile` into loops that the C++ compiler
-vectorises: ten times faster, within float32 rounding. Metal, CUDA and Arm have their own. Without a
-C++ compiler on the machine, which `mx.compile` calls at run time, MLX's own functions serve.
+MLX computes exp, erf and sums there one element at a time on one core, and multiplies few rows by
+a matrix only after it has copied the matrix. NumPy has vector instructions and a BLAS of its own;
+its arrays share MLX's memory. All take float32 and, but for `gelu`, wait for their result. Metal,
+CUDA and Arm have fast kernels and do not come here.
 """
 
+import contextlib
 import functools
+import os
 import platform
 import shutil
-from itertools import zip_longest
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product, zip_longest
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
 
-SMALLEST = -87.0
-SMALLEST_EXPONENT = -126.0
-LOG2_E = 1.4426950408889634
-# Adding it and taking it away again rounds to the nearest integer (1.5 x 2**23).
-ROUNDING = 12582912.0
-EXPONENT_BIAS = 127.0
-MANTISSA = float(2**23)
-# Taylor coefficients of 2**f, f in [-0.5, 0.5], highest first; the last term left out is 1e-8.
-EXP2 = (
-    1.540353039338161e-4,
-    1.3333558146428443e-3,
-    9.618129107628477e-3,
-    5.550410866482158e-2,
-    2.402265069591007e-1,
-    6.931471805599453e-1,
-    1.0,
-)
 # erf(x) = x P(x x) / Q(x x) on [-4, 4] within 2e-7: the minimax coefficients that Eigen and XLA use.
 ERF_P = (
     -2.72614225801306e-10,
@@ -49,40 +41,167 @@ ERF_Q = (
 )
 ERF_LIMIT = 4.0
 SQRT_HALF = 0.7071067811865476
-# Scores that are worked on at once: 2 MB stay in the processor's cache, more do not.
-SCORES_PER_BLOCK = 500_000
-SUM_BLOCK = 256
+# Fewer queries, the decoder's, are read a share of the rows a thread; more, a head at a time.
+MANY_QUERIES = 32
+# Scores of so many queries stay in a core's cache.
+QUERIES_PER_BLOCK = 512
+# More rows are faster as MLX multiplies them.
+FEW_ROWS = 8
+# OpenBLAS multiplies so few rows times so few columns without copying the columns first.
+PRODUCTS_PER_BLOCK = 1024
+
+ALL = slice(None)
+
+FloatArray = NDArray[np.float32]
 
 
 @functools.cache
 def is_useful() -> bool:
-    """Tell whether MLX computes on this machine's CPU, and whether that profits."""
+    """Tell whether MLX computes on the CPU of an x86 machine."""
     is_x86 = platform.machine() in {"x86_64", "AMD64"}
-    on_cpu = mx.default_device().type == mx.cpu
-    return bool(is_x86 and on_cpu and shutil.which("g++"))
+    return bool(is_x86 and mx.default_device().type == mx.cpu)
 
 
-def exp(x: mx.array) -> mx.array:
-    """Return e**x of float32 x <= 0; what is below -87, -inf too, gives 1.6e-38."""
-    return exp2(mx.maximum(x, SMALLEST) * LOG2_E)
+@functools.cache
+def can_compile() -> bool:
+    """Tell whether it does, and `mx.compile` finds the C++ compiler that it calls at run time."""
+    return is_useful() and shutil.which("g++") is not None
 
 
-def exp2(x: mx.array) -> mx.array:
-    """Return 2**x of finite float32 x <= 0; what is below -126 gives about 1e-38."""
-    return _power_of_fraction(x, mx.view(_power_of_whole(x), mx.float32))
+@functools.cache
+def num_cpus() -> int:
+    """Return the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-# One output each: MLX would not fuse what two outputs share.
-@mx.compile
-def _power_of_whole(x: mx.array) -> mx.array:
-    """Return the bits of 2**n as a float32, n the integer that is nearest to x."""
-    x = mx.where(x > SMALLEST_EXPONENT, x, SMALLEST_EXPONENT)
-    return ((((x + ROUNDING) - ROUNDING) + EXPONENT_BIAS) * MANTISSA).astype(mx.int32)
+class Stopwatch:
+    """Counts the seconds that this module computes, and waits for what it computes on.
+
+    Attributes:
+        total_s: So far.
+    """
+
+    def __init__(self) -> None:
+        self.total_s = 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what is done inside."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.total_s += time.perf_counter() - started
 
 
-@mx.compile
-def _power_of_fraction(x: mx.array, power: mx.array) -> mx.array:
-    return _polynomial(EXP2, x - ((x + ROUNDING) - ROUNDING)) * power
+stopwatch = Stopwatch()
+
+
+@stopwatch.running()
+def attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    """Return softmax(q k' / sqrt(K)) v for (B, H, T, K)."""
+    queries, keys, values = _shared(q, k, v)
+    batch, heads, length, size = queries.shape
+    # Laid out for the heads to be merged without a copy.
+    read = np.empty((batch, length, heads, size), np.float32).swapaxes(1, 2)
+
+    def attend(rows: slice, head: slice, block: slice) -> None:
+        part = (rows, head)
+        _attend(queries[(*part, block)], keys[part], values[part], read[(*part, block)])
+
+    if length < MANY_QUERIES:
+        _in_threads(attend, [(rows, ALL, ALL) for rows in _shares(batch)])
+    else:
+        blocks = _blocks(length, QUERIES_PER_BLOCK)
+        _in_threads(attend, list(product(_blocks(batch, 1), _blocks(heads, 1), blocks)))
+    return mx.array(read.swapaxes(1, 2)).swapaxes(1, 2)
+
+
+def _attend(q: FloatArray, k: FloatArray, v: FloatArray, read: FloatArray) -> None:
+    """Write the attention of queries (..., T, K) to `read`."""
+    weights = (q * np.float32(q.shape[-1] ** -0.5)) @ k.swapaxes(-1, -2)
+    weights -= weights.max(axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
+    np.divide(weights @ v, weights.sum(axis=-1, keepdims=True), out=read)
+
+
+@stopwatch.running()
+def project(x: mx.array, weight: mx.array) -> mx.array:
+    """Return x weight of at most `FEW_ROWS` rows (B, D), for a wide weight (D, N)."""
+    rows, columns = _shared(x, weight)
+    projected = np.empty((len(rows), columns.shape[1]), np.float32)
+
+    def project_share(share: slice) -> None:
+        _project(rows, columns[:, share], projected[:, share])
+
+    _in_threads(project_share, [(share,) for share in _shares(columns.shape[1])])
+    return mx.array(projected)
+
+
+def _project(x: FloatArray, weight: FloatArray, projected: FloatArray) -> None:
+    """Write x weight to `projected`: one row at once, more a block of columns at a time."""
+    depth, width = weight.shape
+    block = width if len(x) == 1 else PRODUCTS_PER_BLOCK // len(x)
+    whole = width // block * block
+    np.matmul(
+        x,
+        weight[:, :whole].reshape(depth, -1, block).swapaxes(0, 1),
+        out=projected[:, :whole].reshape(len(x), -1, block).swapaxes(0, 1),
+    )
+    np.matmul(x, weight[:, whole:], out=projected[:, whole:])
+
+
+@stopwatch.running()
+def log_sum_exp(x: mx.array) -> mx.array:
+    """Return log(sum(exp(x))) of (B, V), shape (B, 1).
+
+    NumPy sums by pairs. MLX's CPU backend adds one by one, so that over 50,000 tokens the float32
+    sum loses its tail: log-probabilities came out 4e-4 too high.
+    """
+    [rows] = _shared(x)
+    peak = rows.max(axis=-1, keepdims=True)
+    return mx.array(np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)) + peak)
+
+
+def _shared(*arrays: mx.array) -> tuple[FloatArray, ...]:
+    """Return what MLX computes, in the memory that it lies in."""
+    mx.eval(*arrays)
+    return tuple(np.asarray(array) for array in arrays)
+
+
+def _shares(length: int) -> list[slice]:
+    """Return a part for each processor."""
+    return _blocks(length, -(-length // num_cpus()))
+
+
+def _blocks(length: int, size: int) -> list[slice]:
+    """Return parts of a size; the last one may be shorter."""
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+
+
+def _in_threads(run: Callable[..., None], calls: list[tuple[slice, ...]]) -> None:
+    """Call `run` with each of the arguments, in this thread and in helping ones."""
+    remaining = iter(calls)
+
+    def work() -> None:
+        for arguments in remaining:
+            run(*arguments)
+
+    helping = [_helpers().submit(work) for _ in range(min(num_cpus(), len(calls)) - 1)]
+    work()
+    for helper in helping:
+        helper.result()
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    """Return threads for the other processors; NumPy's BLAS is to start none of its own then."""
+    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+        if "numpy" in library.filepath:
+            library.set_num_threads(1)
+    return ThreadPoolExecutor(max(1, num_cpus() - 1), "cpu_math")
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -101,39 +220,6 @@ def _weighted_by_erf(x: mx.array, z: mx.array) -> mx.array:
     squared = z * z
     erf = z * _polynomial(ERF_P, squared) / _polynomial(ERF_Q, squared)
     return (0.5 * x) * (1.0 + erf)
-
-
-def log_sum_exp(x: mx.array) -> mx.array:
-    """Return log(sum(exp(x))) of float32 (B, V), shape (B, 1), summed in two levels.
-
-    MLX's CPU backend adds one by one, so that over 50,000 tokens the float32 sum loses its tail:
-    log-probabilities came out 4e-4 too high. Sums of 256 and then of 200 do not.
-    """
-    rows, width = x.shape
-    peak = x.max(axis=-1, keepdims=True)
-    powers = mx.pad(exp(x - peak), [(0, 0), (0, -width % SUM_BLOCK)])
-    total = powers.reshape(rows, -1, SUM_BLOCK).sum(axis=-1).sum(axis=-1, keepdims=True)
-    return mx.log(total) + peak
-
-
-def attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-    """Return softmax(q k' / sqrt(K)) v for float32 (B, H, T, K), a few queries at a time.
-
-    Scores lie as (keys, queries): MLX finds the largest of a column three times as fast as that
-    of a row.
-    """
-    batch, heads, length, _ = q.shape
-    block = max(1, SCORES_PER_BLOCK // (batch * heads * k.shape[2]))
-    queries = (q * (LOG2_E * q.shape[-1] ** -0.5)).swapaxes(-1, -2)
-    # A row of ones sums the weights in the same product that applies them.
-    values = mx.concatenate([v, mx.ones((*v.shape[:3], 1), v.dtype)], axis=-1).swapaxes(-1, -2)
-    read = []
-    for first in range(0, length, block):
-        scores = k @ queries[..., first : first + block]
-        weights = exp2(scores - scores.max(axis=-2, keepdims=True))
-        summed = values @ weights
-        read.append(summed[:, :, :-1] / summed[:, :, -1:])
-    return mx.concatenate(read, axis=-1).swapaxes(-1, -2)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: mx.array) -> mx.array:

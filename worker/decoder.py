@@ -49,13 +49,14 @@ class StepOutput:
 class Decoder:
     """Rows of a batch, their cache and their positions; it knows windows, not recordings.
 
-    The number of rows is one of few sizes up to `max_rows`: it doubles when rows join and halves
-    when most have left, so that few shapes are ever seen and no step pays for many empty rows.
+    The number of rows grows when rows join and shrinks when half have left, so that no step pays
+    for many empty rows.
 
     Args:
         model: Pinned weights.
         max_rows: Most windows decoded together.
         compile_step: Fuse the step with `mx.compile`; the result is the same.
+        pad_rows: Compute a power of two of rows, so that few shapes are ever seen.
         steps_ahead: Steps that are on their way when one is read; each costs a row that has
             ended one step more, and gives the host as long as a step for its own work.
         keep_logprobs: Give every step's log-probabilities over the vocabulary, lazily.
@@ -67,6 +68,7 @@ class Decoder:
         max_rows: int,
         *,
         compile_step: bool = False,
+        pad_rows: bool = True,
         steps_ahead: int = 1,
         keep_logprobs: bool = False,
     ) -> None:
@@ -74,6 +76,7 @@ class Decoder:
         self.steps_ahead = steps_ahead
         self.max_rows = max_rows
         self._compile_step = compile_step
+        self._pad_rows = pad_rows
         self._keep_logprobs = keep_logprobs
         self._steps: dict[tuple[Stage, int], Callable[..., Any]] = {}
         self._rows: list[Sequence | None] = []
@@ -261,7 +264,7 @@ class Decoder:
 
     def _resize(self, wanted: int) -> None:
         """Move the active rows into a batch that holds `wanted`; the rest repeat a row, unread."""
-        size = min(self.max_rows, 1 << (wanted - 1).bit_length())
+        size = min(self.max_rows, 1 << (wanted - 1).bit_length()) if self._pad_rows else wanted
         active = [row for row, sequence in enumerate(self._rows) if sequence is not None]
         empty = size - len(active)
         if active != list(range(size)) or size != len(self._rows):

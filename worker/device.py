@@ -13,6 +13,7 @@ import numpy as np
 from producer.errors import OutOfMemory, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
+from worker import cpu_math
 from worker.decoder import Decoder
 from worker.features import WINDOW_FRAMES, LogMel
 from worker.memory import MemoryPlan, apply_memory_plan, plan_memory
@@ -74,7 +75,7 @@ class Device:
     @property
     def wait_s(self) -> float:
         """Seconds that steps have waited for the device so far."""
-        return self._waited_s + self._decoder.wait_s
+        return self._waited_s + self._decoder.wait_s + cpu_math.stopwatch.total_s
 
     @property
     def num_slots(self) -> int:
@@ -210,7 +211,7 @@ class Device:
         return mx.get_peak_memory()
 
     def _renew_decoder(self, rows: int) -> None:
-        self._waited_s = self.wait_s
+        self._waited_s += self._decoder.wait_s
         self._decoder = _decoder(self._whisper, rows)
 
     def _join(self) -> None:
@@ -285,6 +286,7 @@ def _decoder(model: Whisper, max_rows: int) -> Decoder:
         model,
         max_rows,
         compile_step=on_gpu(),
+        pad_rows=on_gpu(),
         steps_ahead=STEPS_AHEAD_ON_GPU if on_gpu() else 1,
     )
 

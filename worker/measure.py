@@ -21,6 +21,7 @@ from producer.job import Job, Options
 from producer.result import Model, Transcript
 from producer.settings import Settings
 from worker.audio import SAMPLE_RATE_HZ, load_audio
+from worker.cpu_math import num_cpus
 from worker.device import Device, load_device, on_gpu
 from worker.engine import Engine
 from worker.engine_parts import EngineStats
@@ -307,13 +308,6 @@ def blas_library() -> str:
         return "Accelerate"
     preloaded = [name for name in os.environ.get("LD_PRELOAD", "").split(":") if "blas" in name]
     return preloaded[0] if preloaded else "reference BLAS of MLX's wheel"
-
-
-def num_cpus() -> int:
-    """Return the processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def peak_resident_bytes() -> int:

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from producer.errors import OutOfRange
 from producer.settings import WorkerSettings
+from worker import cpu_math
 from worker.models.parameters import Dimensions
 
 # Of the machine's memory where the device does not say what it recommends: the rest is the
@@ -107,8 +108,8 @@ def _plan(
     row = 2 * positions * dims.n_text_state * dims.n_text_layer * itemsize
     step = STEP_BYTES_PER_ROW_AND_TOKEN * dims.n_vocab
     activations = ENCODER_COPIES * 4 * dims.n_audio_ctx * dims.n_audio_state * itemsize
-    # Only fused attention (Metal, CUDA) does without the table of scores.
-    has_scores = mx.default_device().type == mx.cpu
+    # Fused attention (Metal, CUDA) and NumPy's in blocks do without the table of scores.
+    has_scores = mx.default_device().type == mx.cpu and not cpu_math.is_useful()
     scores = 2 * dims.n_audio_head * dims.n_audio_ctx**2 * 4 if has_scores else 0
     # The vocabulary product's own float32 copy; counted also where a packed embedding has none.
     weights_bytes += 4 * dims.n_vocab * dims.n_text_state

@@ -6,6 +6,7 @@ The rules and their order are openai-whisper's (`SuppressBlank`, `SuppressTokens
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import mlx.core as mx
@@ -18,7 +19,10 @@ from worker.requests import RowRules, TimestampRules
 State: TypeAlias = dict[str, mx.array]
 
 NEVER = float("-inf")
-
+# Rows of `suppression_masks`: what a row may not sample ever, as its first token, and while the
+# timestamp that it sampled last waits for its pair.
+ALWAYS, FIRST, UNPAIRED = range(3)
+NUM_MASKS = 3
 
 FREE = RowRules()
 _MAX_ID = np.iinfo(np.int32).max
@@ -84,40 +88,48 @@ class BatchedRules:
 
     def _upload(self) -> State:
         """Return one (B,) array a bound, and the masks of the rows' different suppression sets."""
-        sets = list(dict.fromkeys((row.suppress, row.suppress_first) for row in self._rows))
+        sets = list(dict.fromkeys(_suppressed(row) for row in self._rows))
         bounds = [_bounds(row.timestamps) for row in self._rows]
-        chosen = [sets.index((row.suppress, row.suppress_first)) for row in self._rows]
+        chosen = [NUM_MASKS * sets.index(_suppressed(row)) for row in self._rows]
         # One upload for all of it: each costs a device much more than its few bytes.
-        on, begin, eot, last_initial, mask_of_row = mx.array(
+        on, begin, last_initial, mask_of_row = mx.array(
             np.array([(*row, mask) for row, mask in zip(bounds, chosen, strict=True)], np.int32).T
         )
         first_timestamp = min((row[1] for row in bounds), default=_MAX_ID)
-        masks = [suppression_masks(self.num_vocab, *ids)[None] for ids in sets]
+        masks = [suppression_masks(self.num_vocab, *ids) for ids in sets]
         return {
             "on": on == 1,
             "begin": begin,
-            "eot": eot,
             "last_initial": last_initial,
-            # One set for all rows is the rule; then the masks broadcast instead of being copied.
+            # One set for all rows is the rule: then nothing is copied.
             "masks": masks[0] if len(masks) == 1 else mx.concatenate(masks),
             "tail_ids": mx.arange(min(first_timestamp, self.num_vocab), self.num_vocab),
-            "mask_of_row": mx.zeros(1, mx.int32) if len(masks) == 1 else mask_of_row,
+            "mask_of_row": mask_of_row,
         }
 
 
-def _bounds(rules: TimestampRules | None) -> tuple[int, int, int, int]:
-    """Return whether the rules are on, 0.00, end of text, and the highest id that may come first."""
+def _suppressed(rules: RowRules) -> tuple[tuple[int, ...], tuple[int, ...], TimestampRules | None]:
+    """Return what a row's masks depend on."""
+    timestamps = rules.timestamps and replace(rules.timestamps, max_initial_index=None)
+    return rules.suppress, rules.suppress_first, timestamps
+
+
+def _bounds(rules: TimestampRules | None) -> tuple[int, int, int]:
+    """Return whether the timestamp rules are on, 0.00, and the highest id that may come first."""
     if rules is None:
-        return 0, _MAX_ID, 0, 0
+        return 0, _MAX_ID, 0
     latest = rules.max_initial_index
-    return 1, rules.begin, rules.eot, _MAX_ID if latest is None else rules.begin + latest
+    return 1, rules.begin, _MAX_ID if latest is None else rules.begin + latest
 
 
 @functools.lru_cache(maxsize=32)
 def suppression_masks(
-    num_vocab: int, suppress: tuple[int, ...], suppress_first: tuple[int, ...]
+    num_vocab: int,
+    suppress: tuple[int, ...],
+    suppress_first: tuple[int, ...],
+    timestamps: TimestampRules | None = None,
 ) -> mx.array:
-    """Return what is added to logits: (2, V), always and at the first step.
+    """Return what is added to logits, (NUM_MASKS, V): `ALWAYS`, `FIRST` and `UNPAIRED`.
 
     Raises:
         OutOfRange: an id that the vocabulary lacks.
@@ -125,28 +137,27 @@ def suppression_masks(
     wrong = [token for token in (*suppress, *suppress_first) if not 0 <= token < num_vocab]
     if wrong:
         raise OutOfRange("rules: suppress_tokens", f"ids must be in [0, {num_vocab})", wrong[0])
-    masks = np.zeros((2, num_vocab), np.float32)
+    masks = np.zeros((NUM_MASKS, num_vocab), np.float32)
     masks[:, list(suppress)] = NEVER
-    masks[1, list(suppress_first)] = NEVER
+    masks[FIRST, list(suppress_first)] = NEVER
+    if timestamps is not None:
+        masks[FIRST, : timestamps.begin] = NEVER
+        # End of text and above stay allowed: the recording may end inside a segment.
+        masks[UNPAIRED, : timestamps.eot] = NEVER
     return mx.array(masks)
 
 
 def apply_rules(logits: mx.array, state: State, rules: State) -> mx.array:
     """Return logits (B, V), float32, with what the rules forbid at -inf."""
-    is_first = (state["step"] == 0)[:, None]
-    masks = rules["masks"][rules["mask_of_row"]]
-    logits = logits + mx.where(is_first, masks[:, 1], masks[:, 0])
+    is_unpaired = state["ended"] & ~state["ended_before"]
+    kind = mx.where(state["step"] == 0, FIRST, mx.where(is_unpaired, UNPAIRED, ALWAYS))
+    logits = logits + rules["masks"][rules["mask_of_row"] + kind]
     num_text = logits.shape[1] - rules["tail_ids"].size
     if num_text == logits.shape[1]:
         return logits
     text, tail = logits[:, :num_text], logits[:, num_text:]
-    text = mx.where(_forbidden_text(mx.arange(num_text), state, rules), NEVER, text)
     is_timestamp = rules["tail_ids"] >= rules["begin"][:, None]
-    forbidden = mx.where(
-        is_timestamp,
-        _forbidden_timestamps(rules["tail_ids"], state, rules),
-        _forbidden_text(rules["tail_ids"], state, rules),
-    )
+    forbidden = is_timestamp & _forbidden_timestamps(rules["tail_ids"], state, rules)
     tail = mx.where(forbidden, NEVER, tail)
     due = _timestamp_is_due(text, tail, is_timestamp, rules)
     text, tail = mx.where(due, NEVER, text), mx.where(due & ~is_timestamp, NEVER, tail)
@@ -158,15 +169,6 @@ def log_normalizer(logits: mx.array) -> mx.array:
     if cpu_math.is_useful():
         return cpu_math.log_sum_exp(logits)
     return mx.logsumexp(logits, axis=-1, keepdims=True)
-
-
-def _forbidden_text(ids: mx.array, state: State, rules: State) -> mx.array:
-    """Return where text ids (N,) are forbidden, (B, N): first, and while a timestamp is unpaired."""
-    is_first = (state["step"] == 0)[:, None]
-    is_unpaired = (state["ended"] & ~state["ended_before"])[:, None]
-    # End of text and above stay allowed: the recording may end inside a segment.
-    is_closing = is_unpaired & (ids < rules["eot"][:, None])
-    return (is_first | is_closing) & rules["on"][:, None]
 
 
 def _forbidden_timestamps(ids: mx.array, state: State, rules: State) -> mx.array:

@@ -7,13 +7,10 @@ from mlx import nn
 
 from worker import cpu_math
 
-# Fewer queries, the decoder's, cost less in one piece.
-MANY_QUERIES = 64
-
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if mask is None and q.shape[2] >= MANY_QUERIES and _suits_cpu_math(q):
+    if mask is None and q.dtype == mx.float32 and cpu_math.is_useful():
         return cpu_math.attention(q, k, v)
     if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
         return _single_query_on_cuda(q, k, v, mask)
@@ -44,7 +41,7 @@ def gelu(x: mx.array) -> mx.array:
 
     In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
     """
-    if _suits_cpu_math(x):
+    if x.dtype == mx.float32 and cpu_math.can_compile():
         return cpu_math.gelu(x)
     return nn.gelu(x) if x.dtype == mx.float32 else _half_gelu(x)
 
@@ -58,10 +55,6 @@ def _half_gelu(x: mx.array) -> mx.array:
 @functools.cache
 def _on_cuda() -> bool:
     return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
-
-
-def _suits_cpu_math(x: mx.array) -> bool:
-    return x.dtype == mx.float32 and cpu_math.is_useful()
 
 
 def split_heads(x: mx.array, num_heads: int) -> mx.array:
