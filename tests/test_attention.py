@@ -55,6 +55,17 @@ def test_numpy_reads_as_the_fused_kernel_does(num_queries, rows, monkeypatch):
     assert mx.allclose(found, wanted, rtol=1e-4, atol=1e-5).item()
 
 
+@pytest.mark.parametrize("length", [1, 4, 96])
+def test_numpy_reads_only_what_came_before(length, monkeypatch):
+    """In blocks of queries, too."""
+    monkeypatch.setattr(cpu_math, "QUERIES_PER_BLOCK", 40)
+    keys = mx.random.split(mx.random.key(4), 3)
+    q, k, v = (mx.random.normal((2, 2, length, 16), key=key) for key in keys)
+    found = cpu_math.attention(q, k, v, is_causal=True)
+    wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=16**-0.5, mask="causal")
+    assert mx.allclose(found, wanted, rtol=1e-4, atol=1e-5).item()
+
+
 @pytest.mark.parametrize("num_rows", range(1, cpu_math.FEW_ROWS + 1))
 @pytest.mark.parametrize("num_columns", [1, 2, 1000, 5003])
 def test_few_rows_are_multiplied_by_blocks_of_columns(num_rows, num_columns):

@@ -100,16 +100,20 @@ stopwatch = Stopwatch()
 
 
 @stopwatch.running()
-def attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-    """Return softmax(q k' / sqrt(K)) v for (B, H, T, K)."""
+def attention(q: mx.array, k: mx.array, v: mx.array, *, is_causal: bool = False) -> mx.array:
+    """Return softmax(q k' / sqrt(K)) v for (B, H, T, K); if causal, for q as long as k."""
     queries, keys, values = _shared(q, k, v)
     batch, heads, length, size = queries.shape
     # Laid out for the heads to be merged without a copy.
     read = np.empty((batch, length, heads, size), np.float32).swapaxes(1, 2)
 
+    # Positions after a query's own lose all weight.
+    mask = np.triu(np.full((length, length), -np.inf, np.float32), 1) if is_causal else None
+
     def attend(rows: slice, head: slice, block: slice) -> None:
-        part = (rows, head)
-        _attend(queries[(*part, block)], keys[part], values[part], read[(*part, block)])
+        part, own = (rows, head), (rows, head, block)
+        unseen = None if mask is None else mask[block]
+        _attend(queries[own], keys[part], values[part], unseen, read[own])
 
     if length < MANY_QUERIES:
         _in_threads(attend, [(rows, ALL, ALL) for rows in _shares(batch)])
@@ -119,9 +123,13 @@ def attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
     return mx.array(read.swapaxes(1, 2)).swapaxes(1, 2)
 
 
-def _attend(q: FloatArray, k: FloatArray, v: FloatArray, read: FloatArray) -> None:
-    """Write the attention of queries (..., T, K) to `read`."""
+def _attend(
+    q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None, read: FloatArray
+) -> None:
+    """Write the attention of queries (..., T, K) to `read`; the mask is added to their scores."""
     weights = (q * np.float32(q.shape[-1] ** -0.5)) @ k.swapaxes(-1, -2)
+    if mask is not None:
+        weights += mask
     weights -= weights.max(axis=-1, keepdims=True)
     np.exp(weights, out=weights)
     np.divide(weights @ v, weights.sum(axis=-1, keepdims=True), out=read)

@@ -238,7 +238,10 @@ class Decoder:
         if wanted > self.num_rows:
             self._resize(wanted)
         slots = [row for row, taken in enumerate(self._rows) if taken is None][: len(sequences)]
-        index = mx.array(slots)
+        first = slots[0]
+        is_run = slots == list(range(first, first + len(slots)))
+        # MLX scatters one element at a time on a CPU; most often a single row joins.
+        index = slice(first, first + len(slots)) if is_run else mx.array(slots)
 
         def write(rows: mx.array, joining: mx.array) -> mx.array:
             rows[index] = joining

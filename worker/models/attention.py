@@ -10,8 +10,8 @@ from worker import cpu_math
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if mask is None and q.dtype == mx.float32 and cpu_math.is_useful():
-        return cpu_math.attention(q, k, v)
+    if not isinstance(mask, mx.array) and q.dtype == mx.float32 and cpu_math.is_useful():
+        return cpu_math.attention(q, k, v, is_causal=mask is not None)
     if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
         return _single_query_on_cuda(q, k, v, mask)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
