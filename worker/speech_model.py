@@ -55,7 +55,10 @@ class SpeechModel(Protocol):
     def decode_step(
         self, tokens: mx.array, positions: mx.array, cache: Any
     ) -> tuple[mx.array, Any]:
-        """Return logits (B, V) after one more token a row, and the grown cache."""
+        """Return logits (B, V) after one more token a row, and the grown cache.
+
+        The cache that was given is used up.
+        """
 
     def resize_cache(self, cache: Any, length: int) -> Any:
         """Return the cache with room for `length` tokens a row."""

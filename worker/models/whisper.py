@@ -260,7 +260,7 @@ class Whisper(nn.Module):
         Args:
             tokens: The rows' last tokens, (B,) int32.
             positions: Where each stands in its row, (B,) int32, below the cache's length.
-            cache: From `prefill` or the last step.
+            cache: From `prefill` or the last step; it is used up.
 
         Returns:
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
@@ -271,13 +271,13 @@ class Whisper(nn.Module):
         length = cache["self"][0][0].shape[2]
         mask = mx.arange(length)[None, None, None] <= here
         grown = []
-        for block, (keys, values), cross in zip(
-            decoder.blocks, cache["self"], cache["cross"], strict=True
-        ):
+        for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
+            # Nobody else holds these: then MLX writes the new ones in their place.
+            keys, values = cache["self"].pop(0)
             q, k, v = block.attn.project(block.attn_ln(x))
             at = mx.broadcast_to(here, k.shape)
-            keys = mx.put_along_axis(keys, at, k, axis=2)  # noqa: PLW2901 the row grows
-            values = mx.put_along_axis(values, at, v, axis=2)  # noqa: PLW2901
+            keys = mx.put_along_axis(keys, at, k, axis=2)
+            values = mx.put_along_axis(values, at, v, axis=2)
             grown.append((keys, values))
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
         return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
