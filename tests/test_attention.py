@@ -67,13 +67,13 @@ def test_numpy_reads_only_what_came_before(length, monkeypatch):
 
 
 @pytest.mark.parametrize("num_rows", range(1, cpu_math.FEW_ROWS + 1))
-@pytest.mark.parametrize("num_columns", [1, 2, 1000, 5003])
-def test_few_rows_are_multiplied_by_blocks_of_columns(num_rows, num_columns):
+@pytest.mark.parametrize("height", [1, 2, 1000, 5003])
+def test_few_rows_are_multiplied_by_blocks_of_a_weight(num_rows, height):
     """Also where the blocks leave a rest, and where there is less than one block."""
     x = mx.random.normal((num_rows, 24), key=mx.random.key(2))
-    weight = mx.random.normal((24, num_columns), key=mx.random.key(3))
-    found = np.array(cpu_math.project(x, weight), np.float64)
-    wanted = np.array(x, np.float64) @ np.array(weight, np.float64)
+    weight = mx.random.normal((height, 24), key=mx.random.key(3))
+    found = np.array(cpu_math.project(x, weight, weight.T), np.float64)
+    wanted = np.array(x, np.float64) @ np.array(weight, np.float64).T
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -136,29 +136,35 @@ def _attend(
 
 
 @stopwatch.running()
-def project(x: mx.array, weight: mx.array) -> mx.array:
-    """Return x weight of at most `FEW_ROWS` rows (B, D), for a wide weight (D, N)."""
-    rows, columns = _shared(x, weight)
-    projected = np.empty((len(rows), columns.shape[1]), np.float32)
+def project(x: mx.array, weight: mx.array, transposed: mx.array) -> mx.array:
+    """Return x weight' of at most `FEW_ROWS` rows (B, D), for a tall weight (N, D).
+
+    Args:
+        x: The rows.
+        weight: Blocks of it multiply several rows.
+        transposed: The same, (D, N): OpenBLAS reads it faster for a single row.
+    """
+    rows, tall, wide = _shared(x, weight, transposed)
+    projected = np.empty((len(rows), len(tall)), np.float32)
 
     def project_share(share: slice) -> None:
-        _project(rows, columns[:, share], projected[:, share])
+        if len(rows) == 1:
+            np.matmul(rows, wide[:, share], out=projected[:, share])
+        else:
+            _project(rows, tall[share], projected[:, share])
 
-    _in_threads(project_share, [(share,) for share in _shares(columns.shape[1])])
+    _in_threads(project_share, [(share,) for share in _shares(len(tall))])
     return mx.array(projected)
 
 
 def _project(x: FloatArray, weight: FloatArray, projected: FloatArray) -> None:
-    """Write x weight to `projected`: one row at once, more a block of columns at a time."""
-    depth, width = weight.shape
-    block = width if len(x) == 1 else PRODUCTS_PER_BLOCK // len(x)
-    whole = width // block * block
-    np.matmul(
-        x,
-        weight[:, :whole].reshape(depth, -1, block).swapaxes(0, 1),
-        out=projected[:, :whole].reshape(len(x), -1, block).swapaxes(0, 1),
-    )
-    np.matmul(x, weight[:, whole:], out=projected[:, whole:])
+    """Write x weight' to `projected`, a block of the weight's rows at a time."""
+    block = PRODUCTS_PER_BLOCK // len(x)
+    whole = len(weight) // block * block
+    blocks = weight[:whole].reshape(-1, block, weight.shape[1])
+    at = projected[:, :whole].reshape(len(x), -1, block)
+    np.matmul(x, blocks.swapaxes(-1, -2), out=at.swapaxes(0, 1))
+    np.matmul(x, weight[whole:].T, out=projected[:, whole:])
 
 
 @stopwatch.running()

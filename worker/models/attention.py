@@ -1,4 +1,4 @@
-"""Attention and GELU, the parts of a block that ask which backend computes."""
+"""Attention, GELU and the vocabulary product: what is computed as suits the backend."""
 
 import functools
 
@@ -50,6 +50,16 @@ def gelu(x: mx.array) -> mx.array:
 def _half_gelu(x: mx.array) -> mx.array:
     wide: mx.array = nn.gelu(x.astype(mx.float32))
     return wide.astype(x.dtype)
+
+
+def project(x: mx.array, weight: mx.array, transposed: mx.array) -> mx.array:
+    """Return the float32 product of x (..., D) and a weight (N, D), given as float32 (D, N) too."""
+    rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
+    if len(rows) <= cpu_math.FEW_ROWS and weight.dtype == mx.float32 and cpu_math.is_useful():
+        projected = cpu_math.project(rows, weight, transposed)
+    else:
+        projected = rows @ transposed
+    return projected.reshape(*x.shape[:-1], -1)
 
 
 @functools.cache

@@ -13,9 +13,8 @@ import numpy as np
 from mlx import nn
 
 from producer.job import Options
-from worker import cpu_math
 from worker.features import MelConfig
-from worker.models.attention import attention, gelu, merge_heads, split_heads
+from worker.models.attention import attention, gelu, merge_heads, project, split_heads
 from worker.models.parameters import Dimensions, Weights, sinusoids
 from worker.prompts import row_rules
 from worker.requests import RowRules
@@ -170,12 +169,7 @@ class TextDecoder(nn.Module):
         x = self.ln(x)
         if self._projection is None:
             return self.token_embedding.as_linear(x).astype(mx.float32)
-        rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
-        if len(rows) <= cpu_math.FEW_ROWS and cpu_math.is_useful():
-            logits = cpu_math.project(rows, self._projection)
-        else:
-            logits = rows @ self._projection
-        return logits.reshape(*x.shape[:-1], -1)
+        return project(x, self.token_embedding.weight, self._projection)
 
 
 class Whisper(nn.Module):
