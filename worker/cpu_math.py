@@ -127,12 +127,14 @@ def _attend(
     q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None, read: FloatArray
 ) -> None:
     """Write the attention of queries (..., T, K) to `read`; the mask is added to their scores."""
-    weights = (q * np.float32(q.shape[-1] ** -0.5)) @ k.swapaxes(-1, -2)
-    if mask is not None:
-        weights += mask
-    weights -= weights.max(axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    np.divide(weights @ v, weights.sum(axis=-1, keepdims=True), out=read)
+    # What is not finite is found where the logits are checked, and not warned of here.
+    with np.errstate(all="ignore"):
+        weights = (q * np.float32(q.shape[-1] ** -0.5)) @ k.swapaxes(-1, -2)
+        if mask is not None:
+            weights += mask
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        np.divide(weights @ v, weights.sum(axis=-1, keepdims=True), out=read)
 
 
 @stopwatch.running()
@@ -175,8 +177,9 @@ def log_sum_exp(x: mx.array) -> mx.array:
     sum loses its tail: log-probabilities came out 4e-4 too high.
     """
     [rows] = _shared(x)
-    peak = rows.max(axis=-1, keepdims=True)
-    return mx.array(np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)) + peak)
+    with np.errstate(all="ignore"):
+        peak = rows.max(axis=-1, keepdims=True)
+        return mx.array(np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)) + peak)
 
 
 def _shared(*arrays: mx.array) -> tuple[FloatArray, ...]:

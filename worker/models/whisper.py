@@ -24,6 +24,14 @@ from worker.tokenizer import Tokenizer
 Cache: TypeAlias = dict[str, list[tuple[mx.array, mx.array]]]
 
 
+class Norm(nn.LayerNorm):
+    """Layer normalisation of a float32 residual stream, for a layer that computes in less."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (..., D) normalised, in the dtype of the weights."""
+        return super().__call__(x).astype(self.weight.dtype)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention over one sequence, with one fused projection for q, k and v."""
 
@@ -109,11 +117,11 @@ class DecoderBlock(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.attn = SelfAttention(width, num_heads)
-        self.attn_ln = nn.LayerNorm(width)
+        self.attn_ln = Norm(width)
         self.cross_attn = CrossAttention(width, num_heads)
-        self.cross_attn_ln = nn.LayerNorm(width)
+        self.cross_attn_ln = Norm(width)
         self.mlp = MLP(width)
-        self.mlp_ln = nn.LayerNorm(width)
+        self.mlp_ln = Norm(width)
 
     def finish(self, x: mx.array, cross: tuple[mx.array, mx.array]) -> mx.array:
         """Return x (B, T, D) after cross-attention and MLP."""
@@ -164,10 +172,19 @@ class TextDecoder(nn.Module):
             on_cpu = mx.default_device().type == mx.cpu
             self._projection = mx.contiguous(projection) if on_cpu else projection
 
+    def embed(self, tokens: mx.array, positions: mx.array) -> mx.array:
+        """Return the residual stream's start (..., D), in float32 whatever the dtype.
+
+        Rounded to half at every layer, it would lose more than all products of a step do.
+        """
+        x = self.token_embedding(tokens) + self.positional_embedding[positions]
+        return x.astype(mx.float32)
+
     def logits(self, x: mx.array) -> mx.array:
-        """Return float32 logits (..., V) of hidden states (..., D)."""
+        """Return float32 logits (..., V) of the residual stream (..., D)."""
         x = self.ln(x)
         if self._projection is None:
+            x = x.astype(self.ln.weight.dtype)
             return self.token_embedding.as_linear(x).astype(mx.float32)
         return project(x, self.token_embedding.weight, self._projection)
 
@@ -260,7 +277,7 @@ class Whisper(nn.Module):
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
         """
         decoder = self.decoder
-        x = (decoder.token_embedding(tokens) + decoder.positional_embedding[positions])[:, None]
+        x = decoder.embed(tokens[:, None], positions[:, None])
         here = positions[:, None, None, None]
         length = cache["self"][0][0].shape[2]
         mask = mx.arange(length)[None, None, None] <= here
@@ -318,8 +335,7 @@ class Whisper(nn.Module):
     ) -> tuple[mx.array, Cache]:
         """Return hidden states (B, T, D) of whole prompts, and the cache they start."""
         decoder = self.decoder
-        length = prompts.shape[1]
-        x = decoder.token_embedding(prompts) + decoder.positional_embedding[:length]
+        x = decoder.embed(prompts, mx.arange(prompts.shape[1]))
         cache: Cache = {"self": [], "cross": []}
         for layer, block in enumerate(decoder.blocks):
             q, k, v = block.attn.project(block.attn_ln(x))
