@@ -2,8 +2,9 @@
 
 MLX computes exp, erf and sums there one element at a time on one core, and multiplies few rows by
 a matrix only after it has copied the matrix. NumPy has vector instructions and a BLAS of its own;
-its arrays share MLX's memory. All take float32 and, but for `gelu`, wait for their result. Metal,
-CUDA and Arm have fast kernels and do not come here.
+its arrays share MLX's memory. All take float32 and, but for `gelu`, wait for their result. What is
+not finite is found where logits are checked, and not warned of here. Metal, CUDA and Arm have fast
+kernels and do not come here.
 """
 
 import contextlib
@@ -106,7 +107,6 @@ def attention(q: mx.array, k: mx.array, v: mx.array, *, is_causal: bool = False)
     batch, heads, length, size = queries.shape
     # Laid out for the heads to be merged without a copy.
     read = np.empty((batch, length, heads, size), np.float32).swapaxes(1, 2)
-
     # Positions after a query's own lose all weight.
     mask = np.triu(np.full((length, length), -np.inf, np.float32), 1) if is_causal else None
 
@@ -127,7 +127,6 @@ def _attend(
     q: FloatArray, k: FloatArray, v: FloatArray, mask: FloatArray | None, read: FloatArray
 ) -> None:
     """Write the attention of queries (..., T, K) to `read`; the mask is added to their scores."""
-    # What is not finite is found where the logits are checked, and not warned of here.
     with np.errstate(all="ignore"):
         weights = (q * np.float32(q.shape[-1] ** -0.5)) @ k.swapaxes(-1, -2)
         if mask is not None:
@@ -150,10 +149,11 @@ def project(x: mx.array, weight: mx.array, transposed: mx.array) -> mx.array:
     projected = np.empty((len(rows), len(tall)), np.float32)
 
     def project_share(share: slice) -> None:
-        if len(rows) == 1:
-            np.matmul(rows, wide[:, share], out=projected[:, share])
-        else:
-            _project(rows, tall[share], projected[:, share])
+        with np.errstate(all="ignore"):
+            if len(rows) == 1:
+                np.matmul(rows, wide[:, share], out=projected[:, share])
+            else:
+                _project(rows, tall[share], projected[:, share])
 
     _in_threads(project_share, [(share,) for share in _shares(len(tall))])
     return mx.array(projected)
