@@ -88,9 +88,10 @@ class BatchedRules:
 
     def _upload(self) -> State:
         """Return one (B,) array a bound, and the masks of the rows' different suppression sets."""
-        sets = list(dict.fromkeys(_suppressed(row) for row in self._rows))
+        suppressed = [_suppressed(row) for row in self._rows]
+        sets = list(dict.fromkeys(suppressed))
         bounds = [_bounds(row.timestamps) for row in self._rows]
-        chosen = [NUM_MASKS * sets.index(_suppressed(row)) for row in self._rows]
+        chosen = [NUM_MASKS * sets.index(each) for each in suppressed]
         # One upload for all of it: each costs a device much more than its few bytes.
         on, begin, last_initial, mask_of_row = mx.array(
             np.array([(*row, mask) for row, mask in zip(bounds, chosen, strict=True)], np.int32).T

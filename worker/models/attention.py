@@ -10,7 +10,7 @@ from worker import cpu_math
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if not isinstance(mask, mx.array) and q.dtype == mx.float32 and cpu_math.is_useful():
+    if not isinstance(mask, mx.array) and _suits_numpy(q):
         return cpu_math.attention(q, k, v, is_causal=mask is not None)
     if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
         return _single_query_on_cuda(q, k, v, mask)
@@ -55,7 +55,7 @@ def _half_gelu(x: mx.array) -> mx.array:
 def project(x: mx.array, weight: mx.array, transposed: mx.array) -> mx.array:
     """Return the float32 product of x (..., D) and a weight (N, D), given as float32 (D, N) too."""
     rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
-    if len(rows) <= cpu_math.FEW_ROWS and weight.dtype == mx.float32 and cpu_math.is_useful():
+    if len(rows) <= cpu_math.FEW_ROWS and _suits_numpy(weight):
         projected = cpu_math.project(rows, weight, transposed)
     else:
         projected = rows @ transposed
@@ -65,6 +65,10 @@ def project(x: mx.array, weight: mx.array, transposed: mx.array) -> mx.array:
 @functools.cache
 def _on_cuda() -> bool:
     return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
+
+
+def _suits_numpy(x: mx.array) -> bool:
+    return x.dtype == mx.float32 and cpu_math.is_useful()
 
 
 def split_heads(x: mx.array, num_heads: int) -> mx.array:

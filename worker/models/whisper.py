@@ -175,7 +175,7 @@ class TextDecoder(nn.Module):
     def embed(self, tokens: mx.array, positions: mx.array) -> mx.array:
         """Return the residual stream's start (..., D), in float32 whatever the dtype.
 
-        Rounded to half at every layer, it would lose more than all products of a step do.
+        Rounding it to half at every layer makes a fifth of the error between two likely tokens.
         """
         x = self.token_embedding(tokens) + self.positional_embedding[positions]
         return x.astype(mx.float32)
