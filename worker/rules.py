@@ -168,7 +168,7 @@ def apply_rules(logits: mx.array, state: State, rules: State) -> mx.array:
 def log_normalizer(logits: mx.array) -> mx.array:
     """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
     if cpu_math.is_useful():
-        return cpu_math.log_sum_exp(logits)
+        return mx.array(cpu_math.log_sum_exp(logits))
     return mx.logsumexp(logits, axis=-1, keepdims=True)
 
 

@@ -13,8 +13,23 @@ import numpy as np
 from mlx import nn
 
 from producer.job import Options
+from worker import cpu_math
 from worker.features import MelConfig
-from worker.models.attention import attention, gelu, merge_heads, project, split_heads
+from worker.models.layers import (
+    Array,
+    LayerNorm,
+    Linear,
+    Norm,
+    attention,
+    for_step,
+    gelu,
+    lay_out_for_step,
+    merge_heads,
+    project,
+    put,
+    split_heads,
+    up_to,
+)
 from worker.models.parameters import Dimensions, Weights, sinusoids
 from worker.prompts import row_rules
 from worker.requests import RowRules
@@ -24,35 +39,25 @@ from worker.tokenizer import Tokenizer
 Cache: TypeAlias = dict[str, list[tuple[mx.array, mx.array]]]
 
 
-class Norm(nn.LayerNorm):
-    """Layer normalisation of a float32 residual stream, for a layer that computes in less."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """Return x (..., D) normalised, in the dtype of the weights."""
-        return super().__call__(x).astype(self.weight.dtype)
-
-
 class SelfAttention(nn.Module):
     """Multi-head attention over one sequence, with one fused projection for q, k and v."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
-    def project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    def project(self, x: Array) -> tuple[Array, Array, Array]:
         """Return q, k, v of x (B, T, D), each (B, H, T, K)."""
-        q, k, v = mx.split(self.qkv(x), 3, axis=-1)
+        heads = split_heads(self.qkv(x), 3 * self.num_heads)
         return (
-            split_heads(q, self.num_heads),
-            split_heads(k, self.num_heads),
-            split_heads(v, self.num_heads),
+            heads[:, : self.num_heads],
+            heads[:, self.num_heads : -self.num_heads],
+            heads[:, -self.num_heads :],
         )
 
-    def attend(
-        self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
-    ) -> mx.array:
+    def attend(self, q: Array, k: mx.array, v: mx.array, mask: Array | str | None) -> Array:
         """Return the attention's output (B, T, D)."""
         return self.out(merge_heads(attention(q, k, v, mask)))
 
@@ -63,9 +68,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.out = Linear(width, width)
 
     def project_audio(self, states: mx.array) -> tuple[mx.array, mx.array]:
         """Return keys and values of encoder states (B, S, D), each (B, H, S, K).
@@ -76,7 +81,7 @@ class CrossAttention(nn.Module):
         heads = (split_heads(k, self.num_heads), split_heads(v, self.num_heads))
         return mx.contiguous(heads[0]), mx.contiguous(heads[1])
 
-    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    def __call__(self, x: Array, k: mx.array, v: mx.array) -> Array:
         """Return what text x (B, T, D) reads from the audio, (B, T, D)."""
         q = split_heads(self.query(x), self.num_heads)
         return self.out(merge_heads(attention(q, k, v, None)))
@@ -87,10 +92,10 @@ class MLP(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
+        self.up = Linear(width, 4 * width)
+        self.down = Linear(4 * width, width)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: Array) -> Array:
         """Return x (B, T, D) transformed."""
         return self.down(gelu(self.up(x)))
 
@@ -101,9 +106,9 @@ class EncoderBlock(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.attn = SelfAttention(width, num_heads)
-        self.attn_ln = nn.LayerNorm(width)
+        self.attn_ln = LayerNorm(width)
         self.mlp = MLP(width)
-        self.mlp_ln = nn.LayerNorm(width)
+        self.mlp_ln = LayerNorm(width)
 
     def __call__(self, x: mx.array) -> mx.array:
         """Return x (B, S, D) transformed."""
@@ -123,7 +128,7 @@ class DecoderBlock(nn.Module):
         self.mlp = MLP(width)
         self.mlp_ln = Norm(width)
 
-    def finish(self, x: mx.array, cross: tuple[mx.array, mx.array]) -> mx.array:
+    def finish(self, x: Array, cross: tuple[mx.array, mx.array]) -> Array:
         """Return x (B, T, D) after cross-attention and MLP."""
         x = x + self.cross_attn(self.cross_attn_ln(x), *cross)
         return x + self.mlp(self.mlp_ln(x))
@@ -141,7 +146,7 @@ class AudioEncoder(nn.Module):
         positions = sinusoids(dims.n_audio_ctx, width).astype(np.float16)
         self._positions = mx.array(positions).astype(dtype)
         self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
-        self.ln_post = nn.LayerNorm(width)
+        self.ln_post = LayerNorm(width)
 
     def __call__(self, mel: mx.array) -> mx.array:
         """Return the states (B, S, D) of log-mel windows (B, 3000, n_mels)."""
@@ -161,11 +166,17 @@ class TextDecoder(nn.Module):
         self.token_embedding = nn.Embedding(dims.n_vocab, width)
         self.positional_embedding = mx.zeros((dims.n_text_ctx, width))
         self.blocks = [DecoderBlock(width, dims.n_text_head) for _ in range(dims.n_text_layer)]
-        self.ln = nn.LayerNorm(width)
+        self.ln = LayerNorm(width)
         self._projection: mx.array | None = None
 
-    def pin_projection(self) -> None:
-        """Keep the embedding in float32 for `logits`: rounded to half, close tokens would tie."""
+    def lay_out(self) -> None:
+        """Lay the loaded weights out in memory as they are read; call it once.
+
+        The embedding is kept in float32 for `logits`, too: rounded to half, close tokens would tie.
+        """
+        for layer in self.modules():
+            if isinstance(layer, Linear):
+                lay_out_for_step(layer)
         if isinstance(self.token_embedding, nn.Embedding):
             projection = self.token_embedding.weight.astype(mx.float32).T
             # A CPU's BLAS is faster on a copy that lies as it is read.
@@ -180,7 +191,7 @@ class TextDecoder(nn.Module):
         x = self.token_embedding(tokens) + self.positional_embedding[positions]
         return x.astype(mx.float32)
 
-    def logits(self, x: mx.array) -> mx.array:
+    def logits(self, x: Array) -> mx.array:
         """Return float32 logits (..., V) of the residual stream (..., D)."""
         x = self.ln(x)
         if self._projection is None:
@@ -206,7 +217,7 @@ class Whisper(nn.Module):
                 class_predicate=lambda path, _: f"{path}.scales" in arrays,
             )
         self.load_weights([(name, _cast(array, dtype)) for name, array in arrays.items()])
-        self.decoder.pin_projection()
+        self.decoder.lay_out()
         self._dtype = dtype
 
     @property
@@ -263,6 +274,7 @@ class Whisper(nn.Module):
         x = mx.take_along_axis(x, at[:, :, None], axis=1)
         return self.decoder.logits(x), cache
 
+    @cpu_math.stopwatch.counts
     def decode_step(
         self, tokens: mx.array, positions: mx.array, cache: Cache
     ) -> tuple[mx.array, Cache]:
@@ -277,18 +289,18 @@ class Whisper(nn.Module):
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
         """
         decoder = self.decoder
-        x = decoder.embed(tokens[:, None], positions[:, None])
-        here = positions[:, None, None, None]
-        length = cache["self"][0][0].shape[2]
-        mask = mx.arange(length)[None, None, None] <= here
+        x, here = for_step(
+            decoder.blocks[0].attn.qkv.weight,
+            decoder.embed(tokens[:, None], positions[:, None]),
+            positions[:, None, None, None],
+        )
+        mask = up_to(here, cache["self"][0][0].shape[2])
         grown = []
         for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
-            # Nobody else holds these: then MLX writes the new ones in their place.
+            # Nobody else holds these: then the new ones are written in their place.
             keys, values = cache["self"].pop(0)
             q, k, v = block.attn.project(block.attn_ln(x))
-            at = mx.broadcast_to(here, k.shape)
-            keys = mx.put_along_axis(keys, at, k, axis=2)
-            values = mx.put_along_axis(values, at, v, axis=2)
+            keys, values = put(keys, here, k), put(values, here, v)
             grown.append((keys, values))
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
         return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}

@@ -1,4 +1,4 @@
-"""Attention and GELU: each way of computing them gives the same numbers."""
+"""The network's layers: each way of computing them gives the same numbers."""
 
 import math
 import time
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from worker import cpu_math
-from worker.models import attention
-from worker.models.attention import gelu
+from worker.models import layers
+from worker.models.layers import gelu
 
 
 def exact_gelu(x):
@@ -35,7 +35,7 @@ def test_asking_twice_reads_the_same(kind):
     lengths = mx.array([1, 7, 20])[:, None, None, None]
     is_seen = mx.arange(20)[None, None, None] < lengths
     mask = {"free": None, "masked": is_seen, "causal": "causal"}[kind]
-    found = attention._single_query_on_cuda(q, k, v, mask)
+    found = layers._single_query_on_cuda(q, k, v, mask)
     wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=8**-0.5, mask=mask)
     assert found.shape == (3, 2, 1, 8)
     assert mx.allclose(found, wanted, rtol=1e-5, atol=1e-6).item()
@@ -52,7 +52,7 @@ def test_numpy_reads_as_the_fused_kernel_does(num_queries, rows, monkeypatch):
     found = cpu_math.attention(q, k, v)
     wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=16**-0.5)
     assert found.shape == (rows, 2, num_queries, 16)
-    assert mx.allclose(found, wanted, rtol=1e-4, atol=1e-5).item()
+    np.testing.assert_allclose(found, np.array(wanted), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 4, 96])
@@ -61,9 +61,9 @@ def test_numpy_reads_only_what_came_before(length, monkeypatch):
     monkeypatch.setattr(cpu_math, "QUERIES_PER_BLOCK", 40)
     keys = mx.random.split(mx.random.key(4), 3)
     q, k, v = (mx.random.normal((2, 2, length, 16), key=key) for key in keys)
-    found = cpu_math.attention(q, k, v, is_causal=True)
+    found = cpu_math.attention(q, k, v, "causal")
     wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=16**-0.5, mask="causal")
-    assert mx.allclose(found, wanted, rtol=1e-4, atol=1e-5).item()
+    np.testing.assert_allclose(found, np.array(wanted), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_rows", range(1, cpu_math.FEW_ROWS + 1))
@@ -75,6 +75,64 @@ def test_few_rows_are_multiplied_by_blocks_of_a_weight(num_rows, height):
     found = np.array(cpu_math.project(x, weight, weight.T), np.float64)
     wanted = np.array(x, np.float64) @ np.array(weight, np.float64).T
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 8, 9])
+@pytest.mark.parametrize(("size", "width"), [(24, 5), (24, 1001), (1001, 24), (1536, 1024)])
+@pytest.mark.parametrize("is_laid_out", [False, True])
+def test_a_linear_layer_gives_the_same_by_numpy(num_rows, size, width, is_laid_out):
+    """However its weight lies in memory, shared out among threads or not, few rows and more."""
+    mx.random.seed(num_rows)
+    layer = layers.Linear(size, width)
+    x = mx.random.normal((num_rows, 1, size))
+    wanted = np.array(layer(x))
+    if is_laid_out:
+        layers.lay_out_for_step(layer)
+    assert layer.weight.shape == (width, size)
+    found = layer(np.array(x))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_normalised_row_is_the_same_by_numpy():
+    """Also one that varies little about a large mean."""
+    layer = layers.Norm(384)
+    layer.weight, layer.bias = mx.random.normal((2, 384), key=mx.random.key(5))
+    x = mx.random.normal((2, 1, 384), key=mx.random.key(6))
+    x = mx.concatenate([x, 50 + 0.1 * x])
+    np.testing.assert_allclose(layer(np.array(x)), np.array(layer(x)), rtol=1e-3, atol=1e-4)
+
+
+def test_gelu_of_few_is_exact_too():
+    """Far out on both sides as well."""
+    x = np.linspace(-9, 9, 2001, dtype=np.float32)
+    np.testing.assert_allclose(gelu(x), exact_gelu(x.astype(np.float64)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_query_sees_its_own_row_up_to_its_position():
+    """The same places of the same rows, whichever library reads them."""
+    keys = mx.random.split(mx.random.key(7), 3)
+    q = mx.random.normal((3, 2, 1, 16), key=keys[0])
+    k, v = (mx.random.normal((3, 2, 40, 16), key=key) for key in keys[1:])
+    positions = mx.array([0, 12, 39])[:, None, None, None]
+    mask = layers.up_to(positions, 40)
+    wanted = mx.fast.scaled_dot_product_attention(q, k, v, scale=16**-0.5, mask=mask)
+    mask = layers.up_to(np.array(positions), 40)
+    assert isinstance(mask, np.ndarray)
+    found = layers.attention(np.array(q), k, v, mask)
+    np.testing.assert_allclose(found, np.array(wanted), rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_is_written_at_each_row_s_own_position():
+    """In place where NumPy computes the step."""
+    rows = mx.random.normal((3, 2, 10, 4), key=mx.random.key(8))
+    new = mx.random.normal((3, 2, 1, 4), key=mx.random.key(9))
+    positions = mx.array([0, 9, 4])[:, None, None, None]
+    wanted = np.array(layers.put(rows + 0, positions, new))
+    found = layers.put(rows, np.array(positions), np.array(new))
+    assert found is rows
+    assert np.array_equal(np.array(rows), wanted)
+    assert np.array_equal(wanted[1, :, 9], np.array(new)[1, :, 0])
 
 
 def test_what_a_thread_cannot_do_is_heard_of(monkeypatch):
@@ -89,9 +147,11 @@ def test_what_a_thread_cannot_do_is_heard_of(monkeypatch):
         cpu_math.attention(q, q, q)
 
 
-def test_the_stopwatch_counts_what_numpy_computes():
-    """The engine tells its own work from the device's by it."""
+def test_the_stopwatch_counts_what_numpy_computes(monkeypatch):
+    """The engine tells its own work from the device's by it; a call within one counts once."""
+    monkeypatch.setattr(cpu_math, "is_useful", lambda: True)
     before = cpu_math.stopwatch.total_s
     started = time.perf_counter()
-    cpu_math.attention(*[mx.zeros((1, 4, 500, 64))] * 3)
+    read = cpu_math.stopwatch.counts(lambda x: cpu_math.attention(x, x, x))
+    read(mx.zeros((1, 4, 500, 64)))
     assert 0 < cpu_math.stopwatch.total_s - before <= time.perf_counter() - started
