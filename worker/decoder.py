@@ -117,6 +117,7 @@ class Decoder:
         self._start(output.tokens, output.logprobs, cache, state)
         self._waiting.append(output)
         self._place(sequences, cache, state)
+        self._start_batch()
         for sequence in sequences:
             sequence.num_dispatched += 1
 
@@ -130,6 +131,7 @@ class Decoder:
             return
         if 2 * self.num_active <= self.num_rows:
             self._resize(self.num_active)
+            self._start_batch()
         self._fit_length()
         stages = self._sampling.stages
         kind = (stages, self._length)
@@ -164,10 +166,19 @@ class Decoder:
         self._leave([sequence])
 
     def _start(self, *arrays: Any) -> None:
-        """Hand work to the device; MLX's CPU backend lets the caller wait while it has enough."""
+        """Hand work to the device; MLX's CPU backend lets the caller wait while it has enough.
+
+        MLX's CUDA backend keeps a graph for each sequence of kernels that it was handed at once,
+        400 of them. What is seldom the same twice is handed over by itself, or every graph that it
+        is a part of would be new.
+        """
         started, busy = time.perf_counter(), time.thread_time()
         mx.async_eval(*arrays)
         self.wait_s += time.perf_counter() - started - (time.thread_time() - busy)
+
+    def _start_batch(self) -> None:
+        """Hand over what has changed of the batch."""
+        self._start(self._cache, self._state, self._rules.arrays, self._sampling.arrays)
 
     def _read(self, output: StepOutput) -> list[Sequence]:
         """Give a step's tokens to its rows; this waits for the device."""
@@ -203,15 +214,15 @@ class Decoder:
         rows = len(sequences)
         prompts = [sequence.prompt for sequence in sequences]
         at = [(sequence.sot_index, len(sequence.prompt) - 1) for sequence in sequences]
-        logits, cache = self.model.prefill(
-            mx.stack([sequence.states for sequence in sequences]),
-            mx.array(_pad(prompts), mx.int32),
-            mx.array(at, mx.int32),
-        )
-        check_prefill_logits(logits, rows, self.model.num_vocab)
+        states = mx.stack([sequence.states for sequence in sequences])
         state = start_state(prompts, self.model.context_length)
         sampling = BatchedSampling([s.sampling for s in sequences], self.model.num_vocab)
         rules = BatchedRules([s.rules for s in sequences], self.model.num_vocab)
+        self._start(states, state, sampling.arrays, rules.arrays)
+        logits, cache = self.model.prefill(
+            states, mx.array(_pad(prompts), mx.int32), mx.array(at, mx.int32)
+        )
+        check_prefill_logits(logits, rows, self.model.num_vocab)
         tokens, logprobs, all_logprobs, state = self._choose(
             logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
         )
@@ -264,6 +275,7 @@ class Decoder:
         length = self._length_for([])
         if length > self._length:
             self._cache, self._length = self.model.resize_cache(self._cache, length), length
+            self._start_batch()
 
     def _resize(self, wanted: int) -> None:
         """Move the active rows into a batch that holds `wanted`; the rest repeat a row, unread."""

@@ -99,7 +99,11 @@ class Device:
     def encode(self, windows: list[tuple[LogMel, Encode]]) -> list[mx.array]:
         """Start encoding a batch of windows; the states are ready when they are first used."""
         with translated_errors():
-            states = self._whisper.encode_audio(mx.stack([_window(*asked) for asked in windows]))
+            mels = [_window(*asked) for asked in windows]
+            for mel in mels:
+                # By itself, see `Decoder._start`: hardly two batches are cut alike.
+                mx.async_eval(mel)
+            states = self._whisper.encode_audio(mx.stack(mels))
             mx.async_eval(states)
             return list(states)
 
@@ -233,9 +237,7 @@ def load_device(settings: Settings, device_type: type[Device] = Device) -> Devic
         SourceUnreachable: the hub does not answer and the model was not fetched before.
     """
     dtype = choose_dtype(settings.model.dtype)
-    if dtype == mx.float32:
-        # CUDA would multiply in TF32, with ten bits; float32 is asked for its exactness.
-        os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    set_up_cuda(dtype)
     weights = load_weights(settings.model.name, revision=settings.model.revision, dtype=dtype)
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.
@@ -257,6 +259,16 @@ def pin_device(
     device = device_type(weights, dtype, plan)
     device.warm_up()
     return device
+
+
+def set_up_cuda(dtype: mx.Dtype) -> None:
+    """Set what MLX reads from the environment before it computes on CUDA for the first time."""
+    # It would stop for good after 800 sequences of kernels that it had not seen before; those that
+    # it keeps are bounded all the same (mlx 0.32, lru_cache.h; ml-explore/mlx#2600).
+    os.environ.setdefault("MLX_ENABLE_CACHE_THRASHING_CHECK", "0")
+    if dtype == mx.float32:
+        # It would multiply in TF32, with ten bits; float32 is asked for its exactness.
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 
 def choose_dtype(name: str) -> mx.Dtype:

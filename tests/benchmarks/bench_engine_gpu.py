@@ -21,7 +21,7 @@ import soundfile
 from producer.job import Job, Options
 from producer.settings import Settings
 from worker.decoder import Decoder
-from worker.device import pin_device
+from worker.device import pin_device, set_up_cuda
 from worker.engine import Engine
 from worker.engine_parts import EngineStats
 from worker.models.parameters import Dimensions, Weights, parameter_shapes
@@ -270,6 +270,7 @@ def main():
     parser.add_argument("--slots", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=15)
     arguments = parser.parse_args()
+    set_up_cuda(mx.float16)
     report = {"mlx": mx.__version__, "device": mx.device_info().get("device_name")}
     parts = arguments.parts.split(",")
     if "micro" in parts:
