@@ -211,22 +211,21 @@ class Decoder:
 
     def _prefill(self, sequences: list[Sequence]) -> tuple[StepOutput, Any, State]:
         """Read the prompts of rows that join, and sample their first tokens."""
-        rows = len(sequences)
         prompts = [sequence.prompt for sequence in sequences]
-        at = [(sequence.sot_index, len(sequence.prompt) - 1) for sequence in sequences]
-        states = mx.stack([sequence.states for sequence in sequences])
+        # Uploads first: on CUDA one may wait for all that was handed over before it.
+        padded = mx.array(_pad(prompts), mx.int32)
+        at = mx.array([(row.sot_index, len(row.prompt) - 1) for row in sequences], mx.int32)
+        weighed = mx.array([row.no_speech_token or 0 for row in sequences])[:, None]
         state = start_state(prompts, self.model.context_length)
-        sampling = BatchedSampling([s.sampling for s in sequences], self.model.num_vocab)
-        rules = BatchedRules([s.rules for s in sequences], self.model.num_vocab)
+        sampling = BatchedSampling([row.sampling for row in sequences], self.model.num_vocab)
+        rules = BatchedRules([row.rules for row in sequences], self.model.num_vocab)
+        states = mx.stack([row.states for row in sequences])
         self._start(states, state, sampling.arrays, rules.arrays)
-        logits, cache = self.model.prefill(
-            states, mx.array(_pad(prompts), mx.int32), mx.array(at, mx.int32)
-        )
-        check_prefill_logits(logits, rows, self.model.num_vocab)
+        logits, cache = self.model.prefill(states, padded, at)
+        check_prefill_logits(logits, len(sequences), self.model.num_vocab)
         tokens, logprobs, all_logprobs, state = self._choose(
             logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
         )
-        weighed = mx.array([sequence.no_speech_token or 0 for sequence in sequences])[:, None]
         at_sot = logits[:, 0]
         no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - log_normalizer(at_sot)
         output = StepOutput(
