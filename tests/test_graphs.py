@@ -17,14 +17,16 @@ from producer.settings import Settings
 from tests.test_decoder import Asked, run_queue
 from tests.tiny_models import tiny_random_whisper
 from tests.toy_model import ToyModel
-from worker import cpu_math
+from worker import cpu_math, device
 from worker.decoder import Decoder
 from worker.device import pin_device, set_up_cuda
 from worker.features import SAMPLE_RATE_HZ
 from worker.requests import Encode
+from worker.sequence import Sequence
 
 OPERATION = re.compile(r'\{ (\d+) \[label ="([^"]*)"')
 FED = re.compile(r'"(\w+)" -> (\d+)')
+OPERATION_NUMBER = re.compile(r"^\d+ ")
 MADE = re.compile(r'(\d+) -> "(\w+)"')
 
 
@@ -78,12 +80,12 @@ def test_a_graph_tells_operations_and_their_order_apart():
 
 def test_windows_cut_anywhere_are_few_graphs(graphs):
     """From recordings of all lengths: inside a block or across two, whole or filled up."""
-    device = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": 4}))
-    device._whisper.encode_audio = lambda mel: mel + 1
+    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": 4}))
+    pinned._whisper.encode_audio = lambda mel: mel + 1
     generator, choose = np.random.default_rng(0), random.Random(0)
     recordings = []
     for _ in range(8):
-        recordings.append(device.log_mel())
+        recordings.append(pinned.log_mel())
         samples = generator.normal(0, 0.1, choose.randint(5, 100) * SAMPLE_RATE_HZ)
         recordings[-1].push(samples.astype(np.float32))
         recordings[-1].finish()
@@ -93,7 +95,7 @@ def test_windows_cut_anywhere_are_few_graphs(graphs):
         for mel in choose.sample(recordings, 4):
             seek = choose.choice([0, choose.randrange(mel.content_frames)])
             windows.append((mel, Encode(seek, min(3000, mel.content_frames - seek))))
-        device.encode(windows)
+        pinned.encode(windows)
     assert len(graphs) >= 40
     assert len(set(graphs)) <= 5
 
@@ -124,3 +126,36 @@ def test_many_different_graphs_do_not_stop_the_process(dtype, wanted, monkeypatc
     os.environ["MLX_ENABLE_CACHE_THRASHING_CHECK"] = "1"
     set_up_cuda(dtype)
     assert os.environ["MLX_ENABLE_CACHE_THRASHING_CHECK"] == "1"
+
+
+def test_the_first_recording_waits_for_no_kernel(graphs, monkeypatch):
+    """Whatever joining and leaving takes was done before: CUDA compiles what it has not seen."""
+    monkeypatch.setattr(device, "on_gpu", lambda: True)
+    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": 16}))
+    built = {OPERATION_NUMBER.sub("", name) for operations, _ in graphs for name in operations}
+    graphs.clear()
+    model, choose = pinned._whisper, random.Random(0)
+    states = model.encode_audio(mx.zeros((1, 3000, 80)))[0]
+    rows = [
+        Sequence(
+            prompt=model.default_prompt,
+            states=states,
+            eos=frozenset(),
+            max_tokens=choose.randint(1, 12),
+            rules=model.default_rules,
+        )
+        for _ in range(40)
+    ]
+    run_queue(pinned._decoder, rows)
+    needed = {OPERATION_NUMBER.sub("", name) for operations, _ in graphs for name in operations}
+    assert {"Scatter", "Gather", "SliceUpdate"} <= needed
+    assert needed <= built
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5])
+def test_few_slots_are_warmed_up_too(slots, monkeypatch):
+    """Fewer than leave and join again."""
+    monkeypatch.setattr(device, "on_gpu", lambda: True)
+    monkeypatch.setattr(cpu_math, "is_useful", lambda: False)
+    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": slots}))
+    assert pinned.num_active == 0

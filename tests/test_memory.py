@@ -33,8 +33,8 @@ def test_slots_are_the_most_that_fit():
     assert slots[-1] == most
 
 
-@pytest.mark.parametrize(("slots", "encode_batch"), [(1, 1), (8, 1), (32, 4), (64, 8), (192, 8)])
-def test_windows_are_encoded_in_batches_that_grow_with_the_slots_up_to_eight(slots, encode_batch):
+@pytest.mark.parametrize(("slots", "encode_batch"), [(1, 1), (8, 1), (64, 8), (128, 16), (256, 16)])
+def test_windows_are_encoded_in_batches_that_grow_with_the_slots_up_to_sixteen(slots, encode_batch):
     assert plan(10**12, slots).encode_batch == encode_batch
 
 

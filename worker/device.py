@@ -191,24 +191,39 @@ class Device:
     def warm_up(self) -> None:
         """Build each kernel, so that the first recording does not pay for it.
 
-        On a GPU this runs a full batch: what does not fit into memory fails before any job.
+        On a GPU this runs a full batch: what does not fit into memory fails before any job. There
+        rows leave it and join again, next to each other and apart, and most of them leave for good.
+        CUDA takes some 4 s to compile a kernel, and keeps it for the next start.
         """
         silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.mel.n_mels))
         states = self._whisper.encode_audio(silence)[0]
-        rows = [
+        decoder = self._decoder
+        with translated_errors():
+            rows = self._silent_rows(states, decoder.max_rows if on_gpu() else 1)
+            decoder.insert(rows)
+            together, apart = rows[:2], rows[2:5:2]
+            for leaving in filter(None, (together, apart) if on_gpu() else ()):
+                for row in leaving:
+                    decoder.remove(row)
+                decoder.insert(self._silent_rows(states, len(leaving)))
+                decoder.step()
+            for row in rows[5:]:
+                decoder.remove(row)
+            while decoder.num_active:
+                decoder.step()
+
+    def _silent_rows(self, states: mx.array, count: int) -> list[Sequence]:
+        """Return rows for `warm_up` that live through all of it."""
+        return [
             Sequence(
                 prompt=self._whisper.default_prompt,
                 states=states,
                 eos=frozenset(),
-                max_tokens=2,
+                max_tokens=8,
                 rules=self._whisper.default_rules,
             )
-            for _ in range(self._decoder.max_rows if on_gpu() else 1)
+            for _ in range(count)
         ]
-        with translated_errors():
-            self._decoder.insert(rows)
-            while self._decoder.num_active:
-                self._decoder.step()
 
     def peak_memory_bytes(self) -> int:
         """Return the most device memory in use at once so far."""
