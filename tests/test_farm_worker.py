@@ -437,7 +437,7 @@ def test_idle_peers_take_up_a_dead_workers_jobs_in_time(
 
     def all_started_again():
         return all(
-            farm.state(job_id) == "started" and farm.field(job_id, "worker_name").startswith("thread")
+            farm.state(job_id) == "started" and (farm.field(job_id, "worker_name") or "").startswith("thread")
             and farm.field(job_id, "fence") != fences[job_id]
             and not farm.field(job_id, "lost_worker")
             for job_id in job_ids

@@ -2,14 +2,18 @@
 
 import math
 import time
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from tests.tiny_models import tiny_random_whisper
 from worker import cpu_math
 from worker.models import layers
+from worker.models.convert import dequantize, quantize
 from worker.models.layers import gelu
+from worker.models.whisper import Whisper
 
 
 def exact_gelu(x):
@@ -87,7 +91,10 @@ def test_a_linear_layer_gives_the_same_by_numpy(num_rows, size, width, is_laid_o
     x = mx.random.normal((num_rows, 1, size))
     wanted = np.array(layer(x))
     if is_laid_out:
-        layers.lay_out_for_step(layer)
+        layers.lay_out_for_numpy(layer)
+        mx.eval(layer.weight)
+        strides = np.asarray(layer.weight).strides
+        assert strides == ((4, 4 * width) if width > size else (4 * size, 4))
     assert layer.weight.shape == (width, size)
     found = layer(np.array(x))
     assert isinstance(found, np.ndarray)
@@ -133,6 +140,48 @@ def test_a_step_is_written_at_each_row_s_own_position():
     assert found is rows
     assert np.array_equal(np.array(rows), wanted)
     assert np.array_equal(wanted[1, :, 9], np.array(new)[1, :, 0])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_steps_by_numpy_give_what_mlx_gives(rows, monkeypatch):
+    """Whole steps of the network: logits and cache, each row at its own position."""
+    weights, drawn = tiny_random_whisper(), np.random.default_rng(0)
+    prompts = mx.array(drawn.integers(0, 50_000, (rows, 4)), mx.int32)
+    tokens = mx.array(drawn.integers(0, 50_000, (6, rows)), mx.int32)
+    mel = mx.array(drawn.normal(0, 1, (rows, 3000, 80)), mx.float32)
+    outcomes = []
+    for by_numpy in (True, False):
+        monkeypatch.setattr(cpu_math, "is_useful", lambda value=by_numpy: value)
+        model = Whisper(weights)
+        assert model.decoder.steps_in_numpy == by_numpy
+        # Rows have read two, three and four tokens of their prompts.
+        at = mx.minimum(mx.arange(rows) + 1, 3)
+        _, cache = model.prefill(model.encode_audio(mel), prompts, at[:, None])
+        cache, logits = model.resize_cache(cache, 12), None
+        for step, each in enumerate(tokens):
+            logits, cache = model.decode_step(each, at + 1 + step, cache)
+        places = [np.array(array) for pair in cache["self"] for array in pair]
+        outcomes.append([np.array(logits), *places])
+    for found, wanted in zip(*outcomes, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("packed", ["all", "embedding", "mlp"])
+def test_packed_weights_are_left_to_mlx(packed, monkeypatch):
+    """Also where only some layers of the decoder are packed."""
+    monkeypatch.setattr(cpu_math, "is_useful", lambda: True)
+    weights = quantize(tiny_random_whisper(), 4)
+    chosen = {"all": "", "embedding": "token_embedding", "mlp": "decoder.blocks.0.mlp"}[packed]
+    arrays = dict(dequantize(weights, mx.float32).arrays)
+    for name, array in weights.arrays.items():
+        layer = name.rpartition(".")[0]
+        if chosen in name and f"{layer}.scales" in weights.arrays:
+            arrays[name] = array
+    model = Whisper(replace(weights, arrays=arrays))
+    assert not model.decoder.steps_in_numpy
+    _, cache = model.prefill(mx.zeros((1, 1500, 64)), mx.array([[1, 2]]), mx.array([[1]]))
+    logits, _ = model.decode_step(mx.array([3]), mx.array([1]), cache)
+    assert mx.isfinite(logits).all().item()
 
 
 def test_what_a_thread_cannot_do_is_heard_of(monkeypatch):

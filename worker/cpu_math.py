@@ -4,9 +4,10 @@ MLX computes exp, erf and sums there one element at a time on one core, multipli
 matrix only after it has copied the matrix, and takes 3 us to start an operation and 50 us to wait
 for one, which is a third of a decode step. NumPy has vector instructions and a BLAS of its own.
 
-Functions take float32 arrays of MLX, whose memory NumPy shares, or of NumPy. All but `compiled_gelu`
-wait for what they are given, and return NumPy's. What is not finite is found where logits are
-checked, and not warned of here. Metal, CUDA and Arm have fast kernels and do not come here.
+Functions take arrays of MLX, whose memory NumPy shares, or of NumPy, numbers in float32. All but
+`compiled_gelu` wait for what they are given and compute at once, with NumPy. What is not finite is
+found where logits are checked, and not warned of here. Metal, CUDA and Arm have fast kernels and do
+not come here.
 """
 
 import functools
@@ -47,7 +48,7 @@ SQRT_HALF = 0.7071067811865476
 MANY_QUERIES = 32
 # Scores of so many queries stay in a core's cache.
 QUERIES_PER_BLOCK = 512
-# More rows are faster as BLAS multiplies them with all threads.
+# More rows are faster as one product.
 FEW_ROWS = 8
 # OpenBLAS multiplies few rows by few columns without copying the columns first, up to so many
 # products and multiplications.
@@ -87,7 +88,7 @@ def num_cpus() -> int:
 
 
 class Stopwatch:
-    """Counts the seconds that this module computes, and waits for what it computes on.
+    """Counts the seconds that NumPy computes, and waits for what it computes on.
 
     Attributes:
         total_s: So far.
@@ -119,10 +120,10 @@ class Stopwatch:
 stopwatch = Stopwatch()
 
 
-@stopwatch.counts
 def shared(*arrays: Array) -> tuple[FloatArray, ...]:
     """Return arrays as NumPy's; what MLX computes is waited for, and not copied."""
-    return _shared(*arrays)
+    mx.eval([array for array in arrays if isinstance(array, mx.array)])
+    return tuple(np.asarray(array) for array in arrays)
 
 
 @stopwatch.counts
@@ -135,7 +136,7 @@ def attention(q: Array, k: Array, v: Array, mask: Array | str | None = None) -> 
         v: Values, (B, H, S, K).
         mask: What a row's queries see, boolean (B, 1, 1, S), or `causal`, for S = T.
     """
-    queries, keys, values = _shared(q, k, v)
+    queries, keys, values = shared(q, k, v)
     batch, heads, length, size = queries.shape
     # Laid out for the heads to be merged without a copy.
     read = np.empty((batch, length, heads, size), np.float32).swapaxes(1, 2)
@@ -182,14 +183,14 @@ def _attend(
 @stopwatch.counts
 def put(rows: Array, positions: Array, new: Array) -> None:
     """Write to cached rows (B, H, S, K), in place, (B, H, 1, K) at each row's position (B, 1, 1, 1)."""
-    cached, at, joining = _shared(rows, positions, new)
+    cached, at, joining = shared(rows, positions, new)
     cached[np.arange(len(cached)), :, at[:, 0, 0, 0]] = joining[:, :, 0]
 
 
 @stopwatch.counts
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> FloatArray:
     """Return x (..., D) with mean 0 and variance 1, times a weight (D,), and a bias (D,) added."""
-    rows, scale, shift = _shared(x, weight, bias)
+    rows, scale, shift = shared(x, weight, bias)
     share = np.float32(1 / rows.shape[-1])
     total: FloatArray = np.add.reduce(rows, axis=-1, keepdims=True)
     normalized = rows - total * share
@@ -203,7 +204,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> FloatArray:
 @stopwatch.counts
 def linear(x: Array, weight: Array, bias: Array) -> FloatArray:
     """Return x weight' + bias of x (..., D), for a weight (N, D) and a bias (N,)."""
-    rows, tall, shift = _shared(x, weight, bias)
+    rows, tall, shift = shared(x, weight, bias)
     projected = _product(rows.reshape(-1, rows.shape[-1]), tall)
     projected += shift
     return projected.reshape(*rows.shape[:-1], -1)
@@ -218,7 +219,7 @@ def project(x: Array, weight: Array, transposed: Array) -> FloatArray:
         weight: It multiplies several rows.
         transposed: The same, (D, N): OpenBLAS reads it faster for a single row.
     """
-    rows, tall, wide = _shared(x, weight, transposed)
+    rows, tall, wide = shared(x, weight, transposed)
     return _product(rows, wide.T if len(rows) == 1 else tall)
 
 
@@ -236,7 +237,7 @@ def _multiply(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:
         np.matmul(x, weight.T, out=result)
         return
     width = weight.shape[1]
-    block = min(PRODUCTS_PER_BLOCK, MULTIPLICATIONS_PER_BLOCK // width) // len(x)
+    block = max(1, min(PRODUCTS_PER_BLOCK, MULTIPLICATIONS_PER_BLOCK // width) // len(x))
     whole = len(weight) // block * block
     blocks = weight[:whole].reshape(-1, block, width)
     at = result[:, :whole].reshape(len(x), -1, block)
@@ -251,16 +252,10 @@ def log_sum_exp(x: Array) -> FloatArray:
     NumPy sums by pairs. MLX's CPU backend adds one by one, so that over 50,000 tokens the float32
     sum loses its tail: log-probabilities came out 4e-4 too high.
     """
-    [rows] = _shared(x)
+    [rows] = shared(x)
     peak = rows.max(axis=-1, keepdims=True)
     total: FloatArray = np.log(np.exp(rows - peak).sum(axis=-1, keepdims=True)) + peak
     return total
-
-
-def _shared(*arrays: Array) -> tuple[FloatArray, ...]:
-    """Return arrays in the memory that they lie in."""
-    mx.eval([array for array in arrays if isinstance(array, mx.array)])
-    return tuple(np.asarray(array) for array in arrays)
 
 
 def _shares(length: int, multiplications: int) -> list[slice]:

@@ -114,7 +114,7 @@ class Decoder:
                 "decode: rows", f"at most {self.num_free} may join", len(sequences)
             )
         output, cache, state = self._prefill(sequences)
-        self._start(output.tokens, output.logprobs, cache, state)
+        self._start(output.tokens, output.logprobs, output.no_speech_probs, cache, state)
         self._waiting.append(output)
         self._place(sequences, cache, state)
         self._start_batch()
@@ -208,6 +208,7 @@ class Decoder:
                 row = self._rows.index(sequence)
                 self._rows[row] = None
                 self._sampling.clear_row(row)
+                self._start(self._sampling.arrays)
 
     def _prefill(self, sequences: list[Sequence]) -> tuple[StepOutput, Any, State]:
         """Read the prompts of rows that join, and sample their first tokens."""

@@ -103,7 +103,7 @@ class Device:
             for mel in mels:
                 # By itself, see `Decoder._start`: hardly two batches are cut alike.
                 mx.async_eval(mel)
-            states = self._whisper.encode_audio(mx.stack(mels))
+            states = self._whisper.encode_audio(_started_stack(mels))
             mx.async_eval(states)
             return list(states)
 
@@ -111,7 +111,7 @@ class Device:
         """Start weighing language tokens; call what is returned for the probabilities."""
         with translated_errors():
             prompts = mx.array([[request.sot] for request in requests], mx.int32)
-            states = mx.stack([request.states for request in requests])
+            states = _started_stack([request.states for request in requests])
             logits, _ = self._whisper.prefill(states, prompts, mx.zeros_like(prompts))
             # All requests are of one model: they weigh the same tokens.
             languages = logits[:, 0, mx.array(requests[0].language_tokens)]
@@ -124,7 +124,7 @@ class Device:
         longest = max(len(request.tokens) for request in requests)
         padded = [[*request.tokens, *[0] * (longest - len(request.tokens))] for request in requests]
         with translated_errors():
-            states = mx.stack([request.states for request in requests])
+            states = _started_stack([request.states for request in requests])
             tokens = mx.array(padded, mx.int32)
             scores, logprobs = self._whisper.align(states, tokens, requests[0].num_text)
             mx.async_eval(scores, logprobs)
@@ -189,11 +189,11 @@ class Device:
         self._waiting.clear()
 
     def warm_up(self) -> None:
-        """Build each kernel, so that the first recording does not pay for it.
+        """Build what greedy decoding takes, so that the first recording does not pay for it.
 
-        On a GPU this runs a full batch: what does not fit into memory fails before any job. There
-        rows leave it and join again, next to each other and apart, and most of them leave for good.
-        CUDA takes some 4 s to compile a kernel, and keeps it for the next start.
+        On a GPU this decodes a full batch, which must fit into memory before any job. Rows leave it
+        and join again, one alone and two apart, and most of them leave for good. CUDA takes some
+        4 s to compile a kernel that it has not seen on this machine before.
         """
         silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.mel.n_mels))
         states = self._whisper.encode_audio(silence)[0]
@@ -201,13 +201,13 @@ class Device:
         with translated_errors():
             rows = self._silent_rows(states, decoder.max_rows if on_gpu() else 1)
             decoder.insert(rows)
-            together, apart = rows[:2], rows[2:5:2]
-            for leaving in filter(None, (together, apart) if on_gpu() else ()):
+            alone, apart = rows[1:2], rows[:3:2]
+            for leaving in filter(None, (alone, apart) if on_gpu() else ()):
                 for row in leaving:
                     decoder.remove(row)
                 decoder.insert(self._silent_rows(states, len(leaving)))
                 decoder.step()
-            for row in rows[5:]:
+            for row in rows[3:]:
                 decoder.remove(row)
             while decoder.num_active:
                 decoder.step()
@@ -219,7 +219,7 @@ class Device:
                 prompt=self._whisper.default_prompt,
                 states=states,
                 eos=frozenset(),
-                max_tokens=8,
+                max_tokens=8 if on_gpu() else 2,
                 rules=self._whisper.default_rules,
             )
             for _ in range(count)
@@ -316,6 +316,13 @@ def _decoder(model: Whisper, max_rows: int) -> Decoder:
         pad_rows=on_gpu(),
         steps_ahead=STEPS_AHEAD_ON_GPU if on_gpu() else 1,
     )
+
+
+def _started_stack(arrays: list[mx.array]) -> mx.array:
+    """Return arrays as rows, handed over by themselves: how many there are varies."""
+    stacked = mx.stack(arrays)
+    mx.async_eval(stacked)
+    return stacked
 
 
 def _window(mel: LogMel, asked: Encode) -> mx.array:

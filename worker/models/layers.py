@@ -13,14 +13,14 @@ from mlx import nn
 
 from worker import cpu_math
 
-# Of MLX or of NumPy: what comes in comes out.
-Array: TypeAlias = Any
+# Of MLX or of NumPy; layers give what they are given.
+AnyArray: TypeAlias = Any
 
 
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation over the last axis."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: AnyArray) -> AnyArray:
         """Return x (..., D) normalised."""
         if isinstance(x, np.ndarray):
             return cpu_math.layer_norm(x, self.weight, self.bias, self.eps)
@@ -30,7 +30,7 @@ class LayerNorm(nn.LayerNorm):
 class Norm(LayerNorm):
     """Layer normalisation of a float32 residual stream, for a layer that computes in less."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: AnyArray) -> AnyArray:
         """Return x (..., D) normalised, in the dtype of the weights."""
         normalized = super().__call__(x)
         return normalized if isinstance(x, np.ndarray) else normalized.astype(self.weight.dtype)
@@ -39,32 +39,27 @@ class Norm(LayerNorm):
 class Linear(nn.Linear):
     """A linear layer with a bias."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: AnyArray) -> AnyArray:
         """Return x (..., D) transformed, (..., N)."""
         if isinstance(x, np.ndarray):
             return cpu_math.linear(x, self.weight, self.bias)
         return super().__call__(x)
 
 
-def lay_out_for_step(layer: Linear) -> None:
-    """Lay out a linear layer's weight (N, D) as NumPy's BLAS reads it fastest for few rows.
+def lay_out_for_numpy(layer: Linear) -> None:
+    """Lay out a weight (N, D) as NumPy's BLAS reads it fastest for few rows.
 
     That is column by column, unless the layer narrows.
     """
-    if _suits_numpy(layer.weight) and layer.weight.shape[0] >= layer.weight.shape[1]:
+    if layer.weight.shape[0] >= layer.weight.shape[1]:
         layer.weight = mx.contiguous(layer.weight.T).T
 
 
-def for_step(weight: mx.array, *arrays: mx.array) -> tuple[Array, ...]:
-    """Return what a decode step starts from, as arrays that suit it beside such weights."""
-    return cpu_math.shared(*arrays) if _suits_numpy(weight) else arrays
-
-
-def attention(q: Array, k: mx.array, v: mx.array, mask: Array | str | None) -> Array:
+def attention(q: AnyArray, k: mx.array, v: mx.array, mask: AnyArray | str | None) -> AnyArray:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
     if isinstance(q, np.ndarray):
         return cpu_math.attention(q, k, v, mask)
-    if _suits_numpy(q):
+    if suits_numpy(q):
         read = cpu_math.attention(q, k, v, mask)
         # As it lies in memory, for the heads to be merged without a copy.
         return mx.array(read.swapaxes(1, 2)).swapaxes(1, 2)
@@ -92,13 +87,13 @@ def _single_query_on_cuda(
     return first
 
 
-def up_to(positions: Array, length: int) -> Array:
+def up_to(positions: AnyArray, length: int) -> AnyArray:
     """Return what rows at positions (B, 1, 1, 1) see of their caches, (B, 1, 1, length)."""
     places = np.arange(length) if isinstance(positions, np.ndarray) else mx.arange(length)
     return places <= positions
 
 
-def put(rows: mx.array, positions: Array, new: Array) -> mx.array:
+def put(rows: mx.array, positions: AnyArray, new: AnyArray) -> mx.array:
     """Return cached rows (B, H, S, K) with (B, H, 1, K) at each row's position (B, 1, 1, 1).
 
     The rows given are used up.
@@ -109,7 +104,7 @@ def put(rows: mx.array, positions: Array, new: Array) -> mx.array:
     return mx.put_along_axis(rows, mx.broadcast_to(positions, new.shape), new, axis=2)
 
 
-def gelu(x: Array) -> Array:
+def gelu(x: AnyArray) -> AnyArray:
     """Return the exact (erf) GELU, computed in float32 whatever the dtype.
 
     In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
@@ -127,10 +122,10 @@ def _half_gelu(x: mx.array) -> mx.array:
     return wide.astype(x.dtype)
 
 
-def project(x: Array, weight: mx.array, transposed: mx.array) -> mx.array:
+def project(x: AnyArray, weight: mx.array, transposed: mx.array) -> mx.array:
     """Return the float32 product of x (..., D) and a weight (N, D), given as float32 (D, N) too."""
     rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= cpu_math.FEW_ROWS and _suits_numpy(weight):
+    if len(rows) <= cpu_math.FEW_ROWS and suits_numpy(weight):
         projected = mx.array(cpu_math.project(rows, weight, transposed))
     else:
         projected = mx.array(rows).astype(mx.float32) @ transposed
@@ -142,15 +137,16 @@ def _on_cuda() -> bool:
     return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
-def _suits_numpy(x: mx.array) -> bool:
+def suits_numpy(x: mx.array) -> bool:
+    """Tell whether NumPy computes faster with an array of MLX than MLX does."""
     return x.dtype == mx.float32 and cpu_math.is_useful()
 
 
-def split_heads(x: Array, num_heads: int) -> Array:
+def split_heads(x: AnyArray, num_heads: int) -> AnyArray:
     """Turn (B, T, D) into (B, H, T, K)."""
     return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
 
-def merge_heads(x: Array) -> Array:
+def merge_heads(x: AnyArray) -> AnyArray:
     """Turn (B, H, T, K) into (B, T, D)."""
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)

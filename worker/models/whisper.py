@@ -16,18 +16,18 @@ from producer.job import Options
 from worker import cpu_math
 from worker.features import MelConfig
 from worker.models.layers import (
-    Array,
+    AnyArray,
     LayerNorm,
     Linear,
     Norm,
     attention,
-    for_step,
     gelu,
-    lay_out_for_step,
+    lay_out_for_numpy,
     merge_heads,
     project,
     put,
     split_heads,
+    suits_numpy,
     up_to,
 )
 from worker.models.parameters import Dimensions, Weights, sinusoids
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
 
-    def project(self, x: Array) -> tuple[Array, Array, Array]:
+    def project(self, x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
         """Return q, k, v of x (B, T, D), each (B, H, T, K)."""
         heads = split_heads(self.qkv(x), 3 * self.num_heads)
         return (
@@ -57,7 +57,9 @@ class SelfAttention(nn.Module):
             heads[:, -self.num_heads :],
         )
 
-    def attend(self, q: Array, k: mx.array, v: mx.array, mask: Array | str | None) -> Array:
+    def attend(
+        self, q: AnyArray, k: mx.array, v: mx.array, mask: AnyArray | str | None
+    ) -> AnyArray:
         """Return the attention's output (B, T, D)."""
         return self.out(merge_heads(attention(q, k, v, mask)))
 
@@ -81,7 +83,7 @@ class CrossAttention(nn.Module):
         heads = (split_heads(k, self.num_heads), split_heads(v, self.num_heads))
         return mx.contiguous(heads[0]), mx.contiguous(heads[1])
 
-    def __call__(self, x: Array, k: mx.array, v: mx.array) -> Array:
+    def __call__(self, x: AnyArray, k: mx.array, v: mx.array) -> AnyArray:
         """Return what text x (B, T, D) reads from the audio, (B, T, D)."""
         q = split_heads(self.query(x), self.num_heads)
         return self.out(merge_heads(attention(q, k, v, None)))
@@ -95,7 +97,7 @@ class MLP(nn.Module):
         self.up = Linear(width, 4 * width)
         self.down = Linear(4 * width, width)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: AnyArray) -> AnyArray:
         """Return x (B, T, D) transformed."""
         return self.down(gelu(self.up(x)))
 
@@ -128,7 +130,7 @@ class DecoderBlock(nn.Module):
         self.mlp = MLP(width)
         self.mlp_ln = Norm(width)
 
-    def finish(self, x: Array, cross: tuple[mx.array, mx.array]) -> Array:
+    def finish(self, x: AnyArray, cross: tuple[mx.array, mx.array]) -> AnyArray:
         """Return x (B, T, D) after cross-attention and MLP."""
         x = x + self.cross_attn(self.cross_attn_ln(x), *cross)
         return x + self.mlp(self.mlp_ln(x))
@@ -168,15 +170,20 @@ class TextDecoder(nn.Module):
         self.blocks = [DecoderBlock(width, dims.n_text_head) for _ in range(dims.n_text_layer)]
         self.ln = LayerNorm(width)
         self._projection: mx.array | None = None
+        self.steps_in_numpy = False
 
     def lay_out(self) -> None:
         """Lay the loaded weights out in memory as they are read; call it once.
 
         The embedding is kept in float32 for `logits`, too: rounded to half, close tokens would tie.
         """
-        for layer in self.modules():
-            if isinstance(layer, Linear):
-                lay_out_for_step(layer)
+        packed = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+        is_packed = any(isinstance(layer, packed) for layer in self.modules())
+        self.steps_in_numpy = not is_packed and suits_numpy(self.positional_embedding)
+        if self.steps_in_numpy:
+            for layer in self.modules():
+                if isinstance(layer, Linear):
+                    lay_out_for_numpy(layer)
         if isinstance(self.token_embedding, nn.Embedding):
             projection = self.token_embedding.weight.astype(mx.float32).T
             # A CPU's BLAS is faster on a copy that lies as it is read.
@@ -191,7 +198,7 @@ class TextDecoder(nn.Module):
         x = self.token_embedding(tokens) + self.positional_embedding[positions]
         return x.astype(mx.float32)
 
-    def logits(self, x: Array) -> mx.array:
+    def logits(self, x: AnyArray) -> mx.array:
         """Return float32 logits (..., V) of the residual stream (..., D)."""
         x = self.ln(x)
         if self._projection is None:
@@ -289,11 +296,10 @@ class Whisper(nn.Module):
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
         """
         decoder = self.decoder
-        x, here = for_step(
-            decoder.blocks[0].attn.qkv.weight,
-            decoder.embed(tokens[:, None], positions[:, None]),
-            positions[:, None, None, None],
-        )
+        x: AnyArray = decoder.embed(tokens[:, None], positions[:, None])
+        here: AnyArray = positions[:, None, None, None]
+        if decoder.steps_in_numpy:
+            x, here = cpu_math.shared(x, here)
         mask = up_to(here, cache["self"][0][0].shape[2])
         grown = []
         for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
