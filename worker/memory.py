@@ -22,7 +22,7 @@ SHARE_FOR_CACHE = 0.05
 MOST_SLOTS_ON_CPU = 8
 MOST_SLOTS_ON_METAL = 64  # not measured on a Mac
 MOST_SLOTS_ON_CUDA = 128
-# Larger batches are hardly faster to encode (H100: 186 to 194 windows/s at 8 to 32), but rows join
+# Larger batches are hardly faster to encode (H100: 186 to 190 windows/s at 8 to 32), but rows join
 # in as large ones: the whole engine does 2,450 times real time with 8, 2,600 to 2,800 with 16, and
 # 2,240 to 2,310 with 24 and 32, where the host waits for the device's queue to take a batch.
 MOST_ENCODED_AT_ONCE = 16
