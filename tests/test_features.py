@@ -25,9 +25,10 @@ def log_mel(samples, cuts=(), *, n_mels=80, kind=LogMel):
 
 
 class Spooling(LogMel):
-    """Keeps one block on the device instead of ten minutes."""
+    """Keeps one block on the device instead of ten minutes, and another one while it is computed."""
 
     SPOOL_AFTER_BLOCKS = 1
+    COMPUTING_BLOCKS = 1
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -49,7 +50,7 @@ def test_single_samples_at_the_start_are_mirrored_as_a_whole_start_is():
 
 
 def test_blocks_in_a_file_give_the_windows_that_blocks_on_the_device_give():
-    """Windows within, across and past spooled blocks, and the language window."""
+    """Windows within, across and past spooled blocks and the one being computed."""
     samples = synthetic_audio("chirp", 130 * RATE_HZ + 77)
     kept, spooled = (
         log_mel(samples),
@@ -65,12 +66,14 @@ def test_a_long_recording_holds_ten_minutes_on_the_device():
     """Frames past them lie in a file without a name, which ends with the recording."""
     spectrogram = LogMel(80)
     half_a_minute = np.zeros(30 * RATE_HZ, np.float32)
-    for _ in range(24):
+    for _ in range(30):
         spectrogram.push(half_a_minute)
     spectrogram.finish()
     assert len(spectrogram._blocks) == spectrogram.SPOOL_AFTER_BLOCKS == 20
     assert sum(block.shape[0] for block in spectrogram._blocks) == 20 * WINDOW_FRAMES
-    assert sum(shape[0] for _, shape in spectrogram._spooled) == 4 * WINDOW_FRAMES + 3
+    assert sum(shape[0] for _, shape in spectrogram._spooled) == 7 * WINDOW_FRAMES
+    last = [block.shape[0] for block in spectrogram._computing]
+    assert last == [WINDOW_FRAMES] * (spectrogram.COMPUTING_BLOCKS - 1) + [3]
     spool = spectrogram._spool
     assert not isinstance(spool.name, str)
     del spectrogram

@@ -9,6 +9,7 @@ import functools
 import os
 import tempfile
 import weakref
+from collections import deque
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -164,16 +165,20 @@ class LogMelStream:
 class LogMel:
     """The log-mel spectrogram of one recording, from which windows are cut on the device.
 
-    Blocks are raw log10 energies, computed without waiting for them. The first ten minutes stay
-    on the device; later blocks go to an unlinked temporary file, so that a recording of any
-    length holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
+    Blocks are raw log10 energies, computed without waiting for them. The first ten minutes and the
+    last two stay on the device; blocks between go to an unlinked temporary file, so that a
+    recording of any length holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
     """
 
     SPOOL_AFTER_BLOCKS = 20  # ten minutes: 19 MB at 80 mels, 31 MB at 128
+    # Before a block is written, so many more are begun: then hardly anything is waited for, neither
+    # the block nor the steps that the device was handed before it.
+    COMPUTING_BLOCKS = 4
 
     def __init__(self, n_mels: int) -> None:
         self._stream = LogMelStream(n_mels)
         self._blocks: list[mx.array] = []
+        self._computing: deque[mx.array] = deque()
         self._spool: BinaryIO | None = None
         self._spooled: list[tuple[int, tuple[int, ...]]] = []  # offset in bytes, shape
         self._loudest = mx.array(SILENCE)
@@ -211,8 +216,10 @@ class LogMel:
             if len(self._blocks) < self.SPOOL_AFTER_BLOCKS:
                 self._blocks.append(block)
             else:
-                self._spooled.append(self._write(np.array(block)))
+                self._computing.append(block)
         mx.async_eval(self._loudest, blocks)
+        while len(self._computing) > self.COMPUTING_BLOCKS:
+            self._spooled.append(self._write(np.array(self._computing.popleft())))
 
     def _write(self, block: np.ndarray) -> tuple[int, tuple[int, ...]]:
         """Move a block to the temporary file, and return where it lies and its shape."""
@@ -242,6 +249,9 @@ class LogMel:
             # Read, not mapped: mapped pages would count as the process's own for good.
             data = os.pread(self._spool.fileno(), 4 * shape[0] * shape[1], offset)
             return mx.array(np.frombuffer(data, np.float32).reshape(shape))
+        index -= len(self._spooled)
+        if 0 <= index < len(self._computing):
+            return self._computing[index]
         return mx.zeros((0, self._stream.n_mels))
 
 
