@@ -62,7 +62,9 @@ def kill_and_resume(folder: Path, recording: Path, *, timeout_s: float) -> Resum
     try:
         connection = server.client
         queue = Queue("default", connection=connection, serializer="json")
-        workers.append(_start_worker(server, folder / "first.log"))
+        # Both before the first job: a worker that loads its model needs longer than the work left.
+        workers += [_start_worker(server, folder / f"{name}.log") for name in ("first", "second")]
+        wait_until(lambda: connection.scard("rq:workers") == 2, timeout_s)
         peaceful = _enqueue(queue, recording, "peaceful")
         peaceful_result = _transcript(connection, peaceful, timeout_s)
         killed_id = _enqueue(queue, recording, "killed")
@@ -70,11 +72,10 @@ def kill_and_resume(folder: Path, recording: Path, *, timeout_s: float) -> Resum
             lambda: _past_the_middle(connection, killed_id, peaceful_result.audio.duration_s),
             timeout_s,
         )
-        workers.append(_start_worker(server, folder / "second.log"))
-        wait_until(lambda: connection.scard("rq:workers") == 2, timeout_s)
-        workers[0].kill()
-        killed_at = time.monotonic()
         fence: Any = connection.hget(f"rq:job:{killed_id}", "fence")
+        os.kill(_pid_of_worker(connection, killed_id), signal.SIGKILL)
+        killed_at = time.monotonic()
+        assert not read_result(connection, killed_id), "done before its worker was killed"
         wait_until(lambda: connection.hget(f"rq:job:{killed_id}", "fence") != fence, 60)
         recovery_s = time.monotonic() - killed_at
         resumed = _transcript(connection, killed_id, timeout_s)
@@ -108,8 +109,15 @@ def _enqueue(queue: Queue, recording: Path, job_id: str) -> str:
     return str(queue.enqueue("worker.tasks.transcribe", source=str(recording), job_id=job_id).id)
 
 
+def _pid_of_worker(connection: redis.Redis, job_id: str) -> int:
+    worker: Any = connection.hget(f"rq:job:{job_id}", "worker_name")
+    pid: Any = connection.hget(b"rq:worker:" + worker, "pid")
+    return int(pid)
+
+
 def _past_the_middle(connection: redis.Redis, job_id: str, duration_s: float) -> float:
     """Return the checkpoint's seconds once the recording and its checkpoint are half way."""
+    assert not read_result(connection, job_id), "done before its worker could be killed"
     stored: Any = connection.get(checkpoint_key(job_id))
     checkpoint = read_checkpoint(stored)
     progress = read_progress(connection, [job_id]).get(job_id)
