@@ -90,7 +90,7 @@ class Decoder:
     @property
     def num_active(self) -> int:
         """Rows that are still decoding."""
-        return sum(row is not None for row in self._rows)
+        return len(self._rows) - self._rows.count(None)
 
     @property
     def num_rows(self) -> int:

@@ -135,13 +135,21 @@ class LogMelStream:
         return blocks
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
+        if self._start is None:
+            return self._fill(samples)
+        # Frame 0 is centred on sample 0; the reference reflects what lies before it.
+        missing = self._REFLECTED + 1 - self._start.size
+        start = np.concatenate([self._start, samples[:missing]])
+        self._start = start if start.size <= self._REFLECTED else None
         if self._start is not None:
-            self._start = np.concatenate([self._start, samples])
-            if self._start.size <= self._REFLECTED:
-                return []
-            # Frame 0 is centred on sample 0; the reference reflects what lies before it.
-            mirrored = self._start[self._REFLECTED : 0 : -1]
-            samples, self._start = np.concatenate([mirrored, self._start]), None
+            return []
+        mirrored = start[:0:-1]
+        return [
+            block for part in (mirrored, start, samples[missing:]) for block in self._fill(part)
+        ]
+
+    def _fill(self, samples: np.ndarray) -> list[mx.array]:
+        """Add samples to those that wait, and return the blocks that they complete."""
         blocks = []
         while samples.size:
             taken = min(samples.size, self._waiting.size - self._num_waiting)
