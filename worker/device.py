@@ -201,16 +201,21 @@ class Device:
         with translated_errors():
             rows = self._silent_rows(states, decoder.max_rows if on_gpu() else 1)
             decoder.insert(rows)
-            alone, apart = rows[1:2], rows[:3:2]
-            for leaving in filter(None, (alone, apart) if on_gpu() else ()):
-                for row in leaving:
-                    decoder.remove(row)
-                decoder.insert(self._silent_rows(states, len(leaving)))
-                decoder.step()
-            for row in rows[3:]:
-                decoder.remove(row)
+            if on_gpu():
+                self._exchange(rows)
             while decoder.num_active:
                 decoder.step()
+
+    def _exchange(self, rows: list[Sequence]) -> None:
+        """Let rows of `warm_up` leave and others join: one alone, two apart; then let most leave."""
+        alone, apart = rows[1:2], rows[:3:2]
+        for leaving in filter(None, (alone, apart)):
+            for row in leaving:
+                self._decoder.remove(row)
+            self._decoder.insert(self._silent_rows(rows[0].states, len(leaving)))
+            self._decoder.step()
+        for row in rows[3:]:
+            self._decoder.remove(row)
 
     def _silent_rows(self, states: mx.array, count: int) -> list[Sequence]:
         """Return rows for `warm_up` that live through all of it."""

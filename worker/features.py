@@ -140,10 +140,10 @@ class LogMelStream:
         # Frame 0 is centred on sample 0; the reference reflects what lies before it.
         missing = self._REFLECTED + 1 - self._start.size
         start = np.concatenate([self._start, samples[:missing]])
-        self._start = start if start.size <= self._REFLECTED else None
-        if self._start is not None:
+        if start.size <= self._REFLECTED:
+            self._start = start
             return []
-        mirrored = start[:0:-1]
+        self._start, mirrored = None, start[:0:-1]
         return [
             block for part in (mirrored, start, samples[missing:]) for block in self._fill(part)
         ]

@@ -18,7 +18,7 @@ import redis
 import soundfile as sf
 from rq import Queue
 
-from producer.queue import checkpoint_key, read_progress, read_result
+from producer.queue import checkpoint_key, job_key, read_progress, read_result
 from producer.result import Transcript
 from tests.farm import ROOT, Server, wait_until
 from worker.admission import read_checkpoint
@@ -72,11 +72,11 @@ def kill_and_resume(folder: Path, recording: Path, *, timeout_s: float) -> Resum
             lambda: _past_the_middle(connection, killed_id, peaceful_result.audio.duration_s),
             timeout_s,
         )
-        fence: Any = connection.hget(f"rq:job:{killed_id}", "fence")
+        fence: Any = connection.hget(job_key(killed_id), "fence")
         os.kill(_pid_of_worker(connection, killed_id), signal.SIGKILL)
         killed_at = time.monotonic()
         assert not read_result(connection, killed_id), "done before its worker was killed"
-        wait_until(lambda: connection.hget(f"rq:job:{killed_id}", "fence") != fence, 60)
+        wait_until(lambda: connection.hget(job_key(killed_id), "fence") != fence, 60)
         recovery_s = time.monotonic() - killed_at
         resumed = _transcript(connection, killed_id, timeout_s)
         return Resumed(
@@ -110,7 +110,7 @@ def _enqueue(queue: Queue, recording: Path, job_id: str) -> str:
 
 
 def _pid_of_worker(connection: redis.Redis, job_id: str) -> int:
-    worker: Any = connection.hget(f"rq:job:{job_id}", "worker_name")
+    worker: Any = connection.hget(job_key(job_id), "worker_name")
     pid: Any = connection.hget(b"rq:worker:" + worker, "pid")
     return int(pid)
 
