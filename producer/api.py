@@ -7,8 +7,8 @@
         print(name, result.text if result.status == "succeeded" else result.error.message)
 
 Settings come from the environment and settings.toml, as for the commands; pass `settings` for
-others. For more than these four calls, see `producer.archive`, `producer.batches`,
-`producer.watching` and `producer.queue`, which take a connection of `producer.queue.connect`.
+others. For more than these four calls, see `producer.archive.submit`, `producer.batches.views`,
+`producer.batches.watching` and `producer.queue`, which take a connection of `producer.queue.connect`.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from typing import Any, NamedTuple
 import redis
 from pydantic import ValidationError
 
-from producer.archive import Entry, Request, submit_archive
-from producer.batches import batch_files
-from producer.hash_cache import HashCache
+from producer.archive.find import Names, find
+from producer.archive.hash_cache import HashCache
+from producer.archive.submit import Entry, Request, submit_archive
+from producer.batches.views import batch_files
+from producer.batches.watching import BatchStatus, look_at
 from producer.job import Options, invalid_options
 from producer.queue import connect, wait_for_results
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
-from producer.sources import Names, find
-from producer.watching import BatchStatus, look_at
 
 
 class Submission(NamedTuple):

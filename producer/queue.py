@@ -126,7 +126,7 @@ class Submitted(NamedTuple):
     is_new: bool
 
 
-_SUBMIT = Path(__file__).with_name("submit.lua").read_text()
+_SUBMIT = (Path(__file__).parent / "lua" / "submit.lua").read_text()
 
 
 def submit(

@@ -103,8 +103,8 @@ def tiny_en():
     # The producer's tests do without MLX.
     import mlx.core as mx
 
-    from worker.models.weights import load_weights
-    from worker.models.whisper import Whisper
+    from worker.models.whisper.network import Whisper
+    from worker.models.whisper.weights.load import load_weights
 
     model = Whisper(load_weights("tiny.en", dtype=mx.float32))
     mx.eval(model.parameters())
@@ -114,8 +114,8 @@ def tiny_en():
 @pytest.fixture(scope="session")
 def real_engine():
     """Return a function that starts (once) the engine of a packaged model, with four slots."""
-    from worker.device import load_device
-    from worker.engine import Engine
+    from worker.device.device import load_device
+    from worker.engine.engine import Engine
 
     engines = {}
 

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from producer.settings import AudioSettings, ModelSettings
-from tests.archive_engine import transcribe
-from tests.archive_farm import SCRIPT, ArchiveFarm
 from tests.conftest import SHARED_DATA
-from tests.farm import wait_until
-from tests.made_archive import MAX_SECONDS, RATE_HZ, cut_speech, make_archive, noise, write
+from tests.stage.archive_engine import transcribe
+from tests.stage.archive_farm import SCRIPT, ArchiveFarm
+from tests.stage.farm import wait_until
+from tests.stage.made_archive import MAX_SECONDS, RATE_HZ, cut_speech, make_archive, noise, write
 
 # The least that is broken in all ten ways and has all odd names; 2000 for the whole night.
 NUM_FILES = int(os.environ.get("ARCHIVE_NUM_FILES", "200"))

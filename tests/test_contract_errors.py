@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer.errors import ScribefarmError
-from tests.toy_model import NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from tests.stage.toy_model import NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from worker.device.sampling import SamplingParams, pair_logit_bias
+from worker.engine.requests import RowRules
 from worker.generate import SttGenConfig, stt_generate
-from worker.requests import RowRules
-from worker.sampling import SamplingParams, pair_logit_bias
 
 ROOT = Path(__file__).resolve().parents[1]
 

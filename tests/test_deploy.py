@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from rq import Queue
 from rq.command import send_stop_job_command
 
-from producer.actions import cancel_jobs, retry_jobs
-from producer.batches import pause, resume
+from producer.batches.actions import cancel_jobs, retry_jobs
+from producer.batches.views import pause, resume
 from producer.errors import ServerUnreachable
 from producer.queue import (
     connect,
@@ -26,8 +26,8 @@ from producer.queue import (
     wait_for_results,
 )
 from producer.settings import RedisSettings
-from tests.fake_engine import FakeEngine, expected_text, job, source
-from tests.farm import (
+from tests.stage.fake_engine import FakeEngine, expected_text, job, source
+from tests.stage.farm import (
     Farm,
     Server,
     ThreadWorker,

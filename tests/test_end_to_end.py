@@ -21,7 +21,7 @@ from producer import embedded
 from producer.queue import connect, job_state, read_result
 from producer.result import Failure, Transcript
 from producer.settings import load_settings
-from tests.farm import free_port, wait_until
+from tests.stage.farm import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sys.executable).parent
@@ -232,7 +232,7 @@ def test_a_bad_recording_fails_by_name_and_the_next_one_succeeds(farm, folder, m
 
 def test_logits_of_a_wrong_rank_fail_one_recording_and_the_next_one_succeeds(lone_farm):
     """A model that is broken once costs the window that it was asked about, not the worker."""
-    command = (sys.executable, "-m", "tests.broken_model_worker")
+    command = (sys.executable, "-m", "tests.stage.broken_model_worker")
     with lone_farm.worker("broken-once", *command) as (process, _):
         failed = lone_farm.result(lone_farm.enqueue(CLIP))
         done = lone_farm.result(lone_farm.enqueue(CLIP))

@@ -19,18 +19,18 @@ from producer.errors import (
     RankMismatch,
     SourceNotFound,
 )
-from tests.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.decoder import Decoder
-from worker.features import LogMel, MelConfig
+from tests.stage.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from worker.device.decoder import Decoder
+from worker.device.row import Sequence
+from worker.device.sampling import SamplingParams
+from worker.engine.requests import RowRules
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,
     SttGenConfig,
     encode_audio_file,
     stt_generate,
 )
-from worker.requests import RowRules
-from worker.sampling import SamplingParams
-from worker.sequence import Sequence
+from worker.models.whisper.log_mel import LogMel, MelConfig
 
 # Whoever looks at it says that it does not exist.
 ABSENT = Path("/nowhere/recording.wav")

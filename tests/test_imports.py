@@ -45,7 +45,7 @@ def _targets(node):
         return {alias.name for alias in node.names}
     if isinstance(node, ast.ImportFrom):
         assert node.level == 0, "imports are absolute"
-        # `from worker import engine` names a module, `from worker.engine import x` an object.
+        # `from worker import engine` names a module, `from worker.engine.engine import x` an object.
         inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
         return inner or {node.module}
     return set()
@@ -108,7 +108,7 @@ def test_no_module_of_the_worker_knows_both_device_and_queue(name):
         assert not ("mlx" in reach(name) and reach(name) & QUEUE)
 
 
-@pytest.mark.parametrize("name", ["worker.engine", "worker.transcription"])
+@pytest.mark.parametrize("name", ["worker.engine.engine", "worker.models.whisper.transcription"])
 def test_policy_has_neither_tensors_nor_redis(name):
     """The engine's decisions are tested without a device and without a server."""
     assert not reach(name) & ({"mlx"} | QUEUE)
@@ -116,14 +116,14 @@ def test_policy_has_neither_tensors_nor_redis(name):
 
 def test_reading_audio_needs_no_device():
     """Recordings are decoded in threads that never touch MLX."""
-    assert not reach("worker.audio") & ({"mlx"} | QUEUE)
-    assert packages(imports("worker.audio")) <= READING
+    assert not reach("worker.audio.recording") & ({"mlx"} | QUEUE)
+    assert packages(imports("worker.audio.recording")) <= READING
 
 
 def test_the_farm_worker_never_imports_mlx():
     """One thread owns MLX, and it is not the one that talks to Redis."""
-    assert "mlx" not in reach("worker.farm_worker")
-    assert packages(imports("worker.farm_worker")) <= QUEUE | {"structlog"}
+    assert "mlx" not in reach("worker.farm.farm_worker")
+    assert packages(imports("worker.farm.farm_worker")) <= QUEUE | {"structlog"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,7 +16,7 @@ from producer.events import read_events
 from producer.formats import to_srt, to_timed
 from producer.job import TASK_NAME, Job
 from producer.queue import connect, job_state, read_result
-from worker.farm_worker import FarmWorker
+from worker.farm.farm_worker import FarmWorker
 
 # Ten seconds of real speech that every clone has.
 ASSETS = Path(importlib.util.find_spec("moonshine_onnx").origin).parent / "assets"

@@ -23,13 +23,13 @@ from rq import Queue
 from rq.job import Job as RQJob
 
 import producer
+from producer.archive.manifest import Row
 from producer.job import Job
-from producer.manifest import Row
 from producer.queue import EVENTS_KEY, batch_key, result_key
-from tests.archive_farm import ArchiveFarm
-from tests.farm import wait_until
-from tests.readme import INLINE, ROOT, block
-from tests.test_relay import Receiver
+from tests.producer.test_webhooks import Receiver
+from tests.stage.archive_farm import ArchiveFarm
+from tests.stage.farm import wait_until
+from tests.stage.readme import INLINE, ROOT, block
 
 BIN = Path(sys.executable).parent
 CLIP = Path(importlib.util.find_spec("moonshine_onnx").origin).parent / "assets" / "beckett.wav"

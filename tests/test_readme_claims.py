@@ -17,7 +17,7 @@ from producer.job import Options
 from producer.queue import EVENTS_KEY, batch_key, progress_key, result_key
 from producer.result import Failure, Transcript, dump_result, parse_result
 from producer.settings import Settings, knob_keys, load_settings
-from tests.readme import (
+from tests.stage.readme import (
     APPS,
     BLOCKS,
     COMMANDS,

@@ -16,9 +16,11 @@ from producer.connection import connect
 from producer.errors import InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
-from worker import bench, blas, doctor, logging
-from worker.farm_worker import EXIT_FORCED, FarmWorker
-from worker.models import cli as models_cli
+from worker import log
+from worker.cli import bench, doctor
+from worker.cli import models as models_cli
+from worker.device import blas
+from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 
 app = typer.Typer(
     name="scribefarm-worker",
@@ -61,7 +63,7 @@ def run(
     3 no server, 130 ended at once by a second signal.
     """
     effective = load_settings(settings)
-    logging.configure(effective.log)
+    log.configure(effective.log)
     blas.log_choice()
     _end(_work(effective, name, burst=burst))
 
@@ -71,8 +73,8 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     connection = connect(settings)
     # Imports MLX: not before the BLAS is chosen, and not for --help.
     try:
-        from worker.device import load_device  # noqa: PLC0415
-        from worker.engine import Engine  # noqa: PLC0415
+        from worker.device.device import load_device  # noqa: PLC0415
+        from worker.engine.engine import Engine  # noqa: PLC0415
     except ModuleNotFoundError as error:
         needed = (
             "must be installed; pip install 'scribefarm[worker]' brings all that a worker needs"

@@ -14,14 +14,14 @@ from typing import Self
 import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
-from worker.audio import load_audio, validate_max_seconds
-from worker.decoder import Decoder
-from worker.features import LogMel, num_frames
-from worker.requests import RowRules
-from worker.rules import suppression_masks
-from worker.sampling import SamplingParams
-from worker.sequence import FinishReason, Sequence
-from worker.speech_model import SpeechModel
+from worker.audio.recording import load_audio, validate_max_seconds
+from worker.device.decoder import Decoder
+from worker.device.row import FinishReason, Sequence
+from worker.device.rules import suppression_masks
+from worker.device.sampling import SamplingParams
+from worker.device.speech_model import SpeechModel
+from worker.engine.requests import RowRules
+from worker.models.whisper.log_mel import LogMel, num_frames
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
 DEFAULT_MAX_AUDIO_SECONDS = 30.0
@@ -201,7 +201,7 @@ def stt_generate(
     Raises:
         OutOfRange: configuration, cap, duration, rate.
         EmptyInput: no samples, or too few for one frame.
-        ScribefarmError: whatever else is wrong with the file; see `worker.audio`.
+        ScribefarmError: whatever else is wrong with the file; see `worker.audio.recording`.
     """
     started = time.monotonic()
     config = config or SttGenConfig()

@@ -14,16 +14,16 @@ from typing import Annotated
 
 import typer
 
-from producer.archive import Entry, Request, plan_archive, submit_archive
-from producer.batches import batch_exists
+from producer.archive.duration import header_duration_s
+from producer.archive.find import Found, Names, Patterns, find, read_list, readable
+from producer.archive.hash_cache import HashCache
+from producer.archive.manifest import read_manifest
+from producer.archive.submit import Entry, Request, plan_archive, submit_archive
+from producer.batches.report import audio_length
+from producer.batches.views import batch_exists
 from producer.cli.console import Exit, Session, emit, note, report, session_of
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.errors import InvalidOptions, QueueFull
-from producer.hash_cache import HashCache
-from producer.header import header_duration_s
-from producer.manifest import read_manifest
-from producer.report import audio_length
-from producer.sources import Found, Names, Patterns, find, read_list, readable
 
 app = typer.Typer()
 

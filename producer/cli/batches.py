@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from producer import queue
-from producer.actions import cancel_batch, cancel_jobs, retry_batch
-from producer.batches import batch_exists, latest_batches, view_batch
+from producer.archive.find import readable
+from producer.batches.actions import cancel_batch, cancel_jobs, retry_batch
+from producer.batches.export import Exported, Layout, export_batch
+from producer.batches.report import FailureGroup, group_failures, make_report, to_markdown
+from producer.batches.views import batch_exists, latest_batches, view_batch
+from producer.batches.watching import BatchStatus, look_at
 from producer.cli.console import Exit, Session, emit, note, session_of
 from producer.cli.watch_view import show_batch, show_farm, status_lines
 from producer.errors import ERRORS, InvalidOptions, JobNotFound
-from producer.export import Exported, Layout, export_batch
 from producer.formats import FORMATS, FormatOptions
-from producer.report import FailureGroup, group_failures, make_report, to_markdown
-from producer.sources import readable
-from producer.watching import BatchStatus, look_at
 
 app = typer.Typer()
 

@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from producer.batches import BatchCounts
+from producer.batches.views import BatchCounts
+from producer.batches.watching import BatchStatus, BatchWatch, FarmStatus, Running, look_at_farm
 from producer.cli.console import Session, emit
-from producer.watching import BatchStatus, BatchWatch, FarmStatus, Running, look_at_farm
 
 _LIVE_EVERY_S = 1.0
 _LINES_EVERY_S = 10.0

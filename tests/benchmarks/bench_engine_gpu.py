@@ -20,17 +20,17 @@ import soundfile
 
 from producer.job import Job, Options
 from producer.settings import Settings
-from worker.decoder import Decoder
-from worker.device import pin_device, set_up_cuda
-from worker.engine import Engine
-from worker.engine_parts import EngineStats
-from worker.models.parameters import Dimensions, Weights, parameter_shapes
-from worker.models.whisper import Whisper
-from worker.prompts import row_rules
-from worker.requests import Decode, Encode
-from worker.sequence import Sequence
-from worker.ticket import Progress, Ticket
-from worker.tokenizer import Tokenizer
+from worker.device.decoder import Decoder
+from worker.device.device import pin_device, set_up_cuda
+from worker.device.row import Sequence
+from worker.engine.engine import Engine
+from worker.engine.messages import Progress, Ticket
+from worker.engine.requests import Decode, Encode
+from worker.engine.track import EngineStats
+from worker.models.whisper.network import Whisper
+from worker.models.whisper.prompt import row_rules
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.weights.parameters import Dimensions, Weights, parameter_shapes
 
 TURBO = Dimensions(
     n_mels=128,

@@ -30,11 +30,10 @@ from producer.job import Job
 from producer.queue import WORKERS_KEY, connect, submit_iter
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
-from tests.farm import Server, make_settings, wait_until
-from worker import logging
-from worker.farm_worker import FarmWorker
-from worker.scripts import MAX_JOBS_A_CALL, FarmScripts, Release
-from worker.ticket import Done, Event, Ticket
+from tests.stage.farm import Server, make_settings, wait_until
+from worker.engine.messages import Done, Event, Ticket
+from worker.farm.farm_worker import FarmWorker
+from worker.farm.scripts import MAX_JOBS_A_CALL, FarmScripts, Release
 
 # As in deploy/redis/redis.conf.
 SERVER_OPTIONS = ("--hash-max-listpack-value", "1024", "--stream-node-max-bytes", "512")
@@ -185,7 +184,7 @@ def _workers(settings: Settings, identities: int, processes: int) -> Iterator[No
 
 
 def _run_identities(url: str, document: str, count: int, stop: ProcessEvent) -> None:
-    logging.configure(LogSettings(level="error"))
+    log.configure(LogSettings(level="error"))
     stored = Settings.model_validate_json(document)
     settings = stored.model_copy(update={"redis": make_settings(url).redis})
     workers = [FarmWorker(InstantEngine(), settings, connect(settings), "w") for _ in range(count)]

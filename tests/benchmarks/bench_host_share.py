@@ -17,15 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from worker import blas
+from worker.device import blas
 
 WARM_STEPS = 3
 
 
 def start_rows(device, states, rows):
     """Let all rows join, each a window of its own to the device."""
-    from worker.requests import Decode
-    from worker.tokenizer import Tokenizer
+    from worker.engine.requests import Decode
+    from worker.models.whisper.tokenizer import Tokenizer
 
     device.reset()
     tokenizer = Tokenizer(device.limits.n_vocab, "en", "transcribe")
@@ -76,10 +76,10 @@ def main():
     arguments = parser.parse_args()
 
     from producer.settings import load_settings
-    from worker.audio import load_audio
-    from worker.device import load_device
-    from worker.measure import MeasuredDevice, clip, machine, versions, write_window
-    from worker.requests import Encode
+    from worker.audio.recording import load_audio
+    from worker.cli.measure import MeasuredDevice, clip, machine, versions, write_window
+    from worker.device.device import load_device
+    from worker.engine.requests import Encode
 
     settings = load_settings(model={"name": arguments.model}, worker={"slots": arguments.rows})
     device = load_device(settings, MeasuredDevice)

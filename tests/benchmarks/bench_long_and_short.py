@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from worker import blas
+from worker.device import blas
 
 SHARED_AUDIO = Path(__file__).resolve().parents[3] / "shared" / "data" / "audio"
 HOUR = SHARED_AUDIO / "long" / "kerstin-60min.opus"
@@ -84,7 +84,7 @@ def cut_hour(folder, minutes):
     """Return the hour, or the start of it as a file of its own."""
     if minutes >= 60:
         return HOUR
-    from worker.audio import SAMPLE_RATE_HZ, open_recording
+    from worker.audio.recording import SAMPLE_RATE_HZ, open_recording
 
     path = folder / "long.flac"
     wanted = int(minutes * MINUTE_S * SAMPLE_RATE_HZ)
@@ -119,8 +119,8 @@ def main():
     import mlx.core as mx
 
     from producer.settings import load_settings
-    from worker.measure import Workbench, machine, versions
-    from worker.ticket import Done
+    from worker.cli.measure import Workbench, machine, versions
+    from worker.engine.messages import Done
 
     settings = load_settings(model={"name": arguments.model})
     finished = {}

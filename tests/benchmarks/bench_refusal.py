@@ -19,7 +19,7 @@ import psutil
 import soundfile
 
 from producer.errors import ScribefarmError
-from worker.audio import load_audio, probe
+from worker.audio.recording import load_audio, probe
 
 HOUR_S = 3600
 MAX_GROWTH_BYTES = 8_000_000

@@ -34,11 +34,11 @@ def make_files(folder, num_files):
 def submit_once(url, folder, cache_path):
     """Submit a folder in this process and print what it took, as JSON."""
     sys.path.insert(0, str(ROOT))
-    from producer.archive import Request, submit_archive
-    from producer.hash_cache import HashCache
+    from producer.archive.find import Names, find
+    from producer.archive.hash_cache import HashCache
+    from producer.archive.submit import Request, submit_archive
     from producer.queue import connect
     from producer.settings import Settings
-    from producer.sources import Names, find
 
     settings = Settings(redis={"url": url})
     connection = connect(settings)
@@ -72,7 +72,7 @@ def _peak_bytes():
 
 def measure(num_files):
     """Yield the figures of a first and of a second submission."""
-    from tests.farm import running_server
+    from tests.stage.farm import running_server
 
     with (
         tempfile.TemporaryDirectory() as folder,

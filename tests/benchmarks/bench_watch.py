@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.archive_farm import SCRIPT, ArchiveFarm
-from tests.made_archive import noise, write
+from tests.stage.archive_farm import SCRIPT, ArchiveFarm
+from tests.stage.made_archive import noise, write
 
 SESSION = "scribefarm-watch"
 LOOK_EVERY_S = 1.0

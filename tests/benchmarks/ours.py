@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from worker import blas
+from worker.device import blas
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -21,8 +21,8 @@ SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 def measure(paths, model, slots):
     # MLX: not before the BLAS is chosen.
     from producer.settings import load_settings
-    from worker.bench import describe
-    from worker.measure import Workbench
+    from worker.cli.bench import describe
+    from worker.cli.measure import Workbench
 
     settings = load_settings(model={"name": model}, worker={"slots": slots})
     options = settings.options.model_copy(update={"temperatures": (0.0,)})

@@ -20,8 +20,8 @@ from rq import Queue
 
 from producer.queue import checkpoint_key, job_key, read_progress, read_result
 from producer.result import Transcript
-from tests.farm import ROOT, Server, wait_until
-from worker.admission import read_checkpoint
+from tests.stage.farm import ROOT, Server, wait_until
+from worker.farm.job_hash import read_checkpoint
 
 SAMPLE_RATE_HZ = 16_000
 

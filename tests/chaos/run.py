@@ -22,9 +22,9 @@ from producer.job import Job
 from producer.queue import EVENTS_KEY, job_key, result_key, submit
 from producer.result import parse_result
 from producer.settings import Settings
-from tests import fake_engine
 from tests.chaos.proxy import LossyProxy, loses_at_random
-from tests.farm import Server, WorkerProcess, make_settings
+from tests.stage import fake_engine
+from tests.stage.farm import Server, WorkerProcess, make_settings
 
 FAULTS = {"kill -9": 4, "SIGTERM": 3, "SIGSTOP": 3, "server kill -9": 2, "server freeze": 2}
 

@@ -30,7 +30,7 @@ import psutil
 from mutations import corpus, mutate
 
 from producer.errors import ScribefarmError
-from worker.audio import SAMPLE_RATE_HZ, load_audio
+from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
 
 # Processor time: another program on the machine is no hang.
 MAX_CPU_S = 2.0

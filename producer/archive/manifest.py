@@ -1,0 +1,159 @@
+"""Manifests: lists of recordings that say more than a path, as JSON Lines or CSV.
+
+A JSON line is an object with `path` and, as wished, `id`, `name`, `language`, `prompt`, `model`,
+`options` (fields of `producer.job.Options`) and `metadata`. A CSV file has a header with the same
+names; options and metadata are columns such as `options.word_timestamps` and `metadata.speaker`.
+`id` and `metadata` come back in the result. Relative paths count from the manifest's folder.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from producer.archive.find import Duplicate, Found, Names, Problem, Recording, checked, readable
+from producer.errors import InvalidOptions, ScribefarmError, SourceNotFound, UnsupportedFormat
+from producer.job import Job, Options, invalid_options
+
+
+class Row(BaseModel):
+    """What a manifest may say about one recording."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(min_length=1, max_length=4096, description="File, or file:// URL.")
+    id: str | int | None = Field(None, description="Yours; comes back as metadata.id.")
+    name: str | None = Field(None, min_length=1, max_length=4096, description="Where results go.")
+    language: str | None = None
+    prompt: str | None = Field(None, description="Short for options.initial_prompt.")
+    model: str | None = None
+    options: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+    def to_job_fields(self) -> dict[str, Any]:
+        """Return what the row sets of a `Job`; unset options keep the submission's value.
+
+        Raises:
+            InvalidOptions: an option is misspelt or out of bounds.
+        """
+        options = dict(self.options)
+        if self.language is not None:
+            options["language"] = self.language
+        if self.prompt is not None:
+            options["initial_prompt"] = self.prompt
+        try:
+            # Checked here as well, so that the manifest's own line is named.
+            parsed = Options.model_validate(options)
+        except ValidationError as error:
+            raise invalid_options("options", error) from error
+        metadata = dict(self.metadata) if self.id is None else {**self.metadata, "id": self.id}
+        return {
+            "options": {key: getattr(parsed, key) for key in options},
+            "metadata": metadata,
+            "model": self.model,
+        }
+
+
+class _Line(NamedTuple):
+    number: int
+    fields: dict[str, Any] | ScribefarmError
+
+
+def read_manifest(path: Path, names: Names) -> Iterator[Found]:
+    """Yield a manifest's recordings; a line that is wrong is a `Problem` that names it.
+
+    Raises:
+        SourceNotFound: the manifest cannot be opened.
+        UnsupportedFormat: it is neither JSON Lines (.jsonl, .ndjson) nor CSV (.csv).
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UnsupportedFormat("manifest", "must end in .jsonl, .ndjson or .csv", path.name)
+    try:
+        for line in reader(path):
+            yield _found(path, line, names)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceNotFound("manifest", f"must be a readable UTF-8 file: {error}", path) from error
+
+
+def _found(manifest: Path, line: _Line, names: Names) -> Found:
+    where = f"{readable(str(manifest))}:{line.number}"
+    try:
+        if isinstance(line.fields, ScribefarmError):
+            raise line.fields
+        row = Row.model_validate(line.fields)
+        fields = row.to_job_fields()
+    except ValidationError as error:
+        return Problem(where, invalid_options("manifest", error))
+    except ScribefarmError as error:
+        return Problem(where, error)
+    path = (manifest.parent / Job(source=row.path).path).absolute()
+    usable = checked(path)
+    if isinstance(usable, Problem):
+        return usable
+    name = names.claim(usable, row.name or _name_of(usable, manifest))
+    return Duplicate(readable(str(usable))) if name is None else Recording(usable, name, fields)
+
+
+def _name_of(path: Path, manifest: Path) -> str:
+    above = manifest.parent.absolute()
+    return readable(str(path.relative_to(above if path.is_relative_to(above) else "/")))
+
+
+def _json_lines(path: Path) -> Iterator[_Line]:
+    with path.open(encoding="utf-8") as lines:
+        for number, text in enumerate(lines, start=1):
+            if not text.strip():
+                continue
+            try:
+                fields = json.loads(text)
+            except ValueError as error:
+                yield _Line(number, InvalidOptions("manifest", f"must be a JSON object: {error}"))
+                continue
+            if isinstance(fields, dict):
+                yield _Line(number, fields)
+            else:
+                found = type(fields).__name__
+                yield _Line(number, InvalidOptions("manifest", "must be a JSON object", found))
+
+
+def _csv_rows(path: Path) -> Iterator[_Line]:
+    # utf-8-sig: spreadsheets put a byte order mark in front.
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.DictReader(lines, restkey="(more columns than the header)")
+        for cells in rows:
+            yield _Line(rows.line_num, _nested(cells))
+
+
+def _nested(cells: dict[str, Any]) -> dict[str, Any]:
+    """Gather `options.x` and `metadata.x` columns; empty cells say nothing."""
+    fields: dict[str, Any] = {}
+    for column, cell in cells.items():
+        if cell in (None, ""):
+            continue
+        group, dot, key = column.partition(".")
+        if dot and group in {"options", "metadata"}:
+            fields.setdefault(group, {})[key] = _cell_value(cell)
+        else:
+            fields[column] = cell
+    return fields
+
+
+def _cell_value(cell: str) -> Any:
+    """Read lists such as [0.0, 0.2]; text, numbers and true or false are read by the options."""
+    if not cell.startswith("["):
+        return cell
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
+_READERS: dict[str, Callable[[Path], Iterator[_Line]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv_rows,
+}

@@ -1,0 +1,258 @@
+"""An archive on its way into the queue: files become jobs, and only what is new is enqueued.
+
+Nothing is collected: recordings come in as a stream, are hashed, submitted in chunks and yielded
+as entries that say what became of each.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import redis
+from pydantic import ValidationError
+
+from producer.archive.find import Duplicate, Found, Problem, Recording, path_to_source, readable
+from producer.archive.hash_cache import HashCache, Hashed
+from producer.batches.views import note_batch
+from producer.errors import JobNotFound, QueueFull, ScribefarmError
+from producer.job import Job, Options, invalid_options
+from producer.queue import (
+    BATCH_SIZE,
+    Submitted,
+    job_id_of,
+    job_state,
+    read_result,
+    submit,
+)
+from producer.result import Failure
+from producer.settings import Settings
+
+# How long submit waits before it asks a full queue again.
+FULL_QUEUE_PAUSE_S = 2.0
+
+Verdict = Literal["new", "known", "problem", "duplicate"]
+Reason = Literal["first_time", "audio_changed", "request_changed", "again"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for every recording of a submission; a manifest may ask otherwise per file.
+
+    Attributes:
+        batch: The batch that counts the jobs.
+        model: Model the jobs insist on; None takes the worker's.
+        queue: One of `worker.queues`.
+        retry_failed: Enqueue again what failed for good or was cancelled, too.
+    """
+
+    batch: str
+    options: Options = field(default_factory=Options)
+    model: str | None = None
+    queue: str = "default"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    retry_failed: bool = False
+
+
+class Entry(NamedTuple):
+    """What became of one file.
+
+    Attributes:
+        path: The file, as valid text.
+        verdict: Whether it was enqueued by this submission, known before, or left out.
+        state: RQ's word for where its job stands; "" without a job.
+        reason: Why it was enqueued.
+        error: Why it was left out.
+    """
+
+    path: str
+    verdict: Verdict
+    name: str = ""
+    job_id: str = ""
+    state: str = ""
+    reason: Reason | None = None
+    error: ScribefarmError | None = None
+
+
+class _Ready(NamedTuple):
+    recording: Recording
+    job: Job
+    hashed: Hashed
+
+
+def submit_archive(
+    connection: redis.Redis,
+    settings: Settings,
+    found: Iterable[Found],
+    request: Request,
+    cache: HashCache,
+    *,
+    on_full: Callable[[QueueFull], None] | None = None,
+) -> Iterator[Entry]:
+    """Enqueue the recordings that the farm does not know; yield what became of each file.
+
+    A job that failed for a passing reason (its error is retryable) is enqueued again; one that
+    failed for good stays, unless `request.retry_failed`. When the queue is full, `on_full` is
+    called and the submission waits; without it the error is raised.
+
+    Raises:
+        QueueFull: queue.max_queued jobs wait, and `on_full` is None.
+        ServerUnreachable: the server went away; what was yielded is enqueued.
+    """
+    for settled, ready in _chunks(settings, found, request, cache):
+        yield from settled
+        results = _submit(connection, settings, ready, request, on_full)
+        if results:
+            note_batch(connection, settings, request.batch)
+        for item, submitted in zip(ready, results, strict=True):
+            cache.remember(item.recording.path, item.hashed, submitted.job_id)
+            yield _entry(item, submitted)
+
+
+def plan_archive(
+    connection: redis.Redis,
+    settings: Settings,
+    found: Iterable[Found],
+    request: Request,
+    cache: HashCache,
+) -> Iterator[tuple[Entry, Recording | None]]:
+    """Yield what `submit_archive` would do, and change nothing on the server."""
+    for settled, ready in _chunks(settings, found, request, cache):
+        yield from ((entry, None) for entry in settled)
+        for item in ready:
+            cache.remember(item.recording.path, item.hashed, item.hashed.old_job_id or "")
+            foreseen = _foresee(connection, job_id_of(item.job, settings), request)
+            yield _entry(item, foreseen), item.recording
+
+
+def to_job(recording: Recording, request: Request, audio_sha256: str) -> Job:
+    """Return the job of a recording: what the submission asks for, then what its manifest says.
+
+    Raises:
+        InvalidOptions: the two together make no valid job.
+    """
+    options = request.options
+    try:
+        if asked := recording.asked.get("options"):
+            options = Options.model_validate({**options.model_dump(), **asked})
+        return Job(
+            source=path_to_source(recording.path),
+            model=recording.asked.get("model") or request.model,
+            options=options,
+            batch=request.batch,
+            name=recording.name,
+            metadata={**request.metadata, **recording.asked.get("metadata", {})},
+            audio_sha256=audio_sha256,
+        )
+    except ValidationError as error:
+        raise invalid_options(recording.name, error) from error
+
+
+def _chunks(
+    settings: Settings, found: Iterable[Found], request: Request, cache: HashCache
+) -> Iterator[tuple[list[Entry], list[_Ready]]]:
+    """Group what was found: entries that need no server, and jobs for one call."""
+    # A chunk larger than the cap could never be enqueued.
+    size = min(BATCH_SIZE, settings.queue.max_queued)
+    stream = iter(found)
+    while chunk := list(islice(stream, size)):
+        prepared = [_prepare(item, request, cache) for item in chunk]
+        settled = [item for item in prepared if isinstance(item, Entry)]
+        yield settled, [item for item in prepared if isinstance(item, _Ready)]
+
+
+def _prepare(item: Found, request: Request, cache: HashCache) -> Entry | _Ready:
+    if isinstance(item, Problem):
+        return Entry(item.path, "problem", error=item.error)
+    if isinstance(item, Duplicate):
+        return Entry(item.path, "duplicate")
+    try:
+        hashed = cache.look_up(item.path)
+        job = to_job(item, request, hashed.sha256)
+    except ScribefarmError as error:
+        return Entry(readable(str(item.path)), "problem", name=item.name, error=error)
+    return _Ready(item, job, hashed)
+
+
+def _submit(
+    connection: redis.Redis,
+    settings: Settings,
+    ready: list[_Ready],
+    request: Request,
+    on_full: Callable[[QueueFull], None] | None,
+) -> list[Submitted]:
+    while True:
+        try:
+            return _submit_once(connection, settings, ready, request)
+        except QueueFull as error:
+            if on_full is None:
+                raise
+            on_full(error)
+            time.sleep(FULL_QUEUE_PAUSE_S)
+
+
+def _submit_once(
+    connection: redis.Redis, settings: Settings, ready: list[_Ready], request: Request
+) -> list[Submitted]:
+    jobs = [item.job for item in ready]
+    results = submit(
+        connection, settings, jobs, queue=request.queue, resubmit_failed=request.retry_failed
+    )
+    if request.retry_failed:
+        return results
+    again = [
+        index
+        for index, result in enumerate(results)
+        if result.state == "failed" and _may_succeed(connection, result.job_id)
+    ]
+    retried = submit(
+        connection,
+        settings,
+        [jobs[index] for index in again],
+        queue=request.queue,
+        resubmit_failed=True,
+    )
+    for index, result in zip(again, retried, strict=True):
+        results[index] = result
+    return results
+
+
+def _foresee(connection: redis.Redis, job_id: str, request: Request) -> Submitted:
+    """Say what submitting a job would answer now."""
+    try:
+        state = job_state(connection, job_id)
+    except JobNotFound:
+        return Submitted(job_id, "queued", is_new=True)
+    if state == "finished":
+        is_new = read_result(connection, job_id) is None
+    elif request.retry_failed:
+        is_new = state in {"failed", "stopped", "canceled"}
+    else:
+        is_new = state == "failed" and _may_succeed(connection, job_id)
+    return Submitted(job_id, state, is_new)
+
+
+def _may_succeed(connection: redis.Redis, job_id: str) -> bool:
+    """Say whether a failed job may do better another time; one without a result may."""
+    result = read_result(connection, job_id)
+    return not isinstance(result, Failure) or result.error.retryable
+
+
+def _entry(item: _Ready, submitted: Submitted) -> Entry:
+    return Entry(
+        readable(str(item.recording.path)),
+        "new" if submitted.is_new else "known",
+        name=item.recording.name,
+        job_id=submitted.job_id,
+        state=submitted.state,
+        reason=_reason(item.hashed, submitted.job_id) if submitted.is_new else None,
+    )
+
+
+def _reason(hashed: Hashed, job_id: str) -> Reason:
+    if not hashed.old_job_id:
+        return "first_time"
+    if hashed.old_sha256 != hashed.sha256:
+        return "audio_changed"
+    return "again" if hashed.old_job_id == job_id else "request_changed"

@@ -1,0 +1,424 @@
+"""Batches through the installed script: status, results, errors, retry, cancel, report, pause."""
+
+import asyncio
+import json
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import producer
+from producer import queue
+from producer.__main__ import app
+from producer.advice import ADVICE
+from producer.batches.export import Layout, export_batch, output_path, output_stems, write_whole
+from producer.batches.report import Report
+from producer.batches.views import (
+    BatchCounts,
+    batch_files,
+    count,
+    latest_batches,
+    note_batch,
+    view_batch,
+)
+from producer.batches.watching import BatchStatus, FarmStatus
+from producer.errors import ERRORS, InvalidOptions, JobNotFound
+from producer.queue import read_result
+from tests.stage.archive_farm import ArchiveFarm
+from tests.stage.fake_engine import expected_text, job
+from tests.stage.farm import Farm, wait_until
+
+COMMANDS = (
+    *("submit", "watch", "status", "results", "errors", "retry", "cancel", "report"),
+    *("pause", "resume", "events", "relay"),
+)
+
+
+class Night:
+    """A farm whose jobs are fake recordings, in one batch, looked after with the script."""
+
+    def __init__(self, folder):
+        self.script = ArchiveFarm(folder)
+        self.farm = Farm(self.script.server.url)
+        # Ids hold the model's name: script and farm must mean the same one.
+        self.script.settings = self.farm.settings
+        self.connection = self.farm.connection
+        self.run, self.run_json = self.script.run, self.script.run_json
+
+    def submit(self, jobs, *, batch="night", queue_name="default"):
+        """Enqueue jobs by name; return their ids by name."""
+        asked = [
+            each.model_copy(update={"batch": batch, "name": name}) for name, each in jobs.items()
+        ]
+        note_batch(self.connection, self.farm.settings, batch)
+        return dict(zip(jobs, self.farm.submit(*asked, queue=queue_name), strict=True))
+
+    def counts(self, batch="night"):
+        return count(view_batch(self.connection, batch))
+
+    def finish(self, batch="night"):
+        self.farm.start()
+        wait_until(lambda: not self.counts(batch).left)
+
+    def stop(self):
+        self.farm.stop()
+        self.script.stop()
+
+
+@pytest.fixture
+def night(tmp_path):
+    night = Night(tmp_path)
+    yield night
+    night.stop()
+
+
+def mixed():
+    """Return two good recordings and three bad ones of two kinds, by name."""
+    return {
+        "talks/a.wav": job("a", windows=2),
+        "talks/sub/b.mp3": job("b", windows=4),
+        "talks/c.wav": job("c", error="corrupt_audio"),
+        "talks/d.wav": job("d", error="out_of_range"),
+        "talks/e.wav": job("e", error="corrupt_audio"),
+    }
+
+
+def test_status_counts_files_by_state_and_error_code(night):
+    """As a model of producer.batches.watching, for a batch and for the whole farm."""
+    night.submit(mixed())
+    (before,) = night.run_json("status", "night", "--json")
+    assert BatchStatus.model_validate(before).counts == BatchCounts(total=5, queued=5)
+    night.finish()
+    (after,) = night.run_json("status", "night", "--json")
+    look = BatchStatus.model_validate(after)
+    assert look.counts == BatchCounts(
+        total=5,
+        succeeded=2,
+        failed=3,
+        failed_by_code={"corrupt_audio": 2, "out_of_range": 1},
+        audio_s=180.0,
+    )
+    assert len(look.workers) == 1
+    (stored,) = night.run_json("status", "--json")
+    farm = FarmStatus.model_validate(stored)
+    assert farm.batches == {"night": look.counts}
+    assert farm.queued == {"high": 0, "default": 0, "low": 0}
+    text, _ = night.run("status")
+    assert "batch night: 5 of 5 done, 3 (corrupt_audio 2, out_of_range 1) failed" in text
+
+
+def test_errors_are_grouped_by_code_with_file_value_and_advice(night):
+    """The most frequent first; exit code 1 says that there are some."""
+    night.submit(mixed())
+    night.finish()
+    (groups,) = night.run_json("errors", "--json", code=1)
+    assert [(group["code"], group["count"]) for group in groups] == [
+        ("corrupt_audio", 2),
+        ("out_of_range", 1),
+    ]
+    assert [file["name"] for file in groups[0]["files"]] == ["talks/c.wav", "talks/e.wav"]
+    assert groups[0]["files"][0]["error"]["value"] == 0
+    assert groups[0]["advice"] == ADVICE["corrupt_audio"]
+    text, _ = night.run("errors", "night", "--code", "out_of_range", code=1)
+    assert "talks/d.wav: fake: was told to fail (got 0)" in text
+    assert "corrupt_audio" not in text
+    night.run("errors", "night", "--code", "poison", code=0)
+    _, stderr = night.run("errors", "night", "--code", "typo", code=2)
+    assert "--code" in stderr
+
+
+def test_retry_enqueues_the_failed_files_of_a_code_again(night):
+    """Their results are gone until the new ones come; the others keep theirs."""
+    job_ids = night.submit(mixed())
+    night.finish()
+    night.farm.stop()
+    (answer,) = night.run_json("retry", "night", "--code", "corrupt_audio", "--json")
+    wanted = {job_ids["talks/c.wav"], job_ids["talks/e.wav"]}
+    assert set(answer["job_ids"]) == wanted
+    assert night.counts() == BatchCounts(
+        total=5, queued=2, succeeded=2, failed=1, failed_by_code={"out_of_range": 1}, audio_s=180.0
+    )
+    assert all(read_result(night.connection, job_id) is None for job_id in wanted)
+    night.finish()
+    assert night.counts().failed == 3
+    text, _ = night.run("retry", "night")
+    assert len(text.splitlines()) == 3
+
+
+def test_cancelling_a_batch_ends_waiting_jobs_now_and_running_ones_soon(night):
+    """Each gets a result that says so; retry undoes it."""
+    slow = {f"{number}.wav": job(f"s{number}", windows=1000, window_s=0.05) for number in range(3)}
+    night.submit(slow)
+    night.farm.start(capacity=1)
+    wait_until(lambda: night.counts().running == 1)
+    (done,) = night.run_json("cancel", "night", "--json")
+    assert sorted(item["outcome"] for item in done) == ["cancelled", "cancelled", "cancelling"]
+    wait_until(lambda: night.counts().failed_by_code == {"cancelled": 3})
+    assert {event["code"] for event in night.run_json("events")} == {"cancelled"}
+    night.farm.stop()
+    text, _ = night.run("retry")
+    assert len(text.split()) == 3
+    assert night.counts().queued == 3
+
+
+def test_one_job_is_cancelled_by_its_id_and_an_unknown_one_refused(night):
+    """A job that is done already stays as it is."""
+    job_ids = night.submit({"a.wav": job("a"), "b.wav": job("b")})
+    text, _ = night.run("cancel", job_ids["a.wav"])
+    assert text.strip() == job_ids["a.wav"]
+    text, _ = night.run("cancel", job_ids["a.wav"])
+    assert text == ""
+    assert night.counts() == BatchCounts(
+        total=2, queued=1, failed=1, failed_by_code={"cancelled": 1}
+    )
+    _, stderr = night.run("cancel", "nobody", code=1)
+    assert "job_not_found" in stderr
+
+
+def test_results_mirror_the_archive_and_overwrite_nothing(night, tmp_path):
+    """Again: nothing is written. A foreign file is kept until --overwrite."""
+    night.submit({name: each for name, each in mixed().items() if "a." in name or "b." in name})
+    night.finish()
+    out = tmp_path / "out"
+    foreign = out / "talks/a.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    text, stderr = night.run("results", "-o", out, "--format", "txt,srt,json", code=1)
+    assert f"kept {foreign}" in stderr
+    assert len(text.splitlines()) == 5
+    assert foreign.read_text() == "mine"
+    night.run("results", "night", "-o", out, "--overwrite")
+    assert foreign.read_text().split() == expected_text("fake:a?windows=2").split()
+    assert json.loads((out / "talks/sub/b.json").read_text())["language"] == "en"
+    lines = night.run_json("results", "night", "-o", out, "--format", "txt,srt,json", "--json")
+    assert {line["status"] for line in lines} == {"unchanged"}
+    assert not list(out.rglob(".scribefarm*"))
+
+
+def test_results_follow_until_all_are_there(night, tmp_path):
+    """Files are written as they come; failed ones make the exit code 1."""
+    night.submit({"a.wav": job("a"), "b.wav": job("b", error="corrupt_audio")})
+    with night.script.start("results", "night", "-o", "out", "--follow") as following:
+        night.farm.start()
+        out, _ = following.communicate(timeout=60)
+    assert following.returncode == 1
+    assert out.decode().split() == ["out/a.txt"]
+    assert (tmp_path / "out/a.txt").exists()
+
+
+def test_results_that_are_not_there_yet_are_counted(night):
+    """Exit code 1, and a word about it."""
+    night.submit({"a.wav": job("a")})
+    _, stderr = night.run("results", "night", "-o", "out", code=1)
+    assert "1 recordings not done yet" in stderr
+
+
+def test_the_report_has_totals_failures_flags_and_slowest_files(night, tmp_path):
+    """The same as JSON and as Markdown."""
+    night.submit(mixed())
+    night.finish()
+    stdout, _ = night.run("report", "--json", code=1)
+    report = Report.model_validate_json(stdout)
+    assert report.counts.audio_s == 180.0
+    assert {group.code: group.count for group in report.failures} == night.counts().failed_by_code
+    assert sum(report.files_by_worker.values()) == 5
+    assert len(report.slowest) == 5
+    assert report.audio_hours_per_hour == pytest.approx(180.0 / report.wall_s)
+    _, stderr = night.run("report", "night", "-o", "report.md", code=1)
+    assert "wrote report.md" in stderr
+    text = (tmp_path / "report.md").read_text()
+    assert "| succeeded | 2 |" in text
+    assert "### corrupt_audio: 2" in text
+    assert "- `talks/c.wav`: fake: was told to fail (got 0)" in text
+
+
+def test_an_unknown_batch_is_an_error_that_names_it(night):
+    """Also when nothing was submitted at all."""
+    _, stderr = night.run("report", "nobody", code=1)
+    assert "job_not_found" in stderr
+    assert "nobody" in stderr
+    _, stderr = night.run("watch", code=1)
+    assert "nothing was submitted yet" in stderr
+
+
+def test_a_paused_farm_claims_nothing_until_it_goes_on(night):
+    """Pause ends by itself after its time, or by resume."""
+    night.run("pause", "--for", "2h")
+    assert 7000 < night.connection.ttl("rq:suspended") <= 7200
+    night.submit({"a.wav": job("a")})
+    (look,) = night.run_json("status", "night", "--json")
+    assert look["is_paused"]
+    worker = night.farm.start()
+    wait_until(lambda: queue.live_workers(night.connection, night.farm.settings))
+    assert night.counts().queued == 1
+    _, stderr = night.run("resume")
+    assert "goes on" in stderr
+    wait_until(lambda: night.counts().succeeded == 1)
+    assert worker.engine.engine.in_flight == 0
+    _, stderr = night.run("pause", "--for", "soon", code=2)
+    assert "--for" in stderr
+
+
+def test_submit_puts_jobs_into_the_queue_of_their_priority(night, tmp_path):
+    """Single files print ids, folders the batch; one list may come on stdin, NUL-separated."""
+    (tmp_path / "talks").mkdir()
+    for name in ("a.wav", "two\nlines.wav"):
+        (tmp_path / "talks" / name).write_bytes(name.encode())
+    text, stderr = night.run("submit", "talks/a.wav", "--priority", "high")
+    (job_id,) = text.split()
+    assert night.connection.lrange("rq:queue:high", 0, -1) == [job_id.encode()]
+    assert "scribefarm watch a-" in stderr
+    text, stderr = night.run("submit", "talks", "--batch", "all", "--priority", "low")
+    assert text == "all\n"
+    assert "1 known already" in stderr
+    listed = b"talks/a.wav\0talks/two\nlines.wav\0"
+    text, _ = night.run("submit", "-0", "-", "--batch", "list", stdin=listed)
+    assert dict(batch_files(night.connection, "list")).keys() == {
+        "talks/a.wav",
+        "talks/two\nlines.wav",
+    }
+    assert latest_batches(night.connection)[:2] == ["list", "all"]
+
+
+def test_a_dry_run_says_how_much_audio_is_to_do(night, write_wav):
+    """From the headers; nothing is enqueued."""
+    path = write_wav(num_samples=32_000)
+    text, _ = night.run("submit", path, "--dry-run")
+    assert "1 would be enqueued" in text
+    assert "2.0 s of audio to do" in text
+    *_, summary = night.run_json("submit", path, "--dry-run", "--json")
+    assert summary["dry_run"] is True
+    assert summary["audio_s"] == 2.0
+    assert not night.connection.exists("rq:queue:default")
+
+
+def test_submit_says_what_is_wrong_with_its_arguments(night, tmp_path):
+    """Usage errors are 2, files with problems 1, and the rest goes on."""
+    (tmp_path / "a.wav").write_bytes(b"a")
+    night.run("submit", code=2)
+    night.run("submit", "a.wav", "--batch", "", code=2)
+    night.run("submit", "a.wav", "--priority", "urgent", code=2)
+    text, stderr = night.run("submit", "a.wav", "missing.wav", code=1)
+    assert len(text.split()) == 1
+    assert "source_not_found" in stderr
+
+
+def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path, monkeypatch):
+    """The asynchronous twins do the same without blocking the loop."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = night.farm.settings
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(name.encode())
+    submission = producer.submit(
+        [tmp_path / "a.wav", str(tmp_path / "b.wav")], settings=settings, metadata={"tape": 1}
+    )
+    assert [entry.verdict for entry in submission.entries] == ["new", "new"]
+    night.farm.start()
+    found = dict(producer.results(submission.batch, settings=settings))
+    assert {name.rpartition("/")[2] for name in found} == {"a.wav", "b.wav"}
+    assert all(result.metadata == {"tape": 1} for result in found.values())
+    assert producer.status(submission.batch, settings=settings).is_done
+
+    async def again():
+        submitted = await producer.submit_async([tmp_path / "a.wav"], settings=settings)
+        stream = producer.results_async(submitted.batch, settings=settings)
+        return submitted, [name async for name, _ in stream]
+
+    submitted, read = asyncio.run(again())
+    assert submitted.entries[0].verdict == "known"
+    assert len(read) == 1
+    with pytest.raises(InvalidOptions, match="langauge"):
+        producer.submit([tmp_path / "a.wav"], settings=settings, langauge="de")
+    with pytest.raises(JobNotFound):
+        next(producer.results("nobody", settings=settings))
+
+
+def test_every_command_has_help_with_an_example():
+    """The example starts like the command itself."""
+    runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
+    overview = runner.invoke(app, ["--help"]).stdout
+    for command in COMMANDS:
+        assert command in overview
+        shown = runner.invoke(app, [command, "--help"]).stdout
+        assert f" scribefarm {command}" in shown.partition("Example")[2], command
+
+
+def test_shells_can_complete_commands(night):
+    """The script prints a completion for bash; typer has those of the other shells."""
+    script, _ = night.run("--show-completion", "bash")
+    assert "scribefarm" in script
+
+
+def test_every_error_code_has_advice():
+    """A code without a word on what to do is of little help in the morning."""
+    assert ADVICE.keys() == ERRORS.keys()
+
+
+names = st.lists(
+    st.text(st.sampled_from("aAbBéE\u0301./ 1"), min_size=1).filter(
+        lambda name: PurePosixPath(name).name not in {"", ".."}
+    ),
+    unique=True,
+)
+
+
+@given(names)
+def test_no_two_recordings_share_an_output_whatever_the_file_system(recordings):
+    """Neither case nor accents nor extensions make two names one."""
+    stems = output_stems(recordings)
+    assert stems.keys() == set(recordings)
+    folded = {stem.casefold() for stem in stems.values()}
+    assert len(folded) == len(recordings)
+
+
+def test_recordings_of_one_stem_keep_their_extensions():
+    """A lone one gets the short name that players look for."""
+    stems = output_stems(["x/a.wav", "x/a.mp3", "x/b.wav", "x/a.wav.flac", "y/A.wav"])
+    assert stems == {
+        "x/a.wav": f"x/a.wav.{stems['x/a.wav'][-12:]}",
+        "x/a.mp3": "x/a.mp3",
+        "x/b.wav": "x/b",
+        "x/a.wav.flac": "x/a.wav.flac",
+        "y/A.wav": "y/A",
+    }
+
+
+@pytest.mark.parametrize("stem", ["../a", "/etc/passwd", "a/../../b", "a\0b", ""])
+def test_a_name_cannot_lead_out_of_the_output_folder(stem, tmp_path):
+    """Names come from the queue, so from strangers."""
+    with pytest.raises(InvalidOptions):
+        output_path(tmp_path, stem, "txt")
+
+
+def test_names_too_long_for_a_file_system_are_cut_and_stay_apart(tmp_path):
+    """255 bytes and an extension, in letters of several bytes."""
+    first, second = (output_path(tmp_path, "ü" * 127 + tail, "json") for tail in ("a", "b"))
+    assert first != second
+    assert {write_whole(path, "x", overwrite=False) for path in (first, second)} == {"written"}
+
+
+def test_an_unwritable_output_is_a_problem_of_that_file_alone(night, tmp_path):
+    """The others are written."""
+    night.submit({"x/a.wav": job("a"), "b.wav": job("b")})
+    night.finish()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/x").write_text("a file where a folder should be")
+    exported = list(export_batch(night.connection, "night", Layout(tmp_path / "out", ("txt",))))
+    assert {item.name: item.status for item in exported} == {
+        "x/a.wav": "problem",
+        "b.wav": "written",
+    }
+
+
+def test_a_batch_of_a_stock_worker_is_read_from_its_results(night):
+    """Without our fields in the job's hash, and after the hash has expired."""
+    job_ids = night.submit({"a.wav": job("a", windows=2), "b.wav": job("b", windows=2)})
+    night.finish()
+    night.connection.hdel(queue.job_key(job_ids["a.wav"]), "code", "audio_s", "num_flagged")
+    night.connection.delete(queue.job_key(job_ids["b.wav"]))
+    assert night.counts() == BatchCounts(total=2, succeeded=2, audio_s=120.0)
+    night.connection.delete(queue.result_key(job_ids["b.wav"]))
+    assert night.counts() == BatchCounts(total=2, succeeded=1, lost=1, audio_s=60.0)

@@ -1,0 +1,231 @@
+"""A fake fast decoder behind the engine's protocol: real threads, real progress, no model.
+
+A recording is described by its source, as a query: `fake:?windows=4&window_s=0.01`. Its text is a
+function of its name alone, so every result can be checked, also after a resume on another worker.
+
+- `windows`: how many windows it has; one word each.
+- `window_s`: seconds of work a window.
+- `error=CODE`: ends with that error, at window `error_at` (default 0).
+- `once=1`: the error does not come again in an attempt that resumed.
+- `crash_at=N`: the process kills itself (SIGKILL) at window N: a poison recording.
+- `hang=1`: never answers, not even to `cancel`.
+"""
+
+import os
+import queue
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+from producer.errors import ERRORS, ScribefarmError
+from producer.job import Job
+from producer.result import Audio, Model, Segment, Timing, Transcript
+from worker.engine.messages import Checkpoint, Done, Event, Failed, Progress, Ticket
+
+WINDOW_AUDIO_S = 30.0
+
+
+def source(name: str, **options: float | str) -> str:
+    """Return the source of a fake recording."""
+    query = "&".join(f"{key}={value}" for key, value in options.items())
+    return f"fake:{name}?{query}"
+
+
+def word(name: str, window: int) -> str:
+    """Return the text of one window."""
+    return f" {name}-{window}"
+
+
+def expected_text(job_source: str) -> str:
+    """Return the whole text that a fake recording must give."""
+    recording = Recording.parse(job_source)
+    return "".join(word(recording.name, window) for window in range(recording.windows))
+
+
+@dataclass(frozen=True)
+class Recording:
+    name: str
+    windows: int = 3
+    window_s: float = 0.005
+    error: str = ""
+    error_at: int = 0
+    once: bool = False
+    crash_at: int = -1
+    hang: bool = False
+
+    @classmethod
+    def parse(cls, job_source: str) -> "Recording":
+        parts = urlsplit(job_source)
+        options = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        return cls(
+            name=parts.path,
+            windows=int(options.get("windows", 3)),
+            window_s=float(options.get("window_s", 0.005)),
+            error=options.get("error", ""),
+            error_at=int(options.get("error_at", 0)),
+            once=bool(options.get("once", "")),
+            crash_at=int(options.get("crash_at", -1)),
+            hang=bool(options.get("hang", "")),
+        )
+
+
+@dataclass
+class _Row:
+    ticket: Ticket
+    recording: Recording
+    checkpoint: Checkpoint
+    ready_at: float
+    windows_here: int = 0
+    cancelled: ScribefarmError | None = None
+
+
+@dataclass
+class FakeEngine:
+    """Steps all recordings in one thread; each window takes its own time, all side by side."""
+
+    capacity: int = 8
+    seen: list[Ticket] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._rows: dict[str, _Row] = {}
+        self._lock = threading.Lock()
+        self._events: queue.SimpleQueue[Event | ScribefarmError] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fake-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, ticket: Ticket) -> None:
+        recording = Recording.parse(ticket.job.source)
+        row = _Row(
+            ticket,
+            recording,
+            ticket.checkpoint or Checkpoint(),
+            time.monotonic() + recording.window_s,
+        )
+        with self._lock:
+            self.seen.append(ticket)
+            self._rows[ticket.execution_id] = row
+        self._wake.set()
+
+    def cancel(self, execution_id: str, error: ScribefarmError) -> None:
+        with self._lock:
+            row = self._rows.get(execution_id)
+            if row is not None and not row.recording.hang:
+                row.cancelled = error
+        self._wake.set()
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        events: list[Event] = []
+        try:
+            events.append(self._raise_or_return(self._events.get(timeout=timeout_s)))
+            while True:
+                events.append(self._raise_or_return(self._events.get_nowait()))
+        except queue.Empty:
+            return events
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wake.set()
+        self._thread.join()
+
+    def break_down(self, error: ScribefarmError) -> None:
+        """Make the next poll raise, as an engine does that lost its device."""
+        self._events.put(error)
+
+    @property
+    def in_flight(self) -> int:
+        with self._lock:
+            return len(self._rows)
+
+    @staticmethod
+    def _raise_or_return(event: Event | ScribefarmError) -> Event:
+        if isinstance(event, ScribefarmError):
+            raise event
+        return event
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            with self._lock:
+                rows = list(self._rows.values())
+            now = time.monotonic()
+            for row in rows:
+                if row.cancelled is not None or row.ready_at <= now:
+                    self._step(row)
+            with self._lock:
+                waits = [row.ready_at for row in self._rows.values() if not row.recording.hang]
+            delay = max(0.0, min(waits, default=now + 1.0) - time.monotonic())
+            self._wake.wait(delay)
+
+    def _step(self, row: _Row) -> None:
+        if row.recording.hang:
+            return
+        ended = self._window(row)
+        if ended is not None:
+            with self._lock:
+                del self._rows[row.ticket.execution_id]
+            self._events.put(ended)
+        row.ready_at = time.monotonic() + row.recording.window_s
+
+    def _window(self, row: _Row) -> Event | None:
+        execution_id, recording = row.ticket.execution_id, row.recording
+        if row.cancelled is not None:
+            return Failed(execution_id, row.cancelled)
+        window = row.checkpoint.seek // 3000
+        if window == recording.crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        is_over = recording.once and row.ticket.checkpoint is not None
+        if recording.error and window >= recording.error_at and not is_over:
+            return Failed(execution_id, ERRORS[recording.error]("fake", "was told to fail", window))
+        if window >= recording.windows:
+            return Done(execution_id, _transcript(row))
+        row.checkpoint = _advanced(row.checkpoint, recording, window)
+        row.windows_here += 1
+        if window + 1 == recording.windows:
+            return Done(execution_id, _transcript(row))
+        done_s, total_s = (window + 1) * WINDOW_AUDIO_S, recording.windows * WINDOW_AUDIO_S
+        self._events.put(Progress(execution_id, done_s, total_s, row.checkpoint))
+        return None
+
+
+def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Checkpoint:
+    segment = Segment(
+        id=window,
+        seek=window * 3000,
+        start=window * WINDOW_AUDIO_S,
+        end=(window + 1) * WINDOW_AUDIO_S,
+        text=word(recording.name, window),
+        tokens=[window],
+        temperature=0.0,
+        avg_logprob=-0.1,
+        compression_ratio=1.0,
+        no_speech_prob=0.0,
+    )
+    return Checkpoint(
+        seek=(window + 1) * 3000,
+        segments=(*checkpoint.segments, segment),
+        language="en",
+    )
+
+
+def _transcript(row: _Row) -> Transcript:
+    segments = list(row.checkpoint.segments)
+    duration_s = row.recording.windows * WINDOW_AUDIO_S
+    return Transcript(
+        job_id=row.ticket.job_id,
+        source=row.ticket.job.source,
+        text="".join(segment.text for segment in segments),
+        language="en",
+        segments=segments,
+        audio=Audio(duration_s=duration_s, sample_rate_hz=16000, channels=1, format="fake"),
+        model=Model(name="fake", revision="0", dtype="float32"),
+        timing=Timing(windows=row.windows_here, generated_tokens=row.windows_here),
+    )
+
+
+def job(name: str, **options: float | str) -> Job:
+    """Return a job over a fake recording."""
+    return Job(source=source(name, **options), audio_sha256=f"{name}{sorted(options.items())}")

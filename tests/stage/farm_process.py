@@ -1,0 +1,26 @@
+"""Runs one farm worker with a fake decoder: `python -m tests.stage.farm_process URL SETTINGS`."""
+
+import sys
+
+from pydantic import SecretStr
+
+from producer.queue import connect
+from producer.settings import RedisSettings, Settings
+from tests.stage.fake_engine import FakeEngine
+from worker.farm.farm_worker import FarmWorker
+
+
+def main() -> int:
+    url, document, *flags = sys.argv[1:]
+    stored = Settings.model_validate_json(document)
+    redis = RedisSettings(url=SecretStr(url))
+    settings = stored.model_copy(update={"redis": redis})
+    log.configure(settings.log)
+    slots = settings.worker.slots
+    engine = FakeEngine(capacity=8 if slots == "auto" else slots)
+    worker = FarmWorker(engine, settings, connect(settings), name="fake")
+    return worker.run(burst="--burst" in flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,325 @@
+"""What this machine gives: speed of its parts, and of the whole engine over a workload."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import itertools
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import mlx.core as mx
+import numpy as np
+import soundfile
+
+from producer.job import Job, Options
+from producer.result import Model, Transcript
+from producer.settings import Settings
+from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
+from worker.device.cpu_math import num_cpus
+from worker.device.device import Device, load_device, on_gpu
+from worker.device.memory import MemoryPlan
+from worker.engine.engine import Engine
+from worker.engine.messages import Done, Event, Failed, Ticket
+from worker.engine.requests import Encode
+from worker.engine.track import EngineStats
+from worker.models.whisper.log_mel import LogMel
+from worker.models.whisper.weights.parameters import Weights
+
+# Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
+CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
+# The clip so many times fills one window. Its last half second, all silence, stays out: with it
+# the model hears the end of the third time over and over.
+CLIP_REPEATS = 3
+CLIP_TAIL_SAMPLES = SAMPLE_RATE_HZ // 2
+POLL_S = 0.2
+MATMUL_S = 0.5
+
+OnEvent = Callable[[Event], None]
+
+
+class MeasuredDevice(Device):
+    """A device that waits for every encoder batch, so that its time is told from the decoder's.
+
+    The wait costs about one step of host work for each batch.
+
+    Attributes:
+        plan: What memory is for.
+        encoder_s: Seconds that the encoder took, while nothing else ran.
+        before_encode_s: Seconds that earlier work, most of it steps, took before that.
+    """
+
+    def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
+        super().__init__(weights, dtype, plan)
+        self.plan = plan
+        self.encoder_s = self.before_encode_s = 0.0
+
+    def encode(self, windows: list[tuple[LogMel, Encode]]) -> list[mx.array]:
+        """Encode a batch of windows, from start to end."""
+        started = time.perf_counter()
+        mx.synchronize()
+        before = time.perf_counter()
+        states = super().encode(windows)
+        mx.eval(states)
+        self.before_encode_s += before - started
+        self.encoder_s += time.perf_counter() - before
+        return states
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What the engine did over a workload, and where its thread's time went.
+
+    Attributes:
+        num_recordings: Recordings transcribed; `failures` are not among them.
+        load_s: Loading, checking, pinning and warming up the model.
+        wall_s: From the first recording in to the last one out; the load is not in it.
+        steps: Decoder steps; `row_steps` counts the rows that they advanced.
+        encoder_s: The encoder ran.
+        decoder_s: The engine's thread waited for prefill, steps and what else is on the device.
+        host_s: It worked itself, or waited for the processor.
+        idle_s: It had nothing to do.
+        peak_device_bytes: Most memory of MLX at once.
+        peak_resident_bytes: Most memory of the process at once.
+        latencies_s: From a recording's turn to its text, by its number in the workload.
+        texts: By the same number.
+    """
+
+    model: Model
+    slots: int
+    encode_batch: int
+    num_recordings: int
+    failures: list[str]
+    audio_s: float
+    load_s: float
+    wall_s: float
+    windows: int
+    tokens: int
+    steps: int
+    row_steps: int
+    encoder_s: float
+    decoder_s: float
+    host_s: float
+    idle_s: float
+    peak_device_bytes: int
+    peak_resident_bytes: int
+    latencies_s: dict[int, float]
+    texts: dict[int, str]
+
+    @property
+    def audio_s_per_s(self) -> float:
+        """Times real time."""
+        return self.audio_s / self.wall_s
+
+    @property
+    def rows_per_step(self) -> float:
+        """Mean rows that a step advanced."""
+        return self.row_steps / max(1, self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the texts as JSON types, with the rates."""
+        stored = dataclasses.asdict(self) | {"model": self.model.model_dump()}
+        del stored["texts"], stored["latencies_s"]
+        return stored | {
+            "audio_s_per_s": self.audio_s_per_s,
+            "windows_per_s": self.windows / self.wall_s,
+            "tokens_per_s": self.tokens / self.wall_s,
+            "rows_per_step": self.rows_per_step,
+            "occupancy": self.rows_per_step / self.slots,
+        }
+
+
+class Workbench:
+    """An engine with a measured device: loaded once, for any number of workloads.
+
+    Raises:
+        ScribefarmError: the model cannot be loaded, or does not fit.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._devices: list[MeasuredDevice] = []
+        started = time.perf_counter()
+        self.engine = Engine(settings, self._load)
+        self.load_s = time.perf_counter() - started
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """How memory is shared out."""
+        return self._devices[0].plan
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.engine.stop()
+
+    def run(
+        self,
+        sources: Sequence[Path],
+        options: Options,
+        *,
+        seconds: float | None = None,
+        on_event: OnEvent = lambda _event: None,
+    ) -> Measurement:
+        """Transcribe the sources together, once each; or over and over for about `seconds`.
+
+        What was begun by then is finished, and counts.
+
+        Raises:
+            ScribefarmError: the engine itself broke; what is wrong with a recording is counted.
+        """
+        before, device = dataclasses.replace(self.engine.stats), self._devices[0]
+        encoder_s, before_encode_s = device.encoder_s, device.before_encode_s
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        outcomes = list(self._outcomes(self._tickets(sources, options, seconds), on_event))
+        wall_s = time.perf_counter() - started
+        stats = _difference(self.engine.stats, before)
+        done = [(each, s) for each, s in outcomes if isinstance(each, Done)]
+        transcripts = [each.transcript for each, _ in done]
+        encoder_s = device.encoder_s - encoder_s
+        decoder_s = stats.device_wait_s + device.before_encode_s - before_encode_s
+        return Measurement(
+            model=self.engine.model,
+            slots=device.num_slots,
+            encode_batch=device.encode_batch,
+            num_recordings=len(done),
+            failures=[str(each.error) for each, _ in outcomes if isinstance(each, Failed)],
+            audio_s=sum(transcript.audio.duration_s for transcript in transcripts),
+            load_s=self.load_s,
+            wall_s=wall_s,
+            windows=_total(transcripts, "windows"),
+            tokens=_total(transcripts, "generated_tokens"),
+            steps=stats.steps,
+            row_steps=stats.row_steps,
+            encoder_s=encoder_s,
+            decoder_s=decoder_s,
+            host_s=max(0.0, wall_s - encoder_s - decoder_s - stats.idle_s),
+            idle_s=stats.idle_s,
+            peak_device_bytes=device.peak_memory_bytes(),
+            peak_resident_bytes=peak_resident_bytes(),
+            latencies_s={int(each.execution_id): s for each, s in done},
+            texts={int(each.execution_id): each.transcript.text for each, _ in done},
+        )
+
+    def _load(self, settings: Settings) -> MeasuredDevice:
+        device = load_device(settings, MeasuredDevice)
+        assert isinstance(device, MeasuredDevice)  # noqa: S101 - for mypy: load_device made one
+        self._devices.append(device)
+        return device
+
+    @staticmethod
+    def _tickets(
+        sources: Sequence[Path], options: Options, seconds: float | None
+    ) -> Iterator[Ticket]:
+        """Yield every source once, and then again until the time is over; ids count from 0."""
+        deadline = time.perf_counter() + (seconds or 0.0)
+        for number, source in enumerate(itertools.cycle(sources)):
+            if number >= len(sources) and time.perf_counter() >= deadline:
+                return
+            yield Ticket(str(number), str(number), Job(source=str(source), options=options))
+
+    def _outcomes(
+        self, tickets: Iterator[Ticket], on_event: OnEvent
+    ) -> Iterator[tuple[Done | Failed, float]]:
+        """Yield how each ended, and seconds since it was submitted; the engine is kept full."""
+        begun: dict[str, float] = {}
+        while True:
+            for ticket in itertools.islice(tickets, self.engine.capacity - len(begun)):
+                begun[ticket.execution_id] = time.perf_counter()
+                self.engine.submit(ticket)
+            if not begun:
+                return
+            for event in self.engine.poll(POLL_S):
+                on_event(event)
+                if isinstance(event, Done | Failed):
+                    yield event, time.perf_counter() - begun.pop(event.execution_id)
+
+
+def clip() -> Path | None:
+    """Return the packaged recording of speech, if its package is installed."""
+    spec = importlib.util.find_spec(CLIP_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / CLIP_PATH
+    return path if path.is_file() else None
+
+
+def write_window(path: Path, source: Path) -> None:
+    """Write the clip so often in a row that it fills one window."""
+    samples, _ = load_audio(str(source))
+    repeated = np.tile(samples[:-CLIP_TAIL_SAMPLES], CLIP_REPEATS)
+    soundfile.write(path, repeated, SAMPLE_RATE_HZ, subtype="PCM_16")
+
+
+def write_noise(path: Path, seconds: float) -> None:
+    """Write faint noise: a window of work for a machine without the packaged speech."""
+    noise = np.random.default_rng(0).normal(0.0, 0.01, int(seconds * SAMPLE_RATE_HZ))
+    soundfile.write(path, noise, SAMPLE_RATE_HZ, subtype="PCM_16")
+
+
+def matmul_gflops(rows: int = 1500, inner: int = 512, columns: int = 512) -> float:
+    """Return the speed of a product as the encoder has them, in float32."""
+    a, b = mx.random.normal((rows, inner)), mx.random.normal((inner, columns))
+    mx.eval(a @ b)
+    started, repeats = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < MATMUL_S or not repeats:
+        mx.eval(a @ b)
+        repeats += 1
+    return 2 * rows * inner * columns * repeats / elapsed / 1e9
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on, as JSON types; names of hosts stay out."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "device": str(mx.device_info()["device_name"]),
+        "backend": backend(),
+        "blas": blas_library(),
+        "num_cpus": num_cpus(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what does the work."""
+    packages = ("scribefarm", "mlx", "numpy", "soundfile", "soxr", "av")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"python": platform.python_version(), **found}
+
+
+def backend() -> str:
+    """Return where MLX computes: Metal, CUDA or CPU."""
+    if not on_gpu():
+        return "CPU"
+    return "Metal" if mx.metal.is_available() else "CUDA"
+
+
+def blas_library() -> str:
+    """Return which library multiplies matrices; a GPU's backend brings its own."""
+    if on_gpu():
+        return "the GPU's own"
+    if sys.platform == "darwin":
+        return "Accelerate"
+    preloaded = [name for name in os.environ.get("LD_PRELOAD", "").split(":") if "blas" in name]
+    return preloaded[0] if preloaded else "reference BLAS of MLX's wheel"
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory that this process has had at once."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _difference(after: EngineStats, before: EngineStats) -> EngineStats:
+    fields = (each.name for each in dataclasses.fields(EngineStats))
+    return EngineStats(**{name: getattr(after, name) - getattr(before, name) for name in fields})
+
+
+def _total(transcripts: list[Transcript], name: str) -> int:
+    return sum(getattr(transcript.timing, name) for transcript in transcripts)

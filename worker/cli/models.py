@@ -1,0 +1,101 @@
+"""`scribefarm-worker models`: list, fetch and convert weights.
+
+Errors are reported by `worker.__main__`. MLX and huggingface_hub are imported by the commands, so
+that `--help` needs neither, and no BLAS is loaded before it is chosen.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from producer.errors import InvalidModel
+from worker.models import MODELS
+
+if TYPE_CHECKING:
+    from worker.models.whisper.weights.load import Weights
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and convert weights.")
+
+_MIB = 1 << 20
+
+
+class DType(StrEnum):
+    """The floating-point types of a converted model."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show the packaged models, and the Whisper models that were fetched from the hub."""
+    from worker.models.hub import fetched  # noqa: PLC0415 - see the module's docstring
+
+    table = Table("model", "from", "here")
+    for name, packaged in MODELS.items():
+        table.add_row(name, packaged.requirement, "yes" if packaged.is_installed() else "no")
+    for name, size in fetched():
+        table.add_row(name, "hub", size)
+    Console().print(table)
+
+
+@app.command("fetch")
+def fetch_model(
+    name: Annotated[
+        str, typer.Argument(help="Packaged name or hub id, like openai/whisper-small.")
+    ],
+    revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
+) -> None:
+    """Download a model, or bring it up to date, and check every tensor."""
+    from worker.models.hub import fetch, is_hub_id  # noqa: PLC0415 - see the module's docstring
+    from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
+
+    if name not in MODELS and is_hub_id(name):
+        _, revision = fetch(name, revision, refresh=True)
+    elif name not in MODELS:
+        known = ", ".join(MODELS)
+        raise InvalidModel("model", f"must be one of {known}, or a hub id", name)
+    _report(load_weights(name, revision=revision))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Packaged name, folder (any format) or hub id.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New MLX folder.")],
+    bits: Annotated[
+        int | None, typer.Option("--quantize", help="Bits of each weight: 4 or 8.")
+    ] = None,
+    dtype: Annotated[DType | None, typer.Option(help="Default: as stored.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
+) -> None:
+    """Write any model as an MLX folder, for this worker and for mlx-whisper."""
+    from worker.models.whisper.weights import convert as to  # noqa: PLC0415 - see the module's docstring
+    from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
+
+    # Before a model is downloaded for nothing.
+    to.check_out(out)
+    if bits is not None:
+        to.check_bits(bits)
+    kind = None if dtype is None else to.DTYPES[dtype]
+    weights = load_weights(source, revision=revision, dtype=kind)
+    to.save(weights if bits is None else to.quantize(weights, bits), out)
+    # Read back, so that what is reported is what was written.
+    _report(load_weights(str(out)))
+
+
+def _report(weights: "Weights") -> None:
+    num_bytes = sum(array.nbytes for array in weights.arrays.values())
+    kind = str(weights.arrays["decoder.ln.weight"].dtype).removeprefix("mlx.core.")
+    if weights.quantization is not None:
+        kind = f"{weights.quantization['bits']} bits and {kind}"
+    typer.echo(
+        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {num_bytes / _MIB:.0f} MiB, "
+        f"revision {weights.revision}, in {weights.source}"
+    )

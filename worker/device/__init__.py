@@ -1,0 +1,1 @@
+"""MLX: the fused batched decode, sampling, logit rules, memory."""

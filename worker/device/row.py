@@ -1,0 +1,69 @@
+"""One row of a decode: what was asked of it, what it sampled, and how it ended."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import mlx.core as mx
+
+from producer.errors import NonFinite, ScribefarmError
+from worker.device.rules import FREE
+from worker.device.sampling import GREEDY, SamplingParams
+from worker.engine.requests import RowRules
+
+FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One row's past and future: what was asked, what was sampled, how it ended.
+
+    Attributes:
+        prompt: Token ids that are read, not sampled.
+        states: Encoder states of the window, without the row axis.
+        eos: Ids that end the row.
+        max_tokens: The row ends after this many sampled tokens.
+        sot_index: Position in the prompt at which `no_speech_token` is weighed.
+        tokens: Sampled ids, the ending one included.
+        logprobs: Their log-probabilities after rules, before temperature.
+        all_logprobs: The last step's over the vocabulary (V,), lazy, if the decoder keeps them.
+        num_dispatched: Steps started for it, read or not.
+    """
+
+    prompt: tuple[int, ...]
+    states: mx.array
+    eos: frozenset[int]
+    max_tokens: int
+    sampling: SamplingParams = GREEDY
+    rules: RowRules = FREE
+    sot_index: int = 0
+    no_speech_token: int | None = None
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    no_speech_prob: float = math.nan
+    all_logprobs: mx.array | None = None
+    finish_reason: FinishReason | None = None
+    error: ScribefarmError | None = None
+    num_dispatched: int = 0
+
+    @property
+    def length(self) -> int:
+        """Cache places that the row needs for its next step."""
+        return len(self.prompt) + self.num_dispatched
+
+    def append(self, token: int, logprob: float) -> None:
+        """Take a sampled token, and end if it says so."""
+        if not math.isfinite(logprob):
+            self.fail(NonFinite("decode: logits", "must be finite", logprob))
+            return
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        if token in self.eos:
+            self.finish_reason = "stop"
+        elif len(self.tokens) >= self.max_tokens:
+            self.finish_reason = "length"
+
+    def fail(self, error: ScribefarmError) -> None:
+        """End with an error."""
+        self.error = error
+        self.finish_reason = "error"

@@ -1,0 +1,99 @@
+"""What a decoder needs of a speech model, and how it looks at what comes back."""
+
+from typing import Any, Protocol
+
+import mlx.core as mx
+
+from producer.errors import EmptyInput, LengthMismatch, RankMismatch
+from worker.engine.requests import RowRules
+from worker.models.whisper.log_mel import MelConfig
+
+LOGITS_RANK = 2
+PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled
+
+
+class SpeechModel(Protocol):
+    """What the decoder needs of a speech model; `worker.models.whisper.network.Whisper` is one.
+
+    A cache is any tree of arrays with rows on their first axis.
+    """
+
+    @property
+    def mel(self) -> MelConfig:
+        """The features that `encode_audio` takes."""
+
+    @property
+    def num_vocab(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens in a row, prompt included."""
+
+    @property
+    def bos_token(self) -> int:
+        """What a row starts with when nothing else is asked."""
+
+    @property
+    def eos_token(self) -> int:
+        """What ends a row, whatever else does."""
+
+    @property
+    def default_prompt(self) -> tuple[int, ...]:
+        """What an utterance starts with when nothing else is asked; `(bos_token,)` at least."""
+
+    @property
+    def default_rules(self) -> RowRules:
+        """What may be sampled when nothing else is asked."""
+
+    def encode_audio(self, mel: mx.array) -> mx.array:
+        """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""
+
+    def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Any]:
+        """Return logits (B, N, V) at positions `at` (B, N) of prompts (B, T), and a cache."""
+
+    def decode_step(
+        self, tokens: mx.array, positions: mx.array, cache: Any
+    ) -> tuple[mx.array, Any]:
+        """Return logits (B, V) after one more token a row, and the grown cache.
+
+        The cache that was given is used up.
+        """
+
+    def resize_cache(self, cache: Any, length: int) -> Any:
+        """Return the cache with room for `length` tokens a row."""
+
+
+def check_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
+    """Refuse logits that are not (num_rows, num_vocab); looks at the shape only.
+
+    Raises:
+        RankMismatch: other than two axes.
+        LengthMismatch: other rows than asked, or another vocabulary than the model's.
+        EmptyInput: no vocabulary.
+    """
+    shape = tuple(logits.shape)
+    if len(shape) != LOGITS_RANK:
+        raise RankMismatch("decode: logits", f"must be rank 2, ({num_rows}, {num_vocab})", shape)
+    if shape[0] != num_rows:
+        raise LengthMismatch("decode: logits", f"must have {num_rows} rows", shape)
+    if shape[1] == 0:
+        raise EmptyInput("decode: logits", "must have a vocabulary", shape)
+    if shape[1] != num_vocab:
+        raise LengthMismatch("decode: logits", f"must be {num_vocab} wide", shape)
+
+
+def check_prefill_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:
+    """Refuse prefill logits that are not (num_rows, 2 positions, num_vocab).
+
+    Raises:
+        RankMismatch, LengthMismatch, EmptyInput: as `check_logits`, and for other positions.
+    """
+    shape = tuple(logits.shape)
+    if len(shape) != LOGITS_RANK + 1:
+        wanted = f"must be rank 3, ({num_rows}, {PREFILL_POSITIONS}, {num_vocab})"
+        raise RankMismatch("decode: prefill logits", wanted, shape)
+    if shape[1] != PREFILL_POSITIONS:
+        wanted = f"must have {PREFILL_POSITIONS} positions"
+        raise LengthMismatch("decode: prefill logits", wanted, shape)
+    check_logits(logits[:, 0], num_rows, num_vocab)

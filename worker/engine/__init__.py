@@ -1,0 +1,1 @@
+"""Many recordings over one model, in one thread. Policy only: no MLX, no Redis."""

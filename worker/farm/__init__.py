@@ -1,0 +1,1 @@
+"""Jobs, leases, fences and results in Redis. Never MLX."""

@@ -1,0 +1,210 @@
+"""The end of a job: its result, its RQ status and its dependents change together or not at all.
+
+The fence makes the result exactly-once: the transaction runs only while the job hash still holds
+the execution that did the work. An execution may be repeated after a death; a result may not.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import redis
+import structlog
+from rq.defaults import RQ_KEY_PREFIX
+from rq.job import Job, JobStatus
+from rq.queue import Queue
+from rq.results import Result as RQResult
+from rq.serializers import JSONSerializer
+from rq.utils import utcformat
+
+from producer.batches.views import outcome_fields
+from producer.queue import (
+    EVENTS_KEY,
+    checkpoint_key,
+    progress_key,
+    registry_key,
+    result_key,
+)
+from producer.result import Failure, Transcript, dump_result
+from worker.farm.scripts import Claim
+
+# The stream is how waiting clients learn of results. It has no TTL, so its length is bounded:
+# about a night's jobs, some 30 MB. Who reads later looks at the result keys.
+MAX_EVENTS = 100_000
+
+# Fields of ours that a finished job no longer needs; the fence stays, to know our own commit.
+_SPENT_FIELDS = ("attempts", "tries", "deaths", "lost_worker", "cancel")
+
+# Dependents that are added or finished at the same moment make the transaction start over.
+_MAX_RACES = 50
+
+_log = structlog.get_logger()
+
+
+class Commit(Enum):
+    """What became of a commit."""
+
+    DONE = "done"
+    FENCED_OFF = "fenced_off"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One job's end, ready to be stored.
+
+    Attributes:
+        status: RQ's word for it: finished, failed or stopped.
+        ttl_s: Seconds to keep it; -1 is for ever, which only an RQ program can ask for.
+        busy_s: Seconds from claim to end.
+    """
+
+    claim: Claim
+    result: Transcript | Failure
+    status: JobStatus
+    ttl_s: int
+    worker: str
+    busy_s: float
+    batch: str | None = None
+
+
+def commit(connection: redis.Redis, outcome: Outcome) -> Commit:
+    """Store a job's end, if the job is still ours; safe to call again after a lost reply.
+
+    Raises:
+        redis.RedisError: the server did not answer, or too many neighbours changed; call again.
+    """
+    try:
+        return _race(connection, outcome, with_dependents=True)
+    except Exception as error:
+        if isinstance(error, redis.RedisError) and not str(error).startswith("WRONGTYPE"):
+            raise
+        # Some program's damaged dependent, which makes RQ raise anything, must not keep this job
+        # from ending.
+        _log.exception("dependents_unreadable", job_id=outcome.claim.job_id)
+        return _race(connection, outcome, with_dependents=False)
+
+
+def _race(connection: redis.Redis, outcome: Outcome, *, with_dependents: bool) -> Commit:
+    for _ in range(_MAX_RACES):
+        with connection.pipeline() as pipe:
+            try:
+                return _try_commit(connection, pipe, outcome, with_dependents=with_dependents)
+            except redis.WatchError:
+                continue
+    raise redis.WatchError
+
+
+def _try_commit(
+    connection: redis.Redis, pipe: Any, outcome: Outcome, *, with_dependents: bool
+) -> Commit:
+    claim = outcome.claim
+    job = Job(claim.job_id, connection=connection, serializer=JSONSerializer)
+    job.origin = claim.queue
+    job._status = outcome.status  # noqa: SLF001 - the job is not read back, its data is not ours to load
+    pipe.watch(job.key, job.dependents_key)
+    status, fence = pipe.hmget(job.key, "status", "fence")
+    if fence is None or fence.decode() != claim.execution_id:
+        return Commit.FENCED_OFF
+    if status != b"started":
+        # Our own commit, whose reply was lost; any other ending would have another fence.
+        return Commit.DONE if status.decode() == outcome.status else Commit.FENCED_OFF
+    left = _enqueue_dependents(connection, pipe, job) if with_dependents else {}
+    if not pipe.explicit_transaction:
+        pipe.multi()
+    _store_result(pipe, outcome)
+    _store_status(pipe, job, outcome)
+    _forget_execution(pipe, outcome)
+    pipe.execute()
+    if left:
+        Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(left)
+    return Commit.DONE
+
+
+def _enqueue_dependents(connection: redis.Redis, pipe: Any, job: Job) -> dict[str, list[str]]:
+    """Queue the dependents that this end sets free, in the same transaction.
+
+    Returns those with a rate limit, which RQ can queue only after the transaction.
+    """
+    dependents = [member.decode() for member in pipe.smembers(job.dependents_key)]
+    if not dependents:
+        return {}
+    pipe.watch(*(Job.key_for(job_id) for job_id in dependents))
+    queue = Queue(job.origin, connection=connection, serializer=JSONSerializer)
+    ready = queue.move_dependents_to_ready(job, pipeline=pipe, refresh_job_status=False)
+    left: dict[str, list[str]] = {}
+    for name, job_ids in ready.items():
+        target = Queue(name, connection=connection, serializer=JSONSerializer)
+        for freed in Job.fetch_many(job_ids, connection=connection, serializer=JSONSerializer):
+            if freed is None:
+                continue
+            if freed.has_rate_limit:
+                left.setdefault(name, []).append(freed.id)
+                continue
+            target.ready_job_registry.remove(freed, pipeline=pipe)
+            at_front = freed.should_enqueue_at_front()
+            # RQ's public way commits on its own; ours must be part of this transaction.
+            target._enqueue_job(freed, pipeline=pipe, at_front=at_front)  # noqa: SLF001
+    return left
+
+
+def _store_result(pipe: Any, outcome: Outcome) -> None:
+    claim, result = outcome.claim, outcome.result
+    pipe.set(result_key(claim.job_id), dump_result(result), ex=_expiry(outcome.ttl_s))
+    event = {
+        "job_id": claim.job_id,
+        "status": result.status,
+        "code": result.error.code if isinstance(result, Failure) else "",
+        "worker": outcome.worker,
+        "batch": outcome.batch or "",
+    }
+    pipe.xadd(EVENTS_KEY, event, maxlen=MAX_EVENTS, approximate=True)
+    pipe.delete(checkpoint_key(claim.job_id), progress_key(claim.job_id))
+
+
+def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:
+    ended_s = outcome.claim.claimed_at_s + outcome.busy_s
+    ended_at = utcformat(datetime.fromtimestamp(ended_s, UTC))
+    ending = {"status": outcome.status.value, "ended_at": ended_at}
+    pipe.hset(job.key, mapping=ending | outcome_fields(outcome.result))
+    pipe.hdel(job.key, *_SPENT_FIELDS)
+    if outcome.ttl_s > 0:
+        for key in (job.key, job.dependents_key, job.dependencies_key):
+            pipe.expire(key, outcome.ttl_s)
+    registry = "finished" if outcome.status is JobStatus.FINISHED else "failed"
+    until = "+inf" if outcome.ttl_s < 0 else ended_s + outcome.ttl_s
+    pipe.zadd(registry_key(registry, job.origin), {job.id: until})
+    common: dict[str, Any] = {
+        "ttl": outcome.ttl_s,
+        "worker_name": outcome.worker,
+        "pipeline": pipe,
+        "execution_id": outcome.claim.execution_id,
+        "execution_started_at": datetime.fromtimestamp(outcome.claim.claimed_at_s, UTC),
+        "execution_ended_at": datetime.fromtimestamp(ended_s, UTC),
+    }
+    if isinstance(outcome.result, Transcript):
+        pointer = {"result_key": result_key(job.id), "status": outcome.result.status}
+        RQResult.create(job, RQResult.Type.SUCCESSFUL, return_value=pointer, **common)
+    else:
+        message = f"{outcome.result.error.code}: {outcome.result.error.message}"
+        RQResult.create_failure(job, exc_string=message, **common)
+
+
+def _forget_execution(pipe: Any, outcome: Outcome) -> None:
+    claim, prefix = outcome.claim, RQ_KEY_PREFIX
+    entry = f"{claim.job_id}:{claim.execution_id}"
+    pipe.delete(f"{prefix}:execution:{entry}")
+    pipe.zrem(registry_key("wip", claim.queue), entry)
+    pipe.zrem(f"{prefix}:executions:{claim.job_id}", claim.execution_id)
+    pipe.srem(f"{prefix}:worker:{outcome.worker}:executions", entry)
+    counter = (
+        "successful_job_count" if isinstance(outcome.result, Transcript) else "failed_job_count"
+    )
+    pipe.hincrby(f"{prefix}:worker:{outcome.worker}", counter, 1)
+    pipe.hincrbyfloat(
+        f"{prefix}:worker:{outcome.worker}", "total_working_time", round(outcome.busy_s, 6)
+    )
+
+
+def _expiry(ttl_s: int) -> int | None:
+    return None if ttl_s < 0 else ttl_s

@@ -1,0 +1,189 @@
+"""From the fields of a job hash to a job that we run: everything in them is a stranger's word.
+
+The function is compared with an allow-list and never imported. Data is JSON or refused; callbacks,
+webhooks and `meta` are never loaded. What an RQ program asks for and we cannot do is refused by
+name rather than ignored.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from rq.queue import Queue
+from rq.utils import str_to_date
+
+from producer.errors import Cancelled, JobRefused, ScribefarmError
+from producer.job import TASK_NAME, Job
+from producer.result import ErrorRecord
+from worker.engine.messages import Checkpoint
+from worker.farm.retries import History
+from worker.farm.scripts import MAX_FIELD_BYTES, Claim
+
+ALLOWED_FUNCTIONS = frozenset({TASK_NAME})
+
+# What RQ writes into every job that asks for no timeout of its own.
+_UNASKED_TIMEOUT_S = Queue.DEFAULT_TIMEOUT
+
+# Requests of RQ programs that this farm does not serve, and what to do instead.
+_REFUSED_FIELDS = {
+    "success_callback_name": "on_success callbacks are not run here; use depends_on",
+    "failure_callback_name": "on_failure callbacks are not run here; use depends_on",
+    "stopped_callback_name": "on_stopped callbacks are not run here; read the events stream",
+    "webhooks": "RQ's webhooks are not sent here; read the events stream",
+    "repeats_left": "repeat is not supported: the same recording gives the same text",
+    "rate_limit_key": "rate_limit is not supported; use a queue of its own",
+}
+
+_CHECKPOINT = TypeAdapter(Checkpoint)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the RQ job asks of its execution.
+
+    Attributes:
+        timeout_s: Seconds it may run; None scales with the recording, -1 is no limit.
+        result_ttl_s: Seconds a transcript is kept; None takes the farm's, -1 is for ever.
+        failure_ttl_s: The same for a failure.
+    """
+
+    timeout_s: float | None = None
+    result_ttl_s: int | None = None
+    failure_ttl_s: int | None = None
+
+
+def read_job(claim: Claim) -> Job:
+    """Return the validated job.
+
+    Raises:
+        JobRefused: another function, not JSON, positional arguments, too large.
+        InvalidOptions: the keyword arguments are wrong.
+        Cancelled: somebody cancelled it while it waited.
+    """
+    if claim.fields["cancel"]:
+        raise Cancelled("job", "was cancelled before it started", claim.job_id)
+    if claim.oversized:
+        raise JobRefused(f"job: {claim.oversized}", f"must be at most {MAX_FIELD_BYTES} bytes")
+    for field, reason in _REFUSED_FIELDS.items():
+        if claim.fields[field]:
+            raise JobRefused(f"job: {field}", reason)
+    return Job.from_kwargs(_read_kwargs(claim.fields["data"]))
+
+
+def read_terms(claim: Claim) -> Terms:
+    """Return the times that the RQ job asks for.
+
+    Raises:
+        JobRefused: a time that is not a number, or a result that would be dropped unread.
+    """
+    timeout_s = _read_int(claim, "timeout")
+    terms = Terms(
+        timeout_s=None if timeout_s == _UNASKED_TIMEOUT_S else timeout_s,
+        result_ttl_s=_read_int(claim, "result_ttl"),
+        failure_ttl_s=_read_int(claim, "failure_ttl"),
+    )
+    for name, ttl_s in (("result_ttl", terms.result_ttl_s), ("failure_ttl", terms.failure_ttl_s)):
+        if ttl_s is not None and (ttl_s == 0 or ttl_s < -1):
+            raise JobRefused(f"job: {name}", "must be positive, or -1 for ever", ttl_s)
+    if timeout_s is not None and (timeout_s == 0 or timeout_s < -1):
+        raise JobRefused("job: timeout", "must be positive, or -1 for no limit", timeout_s)
+    return terms
+
+
+def read_history(claim: Claim) -> History:
+    """Return the attempts that count; a damaged record counts as none."""
+    try:
+        delays = tuple(float(delay) for delay in json.loads(claim.fields["retry_intervals"]))
+    except (ValueError, TypeError):
+        delays = ()
+    asked = claim.fields["retries_left"]
+    return History(
+        tries=_lenient_int(claim.fields["tries"]),
+        deaths=_lenient_int(claim.fields["deaths"]),
+        retries_left=_lenient_int(asked) if asked else None,
+        retry_delays_s=delays,
+    )
+
+
+def read_attempts(claim: Claim) -> list[ErrorRecord]:
+    """Return the errors of earlier attempts, oldest first; damaged lines are left out."""
+    records = []
+    for line in claim.fields["attempts"].splitlines():
+        try:
+            records.append(ErrorRecord.model_validate_json(line))
+        except ValidationError:
+            continue
+    return records
+
+
+def read_checkpoint(stored: bytes | None) -> Checkpoint | None:
+    """Return where to go on; None starts over, also if the checkpoint is damaged."""
+    if not stored:
+        return None
+    try:
+        return _CHECKPOINT.validate_json(stored)
+    except ValidationError:
+        return None
+
+
+def dump_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return the JSON that `read_checkpoint` reads."""
+    return _CHECKPOINT.dump_json(checkpoint).decode()
+
+
+def waited_s(claim: Claim) -> float:
+    """Return the seconds from the job's submission to its claim."""
+    try:
+        return max(0.0, claim.claimed_at_s - str_to_date(claim.fields["enqueued_at"]).timestamp())
+    except (ValueError, UnicodeDecodeError):
+        return 0.0
+
+
+def _read_kwargs(stored: bytes) -> dict[str, Any]:
+    try:
+        name, instance, args, kwargs = json.loads(_decompress(stored))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise JobRefused(
+            "job: data", 'must be RQ\'s JSON; enqueue with Queue(serializer="json")'
+        ) from error
+    if not isinstance(name, str) or name not in ALLOWED_FUNCTIONS:
+        raise JobRefused("job: function", f"must be {TASK_NAME}", str(name)[:200])
+    if instance is not None or args:
+        raise JobRefused("job: args", "must be keyword arguments only")
+    if not isinstance(kwargs, dict):
+        raise JobRefused("job: kwargs", "must be a JSON object")
+    return kwargs
+
+
+def _decompress(stored: bytes) -> bytes:
+    """Undo RQ's zlib, without room for a bomb; data that is not compressed is taken as it is."""
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(stored, MAX_FIELD_BYTES)
+    except zlib.error:
+        return stored
+    if unpacker.unconsumed_tail:
+        raise JobRefused("job: data", f"must be at most {MAX_FIELD_BYTES} bytes")
+    return data
+
+
+def _read_int(claim: Claim, field: str) -> int | None:
+    stored = claim.fields[field]
+    try:
+        return int(stored) if stored else None
+    except ValueError as error:
+        raise JobRefused(f"job: {field}", "must be whole seconds", repr(stored[:40])) from error
+
+
+def _lenient_int(stored: bytes) -> int:
+    try:
+        return int(stored)
+    except ValueError:
+        return 0
+
+
+def error_record(error: ScribefarmError) -> str:
+    """Return the line that `read_attempts` reads."""
+    return json.dumps(error.to_dict())

@@ -1,0 +1,54 @@
+"""One canonical log line a job, and one for each time it goes back to a queue."""
+
+import json
+
+import structlog
+
+from producer.result import Transcript
+from worker.farm.commit import Commit, Outcome
+from worker.farm.job_hash import waited_s
+from worker.farm.scripts import Release
+
+_log = structlog.get_logger()
+
+
+def log_outcome(outcome: Outcome, commit: Commit) -> None:
+    """Say how a job ended: the line to search for, with the same keys for every job."""
+    if commit is Commit.FENCED_OFF:
+        _log.warning("fenced_off", job_id=outcome.claim.job_id, busy_s=round(outcome.busy_s, 3))
+        return
+    result = outcome.result
+    common = {"id": outcome.claim.job_id, "source": result.source, "status": result.status}
+    if isinstance(result, Transcript):
+        timing = result.timing
+        _log.info(
+            "job",
+            **common,
+            code=None,
+            audio_s=round(result.audio.duration_s, 3),
+            queue_s=round(timing.queue_s, 3),
+            audio_prep_s=round(timing.audio_prep_s, 3),
+            decode_s=round(timing.decode_s, 3),
+            windows=timing.windows,
+            tokens=timing.generated_tokens,
+            real_time_factor=round(timing.real_time_factor, 2),
+        )
+        return
+    _log.warning(
+        "job",
+        **common,
+        code=result.error.code,
+        error=result.error.message,
+        attempts=len(result.attempts),
+        queue_s=round(waited_s(outcome.claim), 3),
+        busy_s=round(outcome.busy_s, 3),
+    )
+
+
+def log_release(release: Release, *, is_ours: bool) -> None:
+    """Say that a job went back to its queue, and why."""
+    if not is_ours:
+        _log.warning("fenced_off", job_id=release.job_id)
+        return
+    code = json.loads(release.record)["code"] if release.record else "drained"
+    _log.info("requeued", job_id=release.job_id, code=code, delay_s=release.delay_s)

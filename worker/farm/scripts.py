@@ -1,0 +1,201 @@
+"""The farm's Lua scripts: every step that must not be cut in two by a death or a lost reply.
+
+RQ does these steps in several commands, and loses or repeats jobs between them
+(tests/farm/test_hazards.py shows each case). The scripts work on RQ's own keys; they build key names
+from RQ's prefix, so they need a single server, not a cluster.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import redis
+from rq.defaults import RQ_KEY_PREFIX
+
+from producer.queue import checkpoint_key, progress_key
+from producer.settings import Settings
+
+# Fields of an RQ job hash, and of ours in it, that decide how a job is run.
+FIELDS = (
+    "data",
+    "created_at",
+    "enqueued_at",
+    "timeout",
+    "result_ttl",
+    "failure_ttl",
+    "retries_left",
+    "retry_intervals",
+    "success_callback_name",
+    "failure_callback_name",
+    "stopped_callback_name",
+    "webhooks",
+    "repeats_left",
+    "rate_limit_key",
+    "attempts",
+    "tries",
+    "deaths",
+    "lost_worker",
+    "cancel",
+)
+
+# A job is a path and options; a megabyte of it is a mistake or an attack.
+MAX_FIELD_BYTES = 1 << 20
+
+# How much later than our lease RQ's own clean-up may look at a job; see prelude.lua.
+STOCK_MARGIN_S = 3600.0
+
+# Every 8th claim starts at a lower queue; see claim.lua.
+RESERVE_EVERY = 8
+
+# Bounds the time one script call keeps the server busy to a few milliseconds.
+MAX_JOBS_A_CALL = 64
+
+_LUA = Path(__file__).parent / "lua"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One job as it was handed to us, with the fields of its hash still unchecked.
+
+    Attributes:
+        execution_id: The fence: what we write counts only while the job hash holds it.
+        claimed_at_s: Server time, seconds since the epoch.
+        oversized: Name of a field that was too large to be sent, or "".
+        fields: Job hash by name; absent ones are empty.
+    """
+
+    job_id: str
+    execution_id: str
+    queue: str
+    claimed_at_s: float
+    oversized: str
+    fields: dict[str, bytes]
+
+    @classmethod
+    def from_reply(cls, reply: list[Any]) -> "Claim":
+        """Read one job of a script's answer."""
+        job_id, execution_id, queue, now, (oversized, *values) = reply
+        return cls(
+            job_id.decode(),
+            execution_id.decode(),
+            queue.decode(),
+            float(now),
+            oversized.decode(),
+            dict(zip(FIELDS, values, strict=True)),
+        )
+
+
+class Heartbeat(NamedTuple):
+    """What the server said to a heartbeat.
+
+    Attributes:
+        lost: Executions that are no longer ours.
+        cancelled: Executions that somebody asked to stop.
+        adopted: Jobs that are ours although the reply to their claim never came.
+    """
+
+    lost: list[str]
+    cancelled: list[str]
+    adopted: list[Claim]
+
+
+class Release(NamedTuple):
+    """How to give one job back.
+
+    Attributes:
+        delay_s: Wait in the registry of scheduled jobs; 0 queues at once.
+        record: JSON of the error that spends a try; "" spends none.
+        died: The recording is suspected to have broken the worker.
+        checkpoint: JSON to resume from; "" keeps what is stored.
+    """
+
+    job_id: str
+    execution_id: str
+    queue: str
+    delay_s: float = 0.0
+    at_front: bool = True
+    record: str = ""
+    died: bool = False
+    checkpoint: str = ""
+
+
+class FarmScripts:
+    """The scripts, bound to one connection, one worker name and its settings."""
+
+    def __init__(self, connection: redis.Redis, settings: Settings, worker: str) -> None:
+        self._settings = settings
+        self._queues = list(settings.worker.queues)
+        self._common = {
+            "worker": worker,
+            "queues": self._queues,
+            "lease_s": settings.worker.lease_s,
+            "margin_s": STOCK_MARGIN_S,
+            "fields": FIELDS,
+            "max_field_bytes": MAX_FIELD_BYTES,
+            "ttl_s": settings.queue.job_ttl_s,
+        }
+        prelude = (_LUA / "prelude.lua").read_text()
+        self._scripts = {
+            name: connection.register_script(prelude + (_LUA / f"{name}.lua").read_text())
+            for name in ("claim", "heartbeat", "progress", "reap", "release", "due")
+        }
+        self._turn = 0
+
+    def claim(self, limit: int, *, suspects: int) -> list[Claim]:
+        """Take up to `limit` queued jobs, of which at most `suspects` have killed a worker."""
+        limit = min(limit, MAX_JOBS_A_CALL)
+        replies = self._call(
+            "claim",
+            limit=limit,
+            turn=self._turn,
+            reserve=RESERVE_EVERY,
+            suspects=suspects,
+            execution_ids=_new_ids(limit),
+        )
+        self._turn += len(replies)
+        return [Claim.from_reply(reply) for reply in replies]
+
+    def heartbeat(
+        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int
+    ) -> Heartbeat:
+        """Renew the leases of `held` and this worker's own record."""
+        executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
+        lost, cancelled, adopted = self._call(
+            "heartbeat", executions=executions, record=record, worker_ttl_s=worker_ttl_s
+        )
+        return Heartbeat(
+            [execution_id.decode() for execution_id in lost],
+            [execution_id.decode() for execution_id in cancelled],
+            [Claim.from_reply(reply) for reply in adopted],
+        )
+
+    def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
+        """Store how far a job is; False if it is no longer ours. "" keeps the checkpoint."""
+        keys = [progress_key(claim.job_id), checkpoint_key(claim.job_id)]
+        fields = {"job_id": claim.job_id, "execution_id": claim.execution_id}
+        return bool(self._call("progress", checkpoint, keys=keys, progress=progress, **fields))
+
+    def reap(self) -> list[Claim]:
+        """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
+        replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
+        return [Claim.from_reply(reply) for reply in replies]
+
+    def release(self, jobs: Sequence[Release]) -> list[str]:
+        """Give jobs back to their queues; return the executions that were still ours."""
+        listed = [job._asdict() | {"checkpoint_key": checkpoint_key(job.job_id)} for job in jobs]
+        return [execution_id.decode() for execution_id in self._call("release", jobs=listed)]
+
+    def due(self) -> int:
+        """Queue the delayed jobs whose time has come; return how many."""
+        return int(self._call("due", limit=MAX_JOBS_A_CALL))
+
+    def _call(self, script: str, *argv: str, keys: Sequence[str] = (), **args: Any) -> Any:
+        document = json.dumps(self._common | args)
+        return self._scripts[script](keys=keys, args=[RQ_KEY_PREFIX, document, *argv])
+
+
+def _new_ids(count: int) -> list[str]:
+    return [uuid4().hex for _ in range(count)]

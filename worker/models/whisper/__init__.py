@@ -1,0 +1,1 @@
+"""Whisper: its network, its seek loop, its tokens and times."""

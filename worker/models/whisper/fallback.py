@@ -1,0 +1,114 @@
+"""What speaks against a window's text: the reference's thresholds, and what they let through.
+
+The thresholds decide what is tried again and what is skipped, exactly as in openai-whisper. Flags
+decide nothing: they tell a person where to look, and may be stricter.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from producer.job import Options
+from worker.engine.requests import Decoded, compression_ratio
+
+# Text over noises and animals passes the thresholds when the model is sure neither of the text nor
+# of the silence. Base on the shared recordings, (no-speech, log-probability): noises (0.27, -0.81)
+# and (0.577, -0.602); of 33 files of speech no window that the reference's threshold passes.
+DOUBTFUL_NO_SPEECH = 0.2
+DOUBTFUL_LOGPROB = -0.6
+# The likeliest of 99 languages should be likelier than all others together.
+DOUBTFUL_LANGUAGE = 0.5
+# A phrase of up to so many words, said so often in a row, is a decoder that turns in a circle.
+LONGEST_PHRASE = 8
+TIMES_IN_A_ROW = 4
+# Thai and Lao, kana, Chinese characters: scripts without spaces, in which a character is a word.
+_SPACELESS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a window.
+
+    Attributes:
+        temperature: It was sampled at; 0 is greedy.
+        text: Without timestamps.
+    """
+
+    decoded: Decoded
+    temperature: float
+    text: str
+    options: Options
+
+    @cached_property
+    def compression_ratio(self) -> float:
+        """Of the text; high where it repeats itself."""
+        return compression_ratio(self.text)
+
+    @property
+    def looks_wrong(self) -> bool:
+        """Whether another temperature should be tried; silence is no reason."""
+        if self._is_unlikely and self._sounds_silent:
+            return False
+        return self._is_compressible or self._is_unlikely
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether the window is skipped: no speech, unless the text is likely enough."""
+        threshold = self.options.logprob_threshold
+        is_likely = threshold is not None and self.decoded.avg_logprob > threshold
+        return self._sounds_silent and not is_likely
+
+    @cached_property
+    def flags(self) -> tuple[str, ...]:
+        """Why a person should look; see `producer.result.Segment`."""
+        reasons = {
+            "repetition": self._is_compressible or turns_in_a_circle(self.text),
+            "low_confidence": self._is_unlikely,
+            "likely_silence": self._sounds_silent or self._is_doubtful,
+            "fallback_exhausted": self.looks_wrong,
+        }
+        return tuple(reason for reason, holds in reasons.items() if holds)
+
+    @property
+    def _is_compressible(self) -> bool:
+        threshold = self.options.compression_ratio_threshold
+        return threshold is not None and self.compression_ratio > threshold
+
+    @property
+    def _is_unlikely(self) -> bool:
+        threshold = self.options.logprob_threshold
+        return threshold is not None and self.decoded.avg_logprob < threshold
+
+    @property
+    def _sounds_silent(self) -> bool:
+        threshold = self.options.no_speech_threshold
+        return threshold is not None and self.decoded.no_speech_prob > threshold
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether the model is sure neither of the text nor of the silence."""
+        return (
+            self.decoded.no_speech_prob > DOUBTFUL_NO_SPEECH
+            and self.decoded.avg_logprob < DOUBTFUL_LOGPROB
+        )
+
+
+def is_doubtful_language(probability: float | None) -> bool:
+    """Tell whether a language is no likelier than all others; None was not detected."""
+    return probability is not None and probability <= DOUBTFUL_LANGUAGE
+
+
+def turns_in_a_circle(text: str) -> bool:
+    """Tell whether a phrase of up to 8 words is said four times in a row.
+
+    Case and punctuation do not count; where a script has no spaces, a character is a word.
+    """
+    words = _WORD.findall(text.lower())
+    for size in range(1, LONGEST_PHRASE + 1):
+        run = 0
+        for here, there in zip(words, words[size:], strict=False):
+            run = run + 1 if here == there else 0
+            if run == size * (TIMES_IN_A_ROW - 1):
+                return True
+    return False

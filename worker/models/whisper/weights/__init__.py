@@ -1,0 +1,1 @@
+"""Whisper weights from every format they are published in."""

@@ -1,0 +1,74 @@
+"""Whisper weights by packaged name, folder or hub id, in one tree of parameters.
+
+Read are MLX folders (`weights.npz`, safetensors, quantized), Hugging Face folders as openai and
+distil-whisper publish them, and CTranslate2 folders as faster-whisper uses them. Whatever is wrong
+with one is an `InvalidModel` that names the tensor.
+"""
+
+from pathlib import Path
+
+import mlx.core as mx
+
+from producer.errors import InvalidModel
+from worker.models import MODELS
+from worker.models.hub import fetch, is_hub_id
+from worker.models.whisper.weights.alignment_heads import alignment_heads
+from worker.models.whisper.weights.folder import Opened, open_ctranslate2, open_folder
+from worker.models.whisper.weights.parameters import (
+    Dimensions,
+    Weights,
+    cast,
+    checked_arrays,
+    parameter_shapes,
+)
+
+__all__ = ["Dimensions", "Weights", "cast", "load_weights", "parameter_shapes"]
+
+
+def load_weights(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: mx.Dtype | None = None,
+    cache_dir: Path | None = None,
+) -> Weights:
+    """Return the named model's weights, checked and in memory.
+
+    Args:
+        name: A packaged name (`tiny.en`), a folder, or a hub id (`openai/whisper-small`).
+        revision: Hub branch, tag or commit; the result says which commit it was.
+        dtype: Floating-point type; None keeps what is stored.
+        cache_dir: Where hub files are kept; None takes huggingface_hub's own.
+
+    Raises:
+        InvalidModel: no such model, or its files are missing, truncated, mismatched or corrupt.
+        SourceUnreachable: the hub does not answer and the model was not fetched before.
+    """
+    try:
+        opened = _open(name, revision, cache_dir)
+    except OSError as error:
+        raise InvalidModel("model", f"must be readable: {error.strerror}", name) from error
+    source = opened.source
+    return Weights(
+        dims=opened.dims,
+        arrays=checked_arrays(opened.arrays, opened.dims, opened.quantization, source, dtype),
+        alignment_heads=alignment_heads(opened.dims, name, opened.alignment_heads, source),
+        quantization=opened.quantization,
+        name=name,
+        revision=opened.revision,
+        source=source,
+    )
+
+
+def _open(name: str, revision: str | None, cache_dir: Path | None) -> Opened:
+    if name in MODELS:
+        paths, config = MODELS[name].paths()
+        return open_ctranslate2(paths, config, MODELS[name].sha256)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return open_folder(folder)
+    if folder.exists() or not is_hub_id(name):
+        known = ", ".join(MODELS)
+        raise InvalidModel("model", f"must be one of {known}, a folder or a hub id", name)
+    folder, commit = fetch(name, revision, cache_dir)
+    return open_folder(folder, commit)

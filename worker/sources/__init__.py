@@ -1,0 +1,1 @@
+"""A source that a job names becomes a local path."""
