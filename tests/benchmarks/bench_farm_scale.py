@@ -31,6 +31,7 @@ from producer.queue import WORKERS_KEY, connect, submit_iter
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
 from tests.stage.farm import Server, make_settings, wait_until
+from worker import log
 from worker.engine.messages import Done, Event, Ticket
 from worker.farm.farm_worker import FarmWorker
 from worker.farm.scripts import MAX_JOBS_A_CALL, FarmScripts, Release

@@ -19,6 +19,7 @@ from producer.errors import ScribefarmError
 from producer.queue import connect
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
+from worker import log
 from worker.audio.recording import open_recording
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.farm.farm_worker import FarmWorker

@@ -9,6 +9,7 @@ import sys
 
 from producer.connection import connect
 from producer.settings import load_settings
+from worker import log
 from worker.device import blas
 
 

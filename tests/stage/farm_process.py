@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from producer.queue import connect
 from producer.settings import RedisSettings, Settings
 from tests.stage.fake_engine import FakeEngine
+from worker import log
 from worker.farm.farm_worker import FarmWorker
 
 
