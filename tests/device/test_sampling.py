@@ -18,7 +18,7 @@ from producer.errors import LengthMismatch, OutOfRange, RankMismatch
 from worker.device import filters
 from worker.device.filters import Stage
 from worker.device.sampling import GREEDY, BatchedSampling, SamplingParams, pair_logit_bias
-from worker.engine.requests import derive_seed
+from worker.models.whisper.seeds import derive_seed
 
 VOCAB = 64
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from producer.job import Options
-from worker.engine.requests import RowRules, TimestampRules
+from worker.device.requests import RowRules, TimestampRules
 from worker.models.whisper.tokenizer import TIMESTAMP_S, Tokenizer
 
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 from producer.errors import InvalidModel
 from worker.models import MODELS
 from worker.models.hub import fetch, is_hub_id
+from worker.models.packaged import Packaged
 from worker.models.whisper.weights.alignment_heads import alignment_heads
 from worker.models.whisper.weights.folder import Opened, open_ctranslate2, open_folder
 from worker.models.whisper.weights.parameters import (
@@ -61,9 +62,10 @@ def load_weights(
 
 
 def _open(name: str, revision: str | None, cache_dir: Path | None) -> Opened:
-    if name in MODELS:
-        paths, config = MODELS[name].paths()
-        return open_ctranslate2(paths, config, MODELS[name].sha256)
+    listed = MODELS.get(name)
+    if isinstance(listed, Packaged):
+        paths, config = listed.paths()
+        return open_ctranslate2(paths, config, listed.sha256)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return open_folder(folder)
