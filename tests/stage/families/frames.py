@@ -138,10 +138,10 @@ class FrameTranscription:
 class Frames:
     """Implements `worker.engine.family.Family`."""
 
-    computations = {}
     needs = MemoryNeeds(weights_bytes=0, row_bytes=1_000, request_bytes=0)
 
     def __init__(self):
+        self.computations = {}
         self.model = Model(name="toy-frames", revision="1", dtype=dtype_name(mx.float32))
 
     def pin(self, plan):
