@@ -27,7 +27,7 @@ from producer.errors import Internal, InvalidOptions, OutOfMemory, ScribefarmErr
 from producer.result import Audio, Model, Timing, Transcript
 from producer.settings import Settings
 from worker.audio.read_ahead import End, Reading
-from worker.audio.recording import Samples
+from worker.audio.reader import Samples
 from worker.engine.messages import Checkpoint, Done, Event, Failed, Progress, Ticket
 from worker.engine.requests import Align, Compute, Decode, DetectLanguage, Encode
 from worker.engine.track import Device, EngineStats, Recording
