@@ -20,8 +20,10 @@ from worker.engine.requests import (
     derive_seed,
 )
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.languages import parse_language
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
-from worker.models.whisper.tokenizer import TIMESTAMP_S, Tokenizer, parse_language
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.vocabulary import TIMESTAMP_S
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.models.whisper.words import WordTimes
 

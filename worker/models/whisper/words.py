@@ -10,15 +10,14 @@ from producer.job import Options
 from producer.result import Segment
 from worker.engine.requests import Align, Alignment, Compute
 from worker.models.whisper.dtw import token_times
+from worker.models.whisper.hallucination import SettledWindow, settle_window
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.word_timing import (
-    SettledWindow,
     TimedSegment,
     Window,
     WordTiming,
     add_word_timestamps,
     find_words,
-    settle_window,
 )
 
 
