@@ -22,7 +22,7 @@ from producer.errors import (
 from tests.stage.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
 from worker.device.decoder import Decoder
 from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.engine.requests import RowRules
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,

@@ -18,7 +18,7 @@ from worker.audio.recording import load_audio, validate_max_seconds
 from worker.device.decoder import Decoder
 from worker.device.row import FinishReason, Sequence
 from worker.device.rules import suppression_masks
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import SpeechModel
 from worker.engine.requests import RowRules
 from worker.models.whisper.log_mel import LogMel, num_frames

@@ -16,7 +16,7 @@ from tests.stage.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_a
 from worker.device import cpu_math
 from worker.device.decoder import Decoder
 from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits
 from worker.engine.requests import RowRules, TimestampRules
 from worker.models.whisper.log_mel import LogMel

@@ -21,7 +21,7 @@ from worker.device import cpu_math, device
 from worker.device.decoder import Decoder
 from worker.device.device import pin_device, set_up_cuda
 from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.engine.requests import Encode
 from worker.models.whisper.log_mel import SAMPLE_RATE_HZ
 

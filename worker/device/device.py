@@ -17,7 +17,7 @@ from worker.device import cpu_math
 from worker.device.decoder import Decoder
 from worker.device.memory import MemoryPlan, apply_memory_plan, plan_memory
 from worker.device.row import Sequence
-from worker.device.sampling import GREEDY, SamplingParams
+from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.engine.requests import Align, Alignment, Decode, Decoded, DetectLanguage, Encode
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
 from worker.models.whisper.network import Whisper

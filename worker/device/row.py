@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from producer.errors import NonFinite, ScribefarmError
 from worker.device.rules import FREE
-from worker.device.sampling import GREEDY, SamplingParams
+from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.engine.requests import RowRules
 
 FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
