@@ -1,11 +1,11 @@
 """Which library reads a file: opens a recording with libsndfile or with FFmpeg.
 
-libsndfile reads what counts its frames exactly (WAV, RF64, W64, AIFF, AU, CAF, FLAC and older
-kin). FFmpeg, inside PyAV, reads the rest: MP3, Ogg, AAC, MP4, WebM, Matroska, sound of videos.
+libsndfile reads the formats whose frames it counts exactly: WAV, RF64, W64, AIFF, AU, CAF, FLAC and
+some older ones. FFmpeg, inside PyAV, reads the rest: MP3, Ogg, AAC, MP4, WebM, Matroska, video.
 
 MP3 and Ogg go to FFmpeg although libsndfile knows them: soundfile seeks after every block, which
 gives wrong MP3 samples (libsndfile 1.2.2: by up to 0.8 of full scale), and libsndfile stops at
-the end of the first stream of a chained Ogg file without a word.
+the end of the first stream of a chained Ogg file without an error.
 """
 
 import io
