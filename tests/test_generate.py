@@ -23,7 +23,7 @@ from tests.stage.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, 
 from worker.device.decoder import Decoder
 from worker.device.requests import RowRules
 from worker.device.row import Row
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,
     SttGenConfig,

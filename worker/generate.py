@@ -19,7 +19,7 @@ from worker.device.decoder import Decoder
 from worker.device.requests import RowRules
 from worker.device.row import FinishReason, Row
 from worker.device.rules import suppression_masks
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import SpeechModel
 from worker.models.whisper.log_mel import LogMel, num_frames
 

@@ -17,7 +17,7 @@ from worker.device import cpu_math
 from worker.device.decoder import Decoder
 from worker.device.requests import RowRules, TimestampRules
 from worker.device.row import Row
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits
 from worker.models.whisper.log_mel import LogMel
 from worker.models.whisper.network import Whisper

@@ -21,7 +21,7 @@ from worker.device import cpu_math, stepper, warm_up
 from worker.device.backend import set_up_cuda
 from worker.device.decoder import Decoder
 from worker.device.row import Row
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.models.load import pin
 from worker.models.whisper.family import WhisperFamily
 from worker.models.whisper.log_mel import SAMPLE_RATE_HZ

@@ -15,7 +15,7 @@ import numpy as np
 
 from producer.errors import LengthMismatch
 from worker.device.batch import Batch
-from worker.device.filters import Stage, process, sample
+from worker.device.filters import Stage, process_logits, sample_tokens
 from worker.device.row import Row
 from worker.device.rules import BatchedRules, State, advance, apply_rules, start_state
 from worker.device.sampling import BatchedSampling
@@ -222,10 +222,10 @@ class Decoder:
         self, logits: mx.array, state: State, rules: State, sampling: State, stages: Stage
     ) -> tuple[mx.array, mx.array, mx.array | None, State]:
         """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
-        logits = process(logits, state["history"], state["position"] + 1, sampling, stages)
+        logits = process_logits(logits, state["history"], state["position"] + 1, sampling, stages)
         logits = apply_rules(logits, state, rules)
         logprobs = logits - self.model.log_normalizer(logits)
-        tokens = sample(logprobs, state["step"], sampling, stages).astype(mx.int32)
+        tokens = sample_tokens(logprobs, state["step"], sampling, stages).astype(mx.int32)
         chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
         kept = logprobs if self._keep_logprobs else None
         return tokens, chosen, kept, advance(state, tokens, rules)

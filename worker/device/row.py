@@ -9,7 +9,7 @@ import mlx.core as mx
 from producer.errors import NonFinite, ScribefarmError
 from worker.device.requests import RowRules
 from worker.device.rules import NO_RULES
-from worker.device.sampling import GREEDY, SamplingParams
+from worker.device.sampling_params import GREEDY, SamplingParams
 
 FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
 

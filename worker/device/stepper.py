@@ -12,7 +12,7 @@ from worker.device.backend import on_gpu, translated_errors
 from worker.device.decoder import Decoder
 from worker.device.requests import Decode, Decoded
 from worker.device.row import Row
-from worker.device.sampling import GREEDY, SamplingParams
+from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.device.speech_model import SpeechModel
 
 # While the host cuts, uploads and reads windows, a GPU has so many steps to go on with (measured

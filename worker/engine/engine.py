@@ -25,7 +25,7 @@ from producer.errors import Internal, InvalidOptions, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
 from worker.audio.read_ahead import End, Reading
-from worker.audio.recording import Samples
+from worker.audio.reader import Samples
 from worker.engine.family import Family
 from worker.engine.messages import Event, Failed, Ticket
 from worker.engine.requests import Compute

@@ -1,4 +1,4 @@
-"""Models that come inside a Python package: no hub, no account, checked by their hash."""
+"""Models that come as data of a Python package: no hub, no account, checked by their hash."""
 
 import hashlib
 import importlib.util
@@ -42,7 +42,7 @@ class Packaged(Listed):
     sha256: str
 
     def is_installed(self) -> bool:
-        """Return whether all packages are there."""
+        """Return whether all packages are installed."""
         return all(importlib.util.find_spec(package) for package, _ in (*self.parts, self.config))
 
     def paths(self) -> tuple[list[Path], Path]:

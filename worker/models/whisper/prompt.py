@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from producer.job import Options
 from worker.device.requests import RowRules, TimestampRules
-from worker.models.whisper.tokenizer import TIMESTAMP_S, Tokenizer
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.vocabulary import TIMESTAMP_S
 
 
 def row_rules(tokenizer: Tokenizer, options: Options) -> RowRules:

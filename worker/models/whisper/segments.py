@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from producer.result import Segment
 from worker.models.whisper.fallback import Attempt
-from worker.models.whisper.tokenizer import TIMESTAMP_S, Tokenizer
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.vocabulary import TIMESTAMP_S
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND
 
 FRAMES_PER_TIMESTAMP = 2

@@ -18,11 +18,12 @@ from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.languages import parse_language
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.seeds import derive_seed
 from worker.models.whisper.segments import cut_window
-from worker.models.whisper.tokenizer import Tokenizer, parse_language
+from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.models.whisper.words import WordTimes
 

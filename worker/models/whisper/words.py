@@ -10,17 +10,16 @@ from producer.job import Options
 from producer.result import Segment
 from worker.engine.requests import Compute, Requests, ask
 from worker.models.whisper.dtw import token_times
+from worker.models.whisper.hallucination import SettledWindow, settle_window
 from worker.models.whisper.requests import Align, Alignment
 from worker.models.whisper.segments import CutWindow
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.word_timing import (
-    SettledWindow,
     TimedSegment,
     Window,
     WordTiming,
     add_word_timestamps,
     find_words,
-    settle_window,
 )
 
 
