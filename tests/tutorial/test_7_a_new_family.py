@@ -48,8 +48,7 @@ class LengthFamily:
         return [f"{each.num_samples / 16_000:.1f} seconds" for each in requests]
 
 
-def load(settings):
-    return LengthFamily()
+load = lambda _settings: LengthFamily()  # noqa: E731
 
 
 def test_a_family_of_a_few_lines_transcribes(write_wav, monkeypatch):
