@@ -1,4 +1,4 @@
-"""What comes back: a transcript or a typed failure, as versioned JSON under one key."""
+"""Results: a transcript or a typed failure, as versioned JSON under one key."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -90,13 +90,21 @@ class Timing(_Stored):
     real_time_factor: float = Field(0.0, description="Audio seconds per second of work.")
 
 
-class Transcript(_Stored):
-    """The text of one recording."""
+class _Outcome(_Stored):
+    """What both outcomes of a job begin with."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
     job_id: str
-    status: Literal["succeeded"] = "succeeded"
+    status: str
     source: str = ""
+
+
+class Transcript(_Outcome):
+    """The text of one recording."""
+
+    status: Literal["succeeded"] = "succeeded"
     text: str
     language: str
     language_probability: float | None = Field(
@@ -110,8 +118,6 @@ class Transcript(_Stored):
     metadata: dict[str, Any] = {}
     worker: str = ""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
 
 class ErrorRecord(_Stored):
     """A typed error as it is stored; see `producer.errors` for the codes."""
@@ -124,19 +130,14 @@ class ErrorRecord(_Stored):
     retryable: bool
 
 
-class Failure(_Stored):
+class Failure(_Outcome):
     """Why there is no text for one recording, with every attempt that was made."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
-    job_id: str
     status: Literal["failed"] = "failed"
-    source: str = ""
     error: ErrorRecord
     attempts: list[ErrorRecord] = []
     metadata: dict[str, Any] = {}
     worker: str = ""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     @classmethod
     def from_error(cls, job_id: str, error: ScribefarmError, **fields: Any) -> "Failure":

@@ -28,9 +28,9 @@ from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
 from producer.errors import InvalidOptions
-from producer.events import Event
-from producer.queue import EVENTS_KEY, WAIT_BLOCK_S
-from producer.settings import mask_url
+from producer.events import MAX_BLOCK_S, Event
+from producer.keys import EVENTS_KEY
+from producer.masking import mask_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, not a secret
 _MIN_SECRET_BYTES = 24
@@ -160,7 +160,7 @@ class Relay:
                 self._consumer,
                 {EVENTS_KEY: ">"},
                 count=_PAGE,
-                block=int(WAIT_BLOCK_S * 1000) if block else None,
+                block=int(MAX_BLOCK_S * 1000) if block else None,
             )
         return answer[0][1] if answer else []
 

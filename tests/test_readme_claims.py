@@ -9,14 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from producer import errors
-from producer.cli.console import Exit
-from producer.errors import ScribefarmError
+from producer.errors import Exit, ScribefarmError
 from producer.events import Event
 from producer.formats import FORMATS, file_extension
 from producer.job import Options
-from producer.queue import EVENTS_KEY, batch_key, progress_key, result_key
+from producer.keys import EVENTS_KEY, batch_key, progress_key, result_key
 from producer.result import Failure, Transcript, dump_result, parse_result
-from producer.settings import Settings, knob_keys, load_settings
+from producer.settings import Settings, load_settings, setting_keys
 from tests.stage.readme import (
     APPS,
     BLOCKS,
@@ -77,7 +76,7 @@ def test_every_option_in_running_text_exists():
 
 def test_every_setting_in_running_text_exists_with_the_default_it_says():
     """`section.key`, and the number in brackets behind it."""
-    knobs = {f"{section}.{key}" for section, key in knob_keys()}
+    knobs = {f"{section}.{key}" for section, key in setting_keys()}
     sections = "|".join(Settings.model_fields)
     # Of the contract's table, `audio.Recording` is a module's.
     text = README.replace(section("## The contract of one utterance"), "")

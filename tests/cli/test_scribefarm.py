@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from producer import embedded
+from producer.connection import connect
 from producer.errors import UnsupportedFormat
 from producer.job import Job
-from producer.queue import EVENTS_KEY, connect, job_key, queue_key, result_key
+from producer.keys import EVENTS_KEY, job_key, queue_key, result_key
 from producer.result import Audio, Failure, Model, Segment, Timing, Transcript, dump_result
 from producer.settings import load_settings
 

@@ -12,7 +12,7 @@ from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 
 from producer import embedded
-from producer.queue import job_key, queue_key, result_key
+from producer.keys import job_key, queue_key, result_key
 from tests.stage.fake_engine import FakeEngine, job, source
 from tests.stage.farm import Farm, wait_until
 from worker.farm import farm_worker

@@ -17,9 +17,10 @@ from rq.worker import Worker
 
 from producer import embedded
 from producer.batches.actions import cancel_jobs
-from producer.batches.views import pause
 from producer.errors import InvalidModel
-from producer.queue import checkpoint_key, progress_key, read_progress, read_result, result_key
+from producer.fleet import pause
+from producer.keys import checkpoint_key, progress_key, result_key
+from producer.queue import read_progress, read_result
 from tests.stage.fake_engine import FakeEngine, expected_text, job, source
 from tests.stage.farm import Farm, wait_until
 

@@ -10,14 +10,15 @@ import pytest
 
 from producer import queue
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Duplicate, Names, Patterns, Problem, Recording, find, read_list
-from producer.archive.hash_cache import HashCache
+from producer.archive.find import Duplicate, FoundFile, Names, Patterns, Problem, find, read_list
+from producer.archive.hash_cache import HashCache, hash_audio
 from producer.archive.manifest import read_manifest
-from producer.archive.submit import Request, plan_archive, submit_archive
+from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
 from producer.batches.views import view_batch
-from producer.errors import InvalidOptions, QueueFull, SourceNotFound, WorkerLost
+from producer.errors import InvalidOptions, QueueFull, SourceForbidden, SourceNotFound, WorkerLost
 from producer.job import Job, Options
-from producer.queue import job_key, read_result, result_key
+from producer.keys import job_key, result_key
+from producer.queue import read_result
 from producer.result import Failure, dump_result
 
 LONG_AGO_S = 1_700_000_000
@@ -52,12 +53,12 @@ def record(path, content=None):
 
 
 def found_names(found):
-    return sorted(item.name for item in found if isinstance(item, Recording))
+    return sorted(item.name for item in found if isinstance(item, FoundFile))
 
 
 def submit(connection, settings, cache, *arguments, **request):
     with Names() as names:
-        asked = Request(batch="b", **request)
+        asked = SubmitOptions(batch="b", **request)
         return list(submit_archive(connection, settings, find(arguments, names), asked, cache))
 
 
@@ -189,7 +190,7 @@ def test_a_json_lines_manifest_gives_each_file_its_own_options(folder, names):
         "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     )
     good, *problems = read_manifest(manifest, names)
-    assert good == Recording(
+    assert good == FoundFile(
         folder / "audio/a.wav",
         "x/y",
         {
@@ -299,7 +300,7 @@ def test_a_full_queue_pushes_back(folder, connection, settings, cache):
         connection.delete("rq:queue:default")
 
     with Names() as names:
-        found, asked = find(["*.wav"], names), Request(batch="b")
+        found, asked = find(["*.wav"], names), SubmitOptions(batch="b")
         entries = list(submit_archive(connection, small, found, asked, cache, on_full=make_room))
     assert len(entries) == 4
 
@@ -311,7 +312,9 @@ def test_a_plan_says_what_would_happen_and_changes_nothing(folder, connection, s
     record(folder / "b.wav")
     with Names() as names:
         planned = list(
-            plan_archive(connection, settings, find(["*.wav"], names), Request(batch="plan"), cache)
+            plan_archive(
+                connection, settings, find(["*.wav"], names), SubmitOptions(batch="plan"), cache
+            )
         )
     assert {Path(entry.path).name: entry.verdict for entry, _ in planned} == {
         "a.wav": "known",
@@ -379,3 +382,15 @@ def test_header_durations_of_real_recordings_are_right(shared_data):
         duration_s = header_duration_s(shared_data / each["path"])
         if duration_s is not None:
             assert duration_s == pytest.approx(each["duration_s"], abs=0.1), each["path"]
+
+
+def test_a_forbidden_file_gives_its_own_error(tmp_path, monkeypatch):
+    """Permission is another thing than absence; root may read all, so the refusal is injected."""
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "x.wav").write_bytes(b"")
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(SourceForbidden, match="readable"):
+        hash_audio(tmp_path / "x.wav")

@@ -2,18 +2,13 @@
 
 import asyncio
 import json
-from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import producer
-from producer import queue
 from producer.__main__ import app
-from producer.advice import ADVICE
-from producer.batches.export import Layout, export_batch, output_path, output_stems, write_whole
+from producer.batches.export import Layout, export_batch
 from producer.batches.report import Report
 from producer.batches.views import (
     BatchCounts,
@@ -23,8 +18,10 @@ from producer.batches.views import (
     note_batch,
     view_batch,
 )
-from producer.batches.watching import BatchStatus, FarmStatus
+from producer.batches.watching import BatchStatus
 from producer.errors import ERRORS, InvalidOptions, JobNotFound
+from producer.fleet import FarmStatus, live_workers
+from producer.keys import job_key, result_key
 from producer.queue import read_result
 from tests.stage.archive_farm import ArchiveFarm
 from tests.stage.fake_engine import expected_text, job
@@ -120,7 +117,7 @@ def test_errors_are_grouped_by_code_with_file_value_and_advice(night):
     ]
     assert [file["name"] for file in groups[0]["files"]] == ["talks/c.wav", "talks/e.wav"]
     assert groups[0]["files"][0]["error"]["value"] == 0
-    assert groups[0]["advice"] == ADVICE["corrupt_audio"]
+    assert groups[0]["advice"] == ERRORS["corrupt_audio"].advice
     text, _ = night.run("errors", "night", "--code", "out_of_range", code=1)
     assert "talks/d.wav: fake: was told to fail (got 0)" in text
     assert "corrupt_audio" not in text
@@ -251,12 +248,12 @@ def test_a_paused_farm_claims_nothing_until_it_goes_on(night):
     (look,) = night.run_json("status", "night", "--json")
     assert look["is_paused"]
     worker = night.farm.start()
-    wait_until(lambda: queue.live_workers(night.connection, night.farm.settings))
+    wait_until(lambda: live_workers(night.connection, night.farm.settings))
     assert night.counts().queued == 1
     _, stderr = night.run("resume")
     assert "goes on" in stderr
     wait_until(lambda: night.counts().succeeded == 1)
-    assert worker.engine.engine.in_flight == 0
+    assert worker.engine.in_flight == 0
     _, stderr = night.run("pause", "--for", "soon", code=2)
     assert "--for" in stderr
 
@@ -352,54 +349,6 @@ def test_shells_can_complete_commands(night):
     assert "scribefarm" in script
 
 
-def test_every_error_code_has_advice():
-    """A code without a word on what to do is of little help in the morning."""
-    assert ADVICE.keys() == ERRORS.keys()
-
-
-names = st.lists(
-    st.text(st.sampled_from("aAbBéE\u0301./ 1"), min_size=1).filter(
-        lambda name: PurePosixPath(name).name not in {"", ".."}
-    ),
-    unique=True,
-)
-
-
-@given(names)
-def test_no_two_recordings_share_an_output_whatever_the_file_system(recordings):
-    """Neither case nor accents nor extensions make two names one."""
-    stems = output_stems(recordings)
-    assert stems.keys() == set(recordings)
-    folded = {stem.casefold() for stem in stems.values()}
-    assert len(folded) == len(recordings)
-
-
-def test_recordings_of_one_stem_keep_their_extensions():
-    """A lone one gets the short name that players look for."""
-    stems = output_stems(["x/a.wav", "x/a.mp3", "x/b.wav", "x/a.wav.flac", "y/A.wav"])
-    assert stems == {
-        "x/a.wav": f"x/a.wav.{stems['x/a.wav'][-12:]}",
-        "x/a.mp3": "x/a.mp3",
-        "x/b.wav": "x/b",
-        "x/a.wav.flac": "x/a.wav.flac",
-        "y/A.wav": "y/A",
-    }
-
-
-@pytest.mark.parametrize("stem", ["../a", "/etc/passwd", "a/../../b", "a\0b", ""])
-def test_a_name_cannot_lead_out_of_the_output_folder(stem, tmp_path):
-    """Names come from the queue, so from strangers."""
-    with pytest.raises(InvalidOptions):
-        output_path(tmp_path, stem, "txt")
-
-
-def test_names_too_long_for_a_file_system_are_cut_and_stay_apart(tmp_path):
-    """255 bytes and an extension, in letters of several bytes."""
-    first, second = (output_path(tmp_path, "ü" * 127 + tail, "json") for tail in ("a", "b"))
-    assert first != second
-    assert {write_whole(path, "x", overwrite=False) for path in (first, second)} == {"written"}
-
-
 def test_an_unwritable_output_is_a_problem_of_that_file_alone(night, tmp_path):
     """The others are written."""
     night.submit({"x/a.wav": job("a"), "b.wav": job("b")})
@@ -417,8 +366,8 @@ def test_a_batch_of_a_stock_worker_is_read_from_its_results(night):
     """Without our fields in the job's hash, and after the hash has expired."""
     job_ids = night.submit({"a.wav": job("a", windows=2), "b.wav": job("b", windows=2)})
     night.finish()
-    night.connection.hdel(queue.job_key(job_ids["a.wav"]), "code", "audio_s", "num_flagged")
-    night.connection.delete(queue.job_key(job_ids["b.wav"]))
+    night.connection.hdel(job_key(job_ids["a.wav"]), "code", "audio_s", "num_flagged")
+    night.connection.delete(job_key(job_ids["b.wav"]))
     assert night.counts() == BatchCounts(total=2, succeeded=2, audio_s=120.0)
-    night.connection.delete(queue.result_key(job_ids["b.wav"]))
+    night.connection.delete(result_key(job_ids["b.wav"]))
     assert night.counts() == BatchCounts(total=2, succeeded=1, lost=1, audio_s=60.0)

@@ -19,19 +19,10 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
 from producer.batches.views import outcome_fields
-from producer.queue import (
-    EVENTS_KEY,
-    checkpoint_key,
-    progress_key,
-    registry_key,
-    result_key,
-)
+from producer.events import MAX_EVENTS
+from producer.keys import EVENTS_KEY, checkpoint_key, progress_key, registry_key, result_key
 from producer.result import Failure, Transcript, dump_result
 from worker.farm.scripts import Claim
-
-# The stream is how waiting clients learn of results. It has no TTL, so its length is bounded:
-# about a night's jobs, some 30 MB. Who reads later looks at the result keys.
-MAX_EVENTS = 100_000
 
 # Fields of ours that a finished job no longer needs; the fence stays, to know our own commit.
 _SPENT_FIELDS = ("attempts", "tries", "deaths", "lost_worker", "cancel")

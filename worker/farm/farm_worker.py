@@ -39,7 +39,7 @@ from producer.errors import (
     SourceUnreachable,
     WorkerLost,
 )
-from producer.queue import checkpoint_key
+from producer.keys import checkpoint_key
 from producer.settings import Settings
 from worker.engine.messages import Done, Engine, Event, Progress
 from worker.farm.commit import Outcome, commit
