@@ -1,4 +1,4 @@
-"""Streams in pages: so much at a time goes to the server, and no more is held in memory."""
+"""Split a stream into pages: one goes to the server at a time, and one is held in memory."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -25,7 +25,7 @@ class Word(_Stored):
 
 
 class Segment(_Stored):
-    """A stretch of text between two timestamps, and what speaks for or against it.
+    """A stretch of text between two timestamps, and the figures by which it is judged.
 
     Attributes:
         seek: Mel frame (10 ms) at which the segment's window starts.
@@ -37,10 +37,10 @@ class Segment(_Stored):
         compression_ratio: UTF-8 bytes of the window's text over its zlib bytes.
         no_speech_prob: Probability of "no speech" at the window's start.
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
-            four times in a row), `low_confidence`, `likely_silence` (also where the model is sure
-            neither of the text nor of the silence), `uncertain_language` (the recording's, detected
-            with a probability of at most one half; on its first segment), `fallback_exhausted` (no
-            temperature gave a text that looks right).
+            four times in a row), `low_confidence`, `likely_silence` (also where neither text nor
+            silence is clearly more likely), `uncertain_language` (the recording's, detected with a
+            probability of at most one half; on its first segment), `fallback_exhausted` (no
+            temperature gave acceptable text; the last attempt is kept).
     """
 
     id: int

@@ -90,7 +90,10 @@ class Hashed(NamedTuple):
 
 
 class HashCache:
-    """SHA-256 of files by path, size and modification time; slower if it cannot be kept."""
+    """SHA-256 of files by path, size and modification time.
+
+    Without a usable database every look-up reads the file.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_cache_path()

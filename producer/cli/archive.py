@@ -193,7 +193,7 @@ def _plan(
 
 
 class _FullQueue:
-    """Says once that submit waits for the farm."""
+    """An `on_full` of `submit_archive` that says once that submit waits."""
 
     def __init__(self) -> None:
         self._is_told = False

@@ -59,7 +59,7 @@ def result(
 
 
 class WorkerWatch:
-    """An `on_tick` that ends a wait which no worker will ever end."""
+    """An `on_tick` of `wait_for_results` that ends the wait when no worker is alive."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

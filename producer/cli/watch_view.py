@@ -1,4 +1,4 @@
-"""How `watch` and `status` look: live on a terminal, plain lines elsewhere, JSON for programs."""
+"""The output of `watch` and `status`: live on a terminal, plain lines elsewhere, JSON."""
 
 import time
 from collections import Counter
