@@ -1,16 +1,26 @@
-"""The program `scribefarm`: puts the groups of commands together and owns the exit codes."""
+"""The program `scribefarm`: its commands, and what becomes of an error."""
 
 import importlib.metadata
 import sys
 import traceback
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import redis
 import typer
 
-from producer.cli import archive, batches, configuration, farm, jobs, server, transcription
-from producer.cli.console import Session, exit_code, report
+from producer.cli import (
+    archive,
+    batches,
+    configuration,
+    farm,
+    jobs,
+    results,
+    server,
+    transcription,
+    watch,
+)
+from producer.cli.session import Session
+from producer.console import SettingsFile, report
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
 
 app = typer.Typer(
@@ -19,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (transcription, archive, jobs, batches, farm, configuration):
+for group in (transcription, archive, jobs, watch, results, batches, farm, configuration):
     app.add_typer(group.app)
 app.add_typer(server.app, name="server")
 
@@ -33,14 +43,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
-            show_default=False,
-        ),
-    ] = None,
-    with_traceback: Annotated[
+    settings: SettingsFile = None,
+    _with_traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error came from.")
     ] = False,
     _version: Annotated[
@@ -63,7 +67,7 @@ def options(
     Exit codes: 0 all done, 1 some failed, 2 wrong usage or settings, 3 no server or no worker.
     Results go to stdout, everything else to stderr.
     """
-    context.obj = Session(settings, with_traceback)
+    context.obj = Session(settings)
 
 
 def main() -> NoReturn:
@@ -82,7 +86,7 @@ def main() -> NoReturn:
     if with_traceback:
         traceback.print_exc()
     report(failure)
-    sys.exit(exit_code(failure))
+    sys.exit(failure.exit_code)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def parse_hours(spec: str) -> ActiveHours:
 
 
 def is_active(spec: str | None, timezone: str | None, now: datetime) -> bool:
-    """Say whether work may be claimed at `now`, an aware time; without a spec it always may.
+    """Return whether work may be claimed at `now`, an aware time; without a spec it always may.
 
     Raises:
         InvalidSettings: the spec or the time zone is not understood.

@@ -8,7 +8,8 @@
 
 Settings come from the environment and settings.toml, as for the commands; pass `settings` for
 others. For more than these four calls, see `producer.archive.submit`, `producer.batches.views`,
-`producer.batches.watching` and `producer.queue`, which take a connection of `producer.queue.connect`.
+`producer.batches.watching` and `producer.queue`, which take a connection of
+`producer.connection.connect`.
 """
 
 import asyncio
@@ -25,13 +26,14 @@ from pydantic import ValidationError
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import Entry, Request, submit_archive
+from producer.archive.submit import Entry, SubmitOptions, submit_archive
 from producer.batches.views import batch_files
-from producer.batches.watching import BatchStatus, look_at
+from producer.batches.watching import BatchStatus, batch_status
+from producer.connection import connect
 from producer.job import Options, invalid_options
-from producer.queue import connect, wait_for_results
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
+from producer.waiting import wait_for_results
 
 
 class Submission(NamedTuple):
@@ -62,7 +64,7 @@ def submit(
         ServerUnreachable: no server answers.
     """
     settings = settings or load_settings()
-    request = Request(
+    asked = SubmitOptions(
         batch=batch or f"batch-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         options=_options(settings, options),
         model=model,
@@ -73,7 +75,7 @@ def submit(
     with _connected(settings) as connection, Names() as names, HashCache() as cache:
         found = find((os.fspath(path) for path in paths), names)
         return Submission(
-            request.batch, list(submit_archive(connection, settings, found, request, cache))
+            asked.batch, list(submit_archive(connection, settings, found, asked, cache))
         )
 
 
@@ -103,7 +105,7 @@ def status(batch: str, *, settings: Settings | None = None) -> BatchStatus:
     """
     settings = settings or load_settings()
     with _connected(settings) as connection:
-        return look_at(connection, settings, batch)
+        return batch_status(connection, settings, batch)
 
 
 async def submit_async(paths: Iterable[str | os.PathLike[str]], **request: Any) -> Submission:
@@ -129,8 +131,8 @@ def _connected(settings: Settings) -> Iterator[redis.Redis]:
         connection.close()
 
 
-def _options(settings: Settings, asked: dict[str, Any]) -> Options:
+def _options(settings: Settings, given: dict[str, Any]) -> Options:
     try:
-        return Options.model_validate({**settings.options.model_dump(), **asked})
+        return Options.model_validate({**settings.options.model_dump(), **given})
     except ValidationError as error:
         raise invalid_options("options", error) from error

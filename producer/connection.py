@@ -1,4 +1,4 @@
-"""Reach the server: the one that redis.url names, or the embedded one."""
+"""Connect to the server, the one that redis.url names or the embedded one, and read its clock."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from redis.retry import Retry
 
 from producer import embedded
 from producer.errors import InvalidSettings, ServerUnreachable
-from producer.settings import RedisSettings, Settings, mask_url
+from producer.masking import mask_url
+from producer.settings import RedisSettings, Settings
 
 # Below the shortest idle timeout of common NATs and load balancers.
 HEALTH_CHECK_INTERVAL_S = 15
@@ -47,6 +48,13 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
         raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error
     except redis.exceptions.OutOfMemoryError as error:
         raise ServerUnreachable(_peer(connection), "the server must have room", error) from error
+
+
+def server_time_s(connection: redis.Redis) -> float:
+    """Return the server's time in seconds since the epoch: the clock that all machines share."""
+    with server_errors(connection):
+        seconds, micros = connection.time()
+    return float(seconds) + micros / 1e6
 
 
 def _client(section: RedisSettings, url: str) -> redis.Redis:

@@ -61,7 +61,7 @@ def socket_path(folder: Path) -> Path:
 
 
 def status(settings: Settings) -> Status:
-    """Say where the server is and whether it answers; starts nothing."""
+    """Return where the server is and whether it answers; starts nothing."""
     folder = data_dir(settings)
     path = socket_path(folder)
     return Status(folder, path, _answers(path), _pid(folder))

@@ -1,4 +1,4 @@
-"""Every error that scribefarm raises on purpose, with a stable code.
+"""Every error that scribefarm raises on purpose: a stable code, and what a person can do about it.
 
 ```
 ScribefarmError
@@ -34,14 +34,36 @@ An error says where it was noticed (`context`), what must hold (`constraint`) an
 there instead (`value`). All of it survives pickle and JSON.
 """
 
+from enum import IntEnum
 from typing import Any, ClassVar, Self
+
+UNKNOWN_ADVICE = "Another program wrote this error. Look into the result: scribefarm result JOB."
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    NOBODY_THERE = 3
+    INTERRUPTED = 130
 
 
 class ScribefarmError(Exception):
-    """Something went wrong; `code` says what, for programs, and `str()` says it for people."""
+    """Something went wrong; `code` says what, for programs, and `str()` says it for people.
+
+    Attributes:
+        code: Stable name in results, events and messages: the class name in snake case.
+        advice: What a person can do about it.
+        retryable: Whether the same job may succeed another time.
+        exit_code: Of a command that the error ended.
+    """
 
     code: ClassVar[str]
+    advice: ClassVar[str]
     retryable: ClassVar[bool]
+    exit_code: ClassVar[Exit] = Exit.SOME_FAILED
 
     def __init__(self, context: str, constraint: str, value: object = None) -> None:
         super().__init__(context, constraint, value)
@@ -90,144 +112,184 @@ class OutOfRange(PermanentError):
     """A value is outside its limits: too long, too large, NaN, negative."""
 
     code = "out_of_range"
+    advice = (
+        "The value is beyond the limit named in the message. Raise that setting if the recording "
+        "is meant to be so, or cut the recording."
+    )
 
 
 class EmptyInput(PermanentError):
     """There is nothing to work on: no samples, too few for one frame, no vocabulary."""
 
     code = "empty_input"
+    advice = "The recording holds no audio. Check the recorder or the copy; nothing to retry."
 
 
 class RankMismatch(PermanentError):
     """An array has the wrong number of axes."""
 
     code = "rank_mismatch"
+    advice = "The model gave an array of a wrong shape. Check model.name."
 
 
 class LengthMismatch(PermanentError):
     """An axis or a list has the wrong length."""
 
     code = "length_mismatch"
+    advice = "The model or its tokenizer do not fit together. Check model.name."
 
 
 class NonFinite(PermanentError):
     """NaN or infinity stands where a number must be."""
 
     code = "non_finite"
+    advice = "The model computed NaN. Try model.dtype = float32, or another model."
 
 
 class InvalidOptions(PermanentError):
     """A job's options are misspelt, out of bounds or contradict each other."""
 
     code = "invalid_options"
+    exit_code = Exit.USAGE
+    advice = "The job asks for something that does not exist. Correct the option and submit again."
 
 
 class InvalidSettings(PermanentError):
     """The settings file, the environment or the flags are wrong."""
 
     code = "invalid_settings"
+    exit_code = Exit.USAGE
+    advice = "Correct settings.toml or the environment of the worker."
 
 
 class UnsupportedFormat(PermanentError):
     """The file is not audio, or not in a format that we can read."""
 
     code = "unsupported_format"
+    advice = (
+        "The file is not audio that we read. Convert it (ffmpeg -i in out.flac) or leave it out "
+        "with --exclude."
+    )
 
 
 class CorruptAudio(PermanentError):
     """The audio breaks off or contradicts its own header."""
 
     code = "corrupt_audio"
+    advice = (
+        "The file breaks off or contradicts itself. Copy it again from the original, or repair it "
+        "(ffmpeg -i in out.flac), and submit again."
+    )
 
 
 class SourceNotFound(PermanentError):
     """There is no recording at that path."""
 
     code = "source_not_found"
+    advice = (
+        "The worker sees no file there. It needs the same path as the submitter: mount the share "
+        "in the same place on all machines."
+    )
 
 
 class SourceForbidden(PermanentError):
     """The recording lies outside the folders that this worker may read."""
 
     code = "source_forbidden"
+    advice = "The worker may not read the file. Check its permissions and audio.roots."
 
 
 class InvalidModel(PermanentError):
     """The model's weights are missing, truncated, corrupt or of other shapes than it says."""
 
     code = "invalid_model"
+    advice = "The worker's weights are damaged or missing. Fetch the model again, then retry."
 
 
 class JobRefused(PermanentError):
     """The job names a function, or carries data, that this farm does not run."""
 
     code = "job_refused"
+    advice = "The job was enqueued by another program in a form that this farm does not run."
 
 
 class JobNotFound(PermanentError):
     """No job or batch of that name is known to the server."""
 
     code = "job_not_found"
+    advice = "The job or its result has expired. Submit the recording again."
 
 
 class JobTimeout(PermanentError):
     """The job's deadline passed before it was done."""
 
     code = "job_timeout"
+    advice = "The recording took too long. Raise worker.deadline_factor, then retry."
 
 
 class Cancelled(PermanentError):
     """Somebody asked for the job to be stopped."""
 
     code = "cancelled"
+    advice = "Somebody cancelled it. Retry if it is wanted after all."
 
 
 class Poison(PermanentError):
     """The recording killed its worker too often and is set aside."""
 
     code = "poison"
+    advice = "The recording killed its worker more than once. Look at it before you retry."
 
 
 class Internal(PermanentError):
     """A defect of ours; the log of the worker has the traceback."""
 
     code = "internal"
+    advice = "A defect of scribefarm: the worker's log has the traceback. Please report it."
 
 
 class SourceUnreachable(TransientError):
     """The disk or the network share did not answer."""
 
     code = "source_unreachable"
+    advice = "The disk or share did not answer. Check the mount, then retry."
 
 
 class OutOfMemory(TransientError):
     """The device had no room left."""
 
     code = "out_of_memory"
+    advice = "The device was full. Lower worker.slots or use a smaller model, then retry."
 
 
 class WorkerLost(TransientError):
     """The worker died, slept past its lease or was cut off."""
 
     code = "worker_lost"
+    advice = "Workers died or slept on it. Keep the machines awake, then retry."
 
 
 class QueueFull(TransientError):
     """The farm has all the jobs it wants to hold; submit later."""
 
     code = "queue_full"
+    advice = "The queue holds all it may. Submit later or raise queue.max_queued."
 
 
 class ServerUnreachable(TransientError):
     """No Redis answers at the address that the settings give."""
 
     code = "server_unreachable"
+    exit_code = Exit.NOBODY_THERE
+    advice = "No server answered. Check redis.url and the network."
 
 
 class NoWorker(TransientError):
     """No worker is alive to do the work."""
 
     code = "no_worker"
+    exit_code = Exit.NOBODY_THERE
+    advice = "No worker was alive. Start one: scribefarm-worker run."
 
 
 ERRORS: dict[str, type[ScribefarmError]] = {
@@ -235,6 +297,11 @@ ERRORS: dict[str, type[ScribefarmError]] = {
     for branch in (PermanentError, TransientError)
     for leaf in branch.__subclasses__()
 }
+
+
+def advice_for(code: str) -> str:
+    """Return what to do about an error code; codes of other programs get a general answer."""
+    return ERRORS[code].advice if code in ERRORS else UNKNOWN_ADVICE
 
 
 def _json_value(value: object) -> object:

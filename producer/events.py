@@ -18,9 +18,17 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from producer.connection import server_errors
-from producer.queue import EVENTS_KEY, WAIT_BLOCK_S
+from producer.keys import EVENTS_KEY
+
+# The stream is how waiting clients learn of results. It has no TTL, so its length is bounded:
+# about a night's jobs, some 30 MB. Who reads later looks at the result keys.
+MAX_EVENTS = 100_000
+# A blocking read must return before the socket's own timeout fires.
+MAX_BLOCK_S = 2.0
 
 _PAGE = 500
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 class Event(BaseModel):
@@ -73,13 +81,26 @@ def read_events(
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        with server_errors(connection):
-            # 0 would block for ever.
-            block_ms = int(WAIT_BLOCK_S * 1000) if follow else None
-            answer: Any = connection.xread({EVENTS_KEY: after}, count=_PAGE, block=block_ms)
-        entries = answer[0][1] if answer else []
+        entries = read_entries(connection, after, _PAGE, MAX_BLOCK_S if follow else None)
         for entry_id, fields in entries:
             after = entry_id.decode()
             yield Event.from_entry(entry_id, fields)
         if not entries and (not follow or (deadline and time.monotonic() > deadline)):
             return
+
+
+def read_entries(
+    connection: redis.Redis, after: str, limit: int, block_s: float | None = None
+) -> Entries:
+    """Return the stream's next entries as they are: (id, fields), at most `limit`.
+
+    With `block_s` waits for the first one, at most `MAX_BLOCK_S`; without it none may be there.
+
+    Raises:
+        ServerUnreachable: the server went away.
+    """
+    # 0 would block for ever.
+    block_ms = None if block_s is None else max(1, int(min(block_s, MAX_BLOCK_S) * 1000))
+    with server_errors(connection):
+        answer: Any = connection.xread({EVENTS_KEY: after}, count=limit, block=block_ms)
+    return answer[0][1] if answer else []

@@ -1,4 +1,4 @@
-"""What is asked of the farm: a recording, a model and the options of its transcription."""
+"""A job: a recording, a model and the options of its transcription."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What comes back: a transcript or a typed failure, as versioned JSON under one key."""
+"""Results: a transcript or a typed failure, as versioned JSON under one key."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -25,7 +25,7 @@ class Word(_Stored):
 
 
 class Segment(_Stored):
-    """A stretch of text between two timestamps, and what speaks for or against it.
+    """A stretch of text between two timestamps, and the figures by which it is judged.
 
     Attributes:
         seek: Mel frame (10 ms) at which the segment's window starts.
@@ -37,10 +37,10 @@ class Segment(_Stored):
         compression_ratio: UTF-8 bytes of the window's text over its zlib bytes.
         no_speech_prob: Probability of "no speech" at the window's start.
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
-            four times in a row), `low_confidence`, `likely_silence` (also where the model is sure
-            neither of the text nor of the silence), `uncertain_language` (the recording's, detected
-            with a probability of at most one half; on its first segment), `fallback_exhausted` (no
-            temperature gave a text that looks right).
+            four times in a row), `low_confidence`, `likely_silence` (also where neither text nor
+            silence is clearly more likely), `uncertain_language` (the recording's, detected with a
+            probability of at most one half; on its first segment), `fallback_exhausted` (no
+            temperature gave acceptable text; the last attempt is kept).
     """
 
     id: int
@@ -90,13 +90,21 @@ class Timing(_Stored):
     real_time_factor: float = Field(0.0, description="Audio seconds per second of work.")
 
 
-class Transcript(_Stored):
-    """The text of one recording."""
+class _Outcome(_Stored):
+    """What both outcomes of a job begin with."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
     job_id: str
-    status: Literal["succeeded"] = "succeeded"
+    status: str
     source: str = ""
+
+
+class Transcript(_Outcome):
+    """The text of one recording."""
+
+    status: Literal["succeeded"] = "succeeded"
     text: str
     language: str
     language_probability: float | None = Field(
@@ -110,8 +118,6 @@ class Transcript(_Stored):
     metadata: dict[str, Any] = {}
     worker: str = ""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
 
 class ErrorRecord(_Stored):
     """A typed error as it is stored; see `producer.errors` for the codes."""
@@ -124,19 +130,14 @@ class ErrorRecord(_Stored):
     retryable: bool
 
 
-class Failure(_Stored):
+class Failure(_Outcome):
     """Why there is no text for one recording, with every attempt that was made."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
-    job_id: str
     status: Literal["failed"] = "failed"
-    source: str = ""
     error: ErrorRecord
     attempts: list[ErrorRecord] = []
     metadata: dict[str, Any] = {}
     worker: str = ""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     @classmethod
     def from_error(cls, job_id: str, error: ScribefarmError, **fields: Any) -> "Failure":
@@ -156,3 +157,15 @@ def parse_result(stored: str | bytes) -> Transcript | Failure:
 def dump_result(result: Transcript | Failure) -> str:
     """Return the JSON of a result key."""
     return result.model_dump_json(by_alias=True)
+
+
+def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
+    """Return what batches need of a result, for the job's hash: views read no transcripts."""
+    if isinstance(result, Failure):
+        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0"}
+    num_flagged = sum(bool(segment.flags) for segment in result.segments)
+    return {
+        "code": "",
+        "audio_s": f"{result.audio.duration_s:.3f}",
+        "num_flagged": str(num_flagged),
+    }

@@ -1,4 +1,4 @@
-"""Every knob of producer and worker: init > environment > settings.toml > defaults.
+"""All settings of producer and worker: init > environment > settings.toml > defaults.
 
 The file is `./settings.toml`, or the one that $SCRIBEFARM_SETTINGS or `--settings` names. The
 variable for `queue.max_queued` is `SCRIBEFARM_QUEUE__MAX_QUEUED`; values that are not plain text
@@ -7,13 +7,9 @@ never ignored.
 """
 
 import json
-import os
-import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -24,20 +20,21 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from producer.job import Options
+from producer.masking import mask_url
+from producer.settings_sources import (
+    ENV_DELIMITER,
+    ENV_PREFIX,
+    SETTINGS_VARIABLE,
+    Layers,
+    invalid_settings,
+    keys_of,
+    read_layers,
+    variable_of,
 )
 
-from producer.errors import InvalidSettings
-from producer.job import Options
-
-ENV_PREFIX = "SCRIBEFARM_"
-ENV_DELIMITER = "__"
-SETTINGS_VARIABLE = "SCRIBEFARM_SETTINGS"
-DEFAULT_FILE = Path("settings.toml")
 DEFAULT_ORIGIN = "default"
 # A worker that misses one beat must not lose its lease to it.
 BEATS_PER_LEASE = 2
@@ -126,7 +123,7 @@ class WorkerSettings(_Section):
 
 
 class LogSettings(_Section):
-    """How the worker speaks."""
+    """The worker's log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
@@ -153,25 +150,26 @@ class Settings(BaseSettings):
     options: Options = Options()
     log: LogSettings = LogSettings()
 
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
-    _file: Path | None = PrivateAttr(default=None)
+    _layers: Layers = PrivateAttr(default_factory=lambda: Layers({}, {}, None))
 
-    def knobs(self) -> Iterator["Knob"]:
+    def effective(self) -> Iterator["Setting"]:
         """Yield every setting with its value and where it came from."""
-        for section, key in knob_keys():
+        for section, key in setting_keys():
             dotted = f"{section}.{key}"
             value = getattr(getattr(self, section), key)
-            yield Knob(dotted, value, self._origins.get(dotted, DEFAULT_ORIGIN))
+            yield Setting(dotted, value, self._layers.origins.get(dotted, DEFAULT_ORIGIN))
 
     def to_environment(self) -> dict[str, str]:
-        """Return the variables that give a child process these very settings, secrets included."""
-        variables = {variable_of(knob.key): _env_text(knob.value) for knob in self.knobs()}
-        if self._file is not None:
-            variables[SETTINGS_VARIABLE] = str(self._file.absolute())
+        """Return the variables that give a child process the same settings, secrets included."""
+        variables = {
+            variable_of(setting.key): _env_text(setting.value) for setting in self.effective()
+        }
+        if self._layers.file is not None:
+            variables[SETTINGS_VARIABLE] = str(self._layers.file.absolute())
         return variables
 
 
-class Knob(NamedTuple):
+class Setting(NamedTuple):
     """One setting: dotted key, value, and `init`, `env NAME`, `file PATH` or `default`."""
 
     key: str
@@ -194,154 +192,18 @@ def load_settings(path: Path | None = None, **init: Mapping[str, Any]) -> Settin
         InvalidSettings: a named file is absent or not TOML, a key is misspelt, a value is out of
             bounds. The message names file or variable, key, value and bound.
     """
-    file = _find_file(path)
-    layers = [
-        *([(f"file {file}", _read_file(file))] if file else []),
-        ("env", _read_environment()),
-        ("init", init),
-    ]
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for origin, layer in layers:
-        _merge(merged, origins, origin, layer)
+    layers = read_layers(Settings, path, init)
     try:
-        settings = Settings(**merged)
+        settings = Settings(**layers.values)
     except ValidationError as error:
-        raise _invalid(error, origins) from error
-    settings._origins = origins  # noqa: SLF001 - only loading knows the layers
-    settings._file = file  # noqa: SLF001
+        raise invalid_settings(Settings, error, layers.origins) from error
+    settings._layers = layers  # noqa: SLF001 - only loading knows them
     return settings
 
 
-def knob_keys() -> Iterator[tuple[str, str]]:
+def setting_keys() -> Iterator[tuple[str, str]]:
     """Yield section and key of every setting there is."""
-    for section, field in Settings.model_fields.items():
-        for key in type(field.default).model_fields:
-            yield section, key
-
-
-def variable_of(dotted: str) -> str:
-    """Return the environment variable of a dotted key."""
-    return ENV_PREFIX + dotted.replace(".", ENV_DELIMITER).upper()
-
-
-def mask_url(url: str) -> str:
-    """Return a URL without its user, password and query, which may be secrets."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "***"
-    if not parts.scheme:
-        return "***"
-    user = "***@" if "@" in parts.netloc else ""
-    query = "?***" if parts.query else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}{query}"
-
-
-def mask_secrets(text: str) -> str:
-    """Return a setting's text fit for a message: of an address only what is no secret."""
-    return mask_url(text) if "://" in text else text
-
-
-def _find_file(path: Path | None) -> Path | None:
-    named = path or os.environ.get(SETTINGS_VARIABLE)
-    if named:
-        origin = "--settings" if path else SETTINGS_VARIABLE
-        if not Path(named).is_file():
-            raise InvalidSettings(origin, "must name an existing file", str(named))
-        return Path(named)
-    return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidSettings(str(file), f"must be readable: {error.strerror}") from error
-    except ValueError as error:
-        raise InvalidSettings(str(file), f"must be TOML: {error}") from error
-
-
-def _read_environment() -> dict[str, Any]:
-    for variable in os.environ:
-        if variable.upper().startswith(ENV_PREFIX) and variable.upper() != SETTINGS_VARIABLE:
-            _check_variable(variable)
-    try:
-        return EnvSettingsSource(Settings)()
-    except SettingsError as error:
-        raise InvalidSettings("environment", "must be text, a number or JSON", error) from error
-
-
-def _check_variable(variable: str) -> None:
-    """Refuse a variable with our prefix that sets nothing."""
-    known = [variable_of(f"{section}.{key}") for section, key in knob_keys()]
-    known += [variable_of(section) for section in Settings.model_fields]
-    name = variable.upper()
-    if name not in known:
-        raise InvalidSettings(f"env {variable}", "no such setting" + _hint(name, known))
-    section, _, key = name.removeprefix(ENV_PREFIX).lower().partition(ENV_DELIMITER)
-    default = Settings.model_fields[section].default
-    if os.environ[variable] and (not key or isinstance(getattr(default, key), tuple)):
-        _check_json(variable, 'like {"key": 1}' if not key else 'like ["a", "b"]')
-
-
-def _check_json(variable: str, example: str) -> None:
-    try:
-        json.loads(os.environ[variable])
-    except ValueError as error:
-        shown = mask_secrets(os.environ[variable])
-        raise InvalidSettings(f"env {variable}", f"must be JSON, {example}", shown) from error
-
-
-def _hint(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _merge(
-    merged: dict[str, Any], origins: dict[str, str], origin: str, layer: Mapping[str, Any]
-) -> None:
-    """Lay one source over the ones below it, key by key, and note who gave each key."""
-    for section, values in layer.items():
-        if not isinstance(values, Mapping):
-            merged[section] = values
-            origins[section] = _origin_of(origin, section)
-            continue
-        below = merged.get(section)
-        merged[section] = {**(below if isinstance(below, dict) else {}), **values}
-        for key in values:
-            origins[f"{section}.{key}"] = _origin_of(origin, f"{section}.{key}")
-
-
-def _origin_of(origin: str, dotted: str) -> str:
-    if origin != "env":
-        return origin
-    given = {name.upper(): name for name in os.environ}
-    section = dotted.partition(".")[0]
-    return f"env {given.get(variable_of(dotted)) or given.get(variable_of(section))}"
-
-
-def _invalid(error: ValidationError, origins: dict[str, str]) -> InvalidSettings:
-    """Name the first wrong setting: where it stands, its key, the bound and the value."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    dotted = ".".join(path[:2])
-    origin = origins.get(dotted) or next(
-        (found for key, found in origins.items() if key.startswith(f"{dotted}.")), "settings"
-    )
-    constraint = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        keys = [f"{section}.{key}" for section, key in knob_keys()]
-        constraint = "no such setting" + _hint(
-            dotted, keys if "." in dotted else [*Settings.model_fields]
-        )
-    # Pydantic ends the path of a union with the member's type, which is no key of ours.
-    key = ".".join(part for at, part in enumerate(path) if at < 2 or part.isdigit())  # noqa: PLR2004
-    value = first["input"]
-    # A whole section as the value is no help; the message names the keys.
-    shown = None if isinstance(value, Mapping | BaseModel) else mask_secrets(str(value))
-    return InvalidSettings(f"{origin}: {key}", constraint, shown)
+    return keys_of(Settings)
 
 
 def _env_text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Webhooks: an outbox relay reads the events stream and posts each event, at least once.
+"""Webhooks: read the events stream and post each event, signed, at least once.
 
 The body is JSON, `{"type": "job.succeeded", "timestamp": ..., "data": {the event}}`, signed as
 https://www.standardwebhooks.com describes: headers `webhook-id` (the same for every repetition),
@@ -28,14 +28,14 @@ from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
 from producer.errors import InvalidOptions
-from producer.events import Event
-from producer.queue import EVENTS_KEY, WAIT_BLOCK_S
-from producer.settings import mask_url
+from producer.events import MAX_BLOCK_S, Event
+from producer.keys import EVENTS_KEY
+from producer.masking import mask_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, not a secret
 _MIN_SECRET_BYTES = 24
 
-# Answers that may be different another time; all other 4xx are the receiver's last word.
+# Answers after which the event is posted again; any other 4xx refuses it.
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _GONE = 410
 _PAGE = 10
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 class Delivery(NamedTuple):
-    """What the receiver said to one event; `refused` is an answer in which trying again is vain."""
+    """The receiver's answer to one event; a `refused` event is not posted again."""
 
     event: Event
     outcome: Literal["delivered", "refused"]
@@ -160,7 +160,7 @@ class Relay:
                 self._consumer,
                 {EVENTS_KEY: ">"},
                 count=_PAGE,
-                block=int(WAIT_BLOCK_S * 1000) if block else None,
+                block=int(MAX_BLOCK_S * 1000) if block else None,
             )
         return answer[0][1] if answer else []
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from producer import embedded
-from producer.queue import EVENTS_KEY, connect
+from producer.connection import connect
+from producer.keys import EVENTS_KEY
 from producer.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,18 +14,12 @@ from rq import Queue
 from rq.command import send_stop_job_command
 
 from producer.batches.actions import cancel_jobs, retry_jobs
-from producer.batches.views import pause, resume
+from producer.connection import connect
 from producer.errors import ServerUnreachable
-from producer.queue import (
-    connect,
-    job_state,
-    live_workers,
-    read_progress,
-    read_result,
-    submit,
-    wait_for_results,
-)
+from producer.fleet import live_workers, pause, resume
+from producer.queue import job_state, read_progress, read_result, submit
 from producer.settings import RedisSettings
+from producer.waiting import wait_for_results
 from tests.stage.fake_engine import FakeEngine, expected_text, job, source
 from tests.stage.farm import (
     Farm,

@@ -18,7 +18,8 @@ import soundfile
 from rq import Queue
 
 from producer import embedded
-from producer.queue import connect, job_state, read_result
+from producer.connection import connect
+from producer.queue import job_state, read_result
 from producer.result import Failure, Transcript
 from producer.settings import load_settings
 from tests.stage.farm import free_port, wait_until

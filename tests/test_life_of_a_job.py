@@ -11,11 +11,12 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 import producer
+from producer.connection import connect
 from producer.errors import CorruptAudio
 from producer.events import read_events
 from producer.formats import to_srt, to_timed
 from producer.job import TASK_NAME, Job
-from producer.queue import connect, job_state, read_result
+from producer.queue import job_state, read_result
 from worker.farm.farm_worker import FarmWorker
 
 # Ten seconds of real speech that every clone has.

@@ -26,7 +26,7 @@ from rq.job import Job as RQJob
 import producer
 from producer.archive.manifest import Row
 from producer.job import Job
-from producer.queue import EVENTS_KEY, batch_key, result_key
+from producer.keys import EVENTS_KEY, batch_key, result_key
 from tests.producer.test_webhooks import Receiver
 from tests.stage.archive_farm import ArchiveFarm
 from tests.stage.farm import wait_until

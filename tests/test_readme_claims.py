@@ -11,14 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from producer import errors
-from producer.cli.console import Exit
-from producer.errors import ScribefarmError
+from producer.errors import Exit, ScribefarmError
 from producer.events import Event
 from producer.formats import FORMATS, file_extension
 from producer.job import Options
-from producer.queue import EVENTS_KEY, batch_key, progress_key, result_key
+from producer.keys import EVENTS_KEY, batch_key, progress_key, result_key
 from producer.result import Failure, Transcript, dump_result, parse_result
-from producer.settings import Settings, knob_keys, load_settings
+from producer.settings import Settings, load_settings, setting_keys
 from tests.stage.readme import (
     APPS,
     BLOCKS,
@@ -109,17 +108,17 @@ def test_every_option_in_running_text_exists():
 
 def test_every_setting_in_running_text_exists_with_the_default_it_says():
     """`section.key`, and the number in brackets behind it."""
-    knobs = {f"{section}.{key}" for section, key in knob_keys()}
+    known = {f"{section}.{key}" for section, key in setting_keys()}
     # `worker.tasks.transcribe` is a wire name; in the contract's table `audio.Recording` is a class.
     text = "".join(text for name, text in TEXTS.items() if name != "worker/CONTRACT.md")
     setting = rf"(?:{'|'.join(Settings.model_fields)})\.(?!tasks)\w+"
     named = re.findall(rf"`({setting})(?: =[^`]+)?`", text)
     assert named
-    assert set(named) - knobs == set()
+    assert set(named) - known == set()
     numbers = re.findall(rf"`({setting})` \((\d+)(?: (h|s))?\)", text)
     assert numbers
-    for knob, number, unit in numbers:
-        part, key = knob.split(".")
+    for name, number, unit in numbers:
+        part, key = name.split(".")
         assert getattr(getattr(Settings(), part), key) == int(number) * (3600 if unit == "h" else 1)
 
 

@@ -11,9 +11,9 @@ import redis
 import structlog
 import typer
 
-from producer.cli.console import Exit, exit_code, report
 from producer.connection import connect
-from producer.errors import InvalidSettings, ScribefarmError, ServerUnreachable
+from producer.console import report
+from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
 from worker import log
@@ -132,7 +132,7 @@ def _fail(error: ScribefarmError) -> NoReturn:
     report(error)
     sys.stderr.flush()
     # Without the interpreter's own end: MLX aborts there if the engine's thread died at work.
-    os._exit(exit_code(error))
+    os._exit(error.exit_code)
 
 
 if __name__ == "__main__":

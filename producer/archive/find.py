@@ -11,7 +11,6 @@ import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from producer.errors import (
@@ -36,7 +35,7 @@ _LIST_BLOCK_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 20
 
 
-class Recording(NamedTuple):
+class FoundFile(NamedTuple):
     """A file to transcribe.
 
     Attributes:
@@ -63,7 +62,7 @@ class Duplicate(NamedTuple):
     path: str
 
 
-Found = Recording | Problem | Duplicate
+Found = FoundFile | Problem | Duplicate
 
 
 class Patterns(NamedTuple):
@@ -77,7 +76,7 @@ class Patterns(NamedTuple):
     exclude: tuple[str, ...] = ()
 
     def accept(self, relative: PurePath) -> bool:
-        """Say whether the file at this path within the folder is taken."""
+        """Return whether the file at this path within the folder is taken."""
         if any(_matches(relative, pattern) for pattern in self.exclude):
             return False
         if self.include:
@@ -97,12 +96,7 @@ class Names:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._database.close()
 
     def claim(self, path: Path, name: str) -> str | None:
@@ -138,7 +132,7 @@ def find(
         elif glob.has_magic(argument) and not os.path.lexists(path):
             yield from _in_pattern(argument, names, patterns)
         else:
-            yield _named(_checked(path), PurePath(Path.cwd()), names)
+            yield _named(checked(path), PurePath(Path.cwd()), names)
 
 
 def read_list(stream: IO[bytes], separator: bytes = b"\n") -> Iterator[str]:
@@ -158,8 +152,17 @@ def read_list(stream: IO[bytes], separator: bytes = b"\n") -> Iterator[str]:
 
 
 def checked(path: Path) -> Path | Problem:
-    """Return a path that is a file, or what is wrong with it."""
-    return _checked(path)
+    """Return a path that is a file we may read, or what is wrong with it."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        return _problem(path, error)
+    if not stat.S_ISREG(status.st_mode):
+        text = readable(str(path))
+        return Problem(text, UnsupportedFormat("submit", "must be a regular file", text))
+    if not os.access(path, os.R_OK):
+        return _problem(path, PermissionError())
+    return path
 
 
 def path_to_source(path: Path) -> str:
@@ -169,7 +172,7 @@ def path_to_source(path: Path) -> str:
 
 
 def is_text(path: str) -> bool:
-    """Say whether a path is valid text, without the surrogate escapes of foreign bytes."""
+    """Return whether a path is valid text, without the surrogate escapes of foreign bytes."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -188,10 +191,10 @@ def _in_pattern(pattern: str, names: Names, patterns: Patterns | None) -> Iterat
     for match in matches:
         has_matches = True
         path = Path(os.path.abspath(match))  # noqa: PTH100 resolve() would follow links
-        # A pattern such as talks/** names folders too; their files match by themselves.
+        # A pattern such as talks/** names folders too; their files match too.
         if path.is_dir() or (patterns and not patterns.accept(PurePath(match))):
             continue
-        yield _named(_checked(path), PurePath(Path.cwd()), names)
+        yield _named(checked(path), PurePath(Path.cwd()), names)
     if not has_matches:
         error = SourceNotFound("submit", "the pattern must match a file", readable(pattern))
         yield Problem(readable(pattern), error)
@@ -211,20 +214,7 @@ def _in_folder(root: Path, folder: Path, patterns: Patterns) -> Iterator[Path | 
             if entry.is_dir(follow_symlinks=False):
                 yield from _in_folder(root, path, patterns)
             elif patterns.accept(path.relative_to(root)) and not entry.is_dir():
-                yield _checked(path)
-
-
-def _checked(path: Path) -> Path | Problem:
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        return _problem(path, error)
-    if not stat.S_ISREG(status.st_mode):
-        text = readable(str(path))
-        return Problem(text, UnsupportedFormat("submit", "must be a regular file", text))
-    if not os.access(path, os.R_OK):
-        return _problem(path, PermissionError())
-    return path
+                yield checked(path)
 
 
 def _named(item: Path | Problem, above: PurePath, names: Names) -> Found:
@@ -232,7 +222,7 @@ def _named(item: Path | Problem, above: PurePath, names: Names) -> Found:
         return item
     inside = item.relative_to(above) if item.is_relative_to(above) else item.relative_to("/")
     name = names.claim(item, readable(str(inside)))
-    return Duplicate(readable(str(item))) if name is None else Recording(item, name)
+    return Duplicate(readable(str(item))) if name is None else FoundFile(item, name)
 
 
 def _problem(path: Path, error: Exception) -> Problem:

@@ -1,16 +1,19 @@
-"""Remembers the hashes of audio files, so that an archive is read once and not every evening."""
+"""Hash audio files, and remember their hashes: an archive is read once and not every evening."""
 
+import hashlib
 import os
 import sqlite3
+import stat
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import structlog
 from platformdirs import user_cache_path
 
-from producer.queue import hash_audio
+from producer.errors import SourceForbidden, SourceNotFound, SourceUnreachable
+
+HASH_BLOCK_BYTES = 1 << 20
 
 # Coarse file systems stamp writes to 2 s (FAT): a younger file may change and keep its time.
 _SETTLED_NS = 2_000_000_000
@@ -37,6 +40,32 @@ DELETE FROM hashes WHERE path IN
 log = structlog.get_logger(__name__)
 
 
+def hash_audio(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex, reading a block at a time.
+
+    Raises:
+        SourceNotFound: there is no such file; folders, pipes and devices are none.
+        SourceForbidden: we may not read it.
+        SourceUnreachable: the disk or share gave an error.
+    """
+    digest = hashlib.sha256()
+    try:
+        # Before it is opened: a pipe would block us, a device may never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SourceNotFound("submit", "must be a regular file", path)
+        with path.open("rb") as audio:
+            while block := audio.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+    # ValueError: a NUL in the name.
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise SourceNotFound("submit", "must be an existing file", path) from error
+    except PermissionError as error:
+        raise SourceForbidden("submit", "must be readable", path) from error
+    except OSError as error:
+        raise SourceUnreachable("submit", f"must be readable: {error.strerror}", path) from error
+    return digest.hexdigest()
+
+
 def default_cache_path() -> Path:
     """Return where the cache lives: in the user's cache folder, shared by all commands."""
     return user_cache_path("scribefarm") / "hashes.sqlite"
@@ -61,7 +90,10 @@ class Hashed(NamedTuple):
 
 
 class HashCache:
-    """SHA-256 of files by path, size and modification time; slower if it cannot be kept."""
+    """SHA-256 of files by path, size and modification time.
+
+    Without a usable database every look-up reads the file.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or default_cache_path()
@@ -71,12 +103,7 @@ class HashCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def look_up(self, path: Path) -> Hashed:

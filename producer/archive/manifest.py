@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from producer.archive.find import Duplicate, Found, Names, Problem, Recording, checked, readable
+from producer.archive.find import Duplicate, Found, FoundFile, Names, Problem, checked, readable
 from producer.errors import InvalidOptions, ScribefarmError, SourceNotFound, UnsupportedFormat
 from producer.job import Job, Options, invalid_options
 
@@ -95,7 +95,7 @@ def _found(manifest: Path, line: _Line, names: Names) -> Found:
     if isinstance(usable, Problem):
         return usable
     name = names.claim(usable, row.name or _name_of(usable, manifest))
-    return Duplicate(readable(str(usable))) if name is None else Recording(usable, name, fields)
+    return Duplicate(readable(str(usable))) if name is None else FoundFile(usable, name, fields)
 
 
 def _name_of(path: Path, manifest: Path) -> str:

@@ -1,33 +1,27 @@
-"""An archive on its way into the queue: files become jobs, and only what is new is enqueued.
+"""Submit an archive: files become jobs, and only what is new is enqueued.
 
-Nothing is collected: recordings come in as a stream, are hashed, submitted in chunks and yielded
-as entries that say what became of each.
+Recordings come in as a stream, are hashed, submitted in pages and yielded as entries that say what
+became of each; memory does not grow with the archive.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import redis
 from pydantic import ValidationError
 
-from producer.archive.find import Duplicate, Found, Problem, Recording, path_to_source, readable
+from producer.archive.find import Duplicate, Found, FoundFile, Problem, path_to_source, readable
 from producer.archive.hash_cache import HashCache, Hashed
 from producer.batches.views import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
 from producer.job import Job, Options, invalid_options
-from producer.queue import (
-    BATCH_SIZE,
-    Submitted,
-    job_id_of,
-    job_state,
-    read_result,
-    submit,
-)
+from producer.paging import pages
+from producer.queue import BATCH_SIZE, Submitted, job_id_of, job_state, read_result, submit
 from producer.result import Failure
 from producer.settings import Settings
+from producer.states import ENDED_BADLY
 
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
@@ -37,7 +31,7 @@ Reason = Literal["first_time", "audio_changed", "request_changed", "again"]
 
 
 @dataclass(frozen=True)
-class Request:
+class SubmitOptions:
     """What is asked for every recording of a submission; a manifest may ask otherwise per file.
 
     Attributes:
@@ -76,7 +70,7 @@ class Entry(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    recording: Recording
+    file: FoundFile
     job: Job
     hashed: Hashed
 
@@ -85,7 +79,7 @@ def submit_archive(
     connection: redis.Redis,
     settings: Settings,
     found: Iterable[Found],
-    request: Request,
+    asked: SubmitOptions,
     cache: HashCache,
     *,
     on_full: Callable[[QueueFull], None] | None = None,
@@ -93,20 +87,20 @@ def submit_archive(
     """Enqueue the recordings that the farm does not know; yield what became of each file.
 
     A job that failed for a passing reason (its error is retryable) is enqueued again; one that
-    failed for good stays, unless `request.retry_failed`. When the queue is full, `on_full` is
+    failed for good stays, unless `asked.retry_failed`. When the queue is full, `on_full` is
     called and the submission waits; without it the error is raised.
 
     Raises:
         QueueFull: queue.max_queued jobs wait, and `on_full` is None.
         ServerUnreachable: the server went away; what was yielded is enqueued.
     """
-    for settled, ready in _chunks(settings, found, request, cache):
+    for settled, ready in _prepared_pages(settings, found, asked, cache):
         yield from settled
-        results = _submit(connection, settings, ready, request, on_full)
+        results = _submit(connection, settings, ready, asked, on_full)
         if results:
-            note_batch(connection, settings, request.batch)
+            note_batch(connection, settings, asked.batch)
         for item, submitted in zip(ready, results, strict=True):
-            cache.remember(item.recording.path, item.hashed, submitted.job_id)
+            cache.remember(item.file.path, item.hashed, submitted.job_id)
             yield _entry(item, submitted)
 
 
@@ -114,62 +108,61 @@ def plan_archive(
     connection: redis.Redis,
     settings: Settings,
     found: Iterable[Found],
-    request: Request,
+    asked: SubmitOptions,
     cache: HashCache,
-) -> Iterator[tuple[Entry, Recording | None]]:
+) -> Iterator[tuple[Entry, FoundFile | None]]:
     """Yield what `submit_archive` would do, and change nothing on the server."""
-    for settled, ready in _chunks(settings, found, request, cache):
+    for settled, ready in _prepared_pages(settings, found, asked, cache):
         yield from ((entry, None) for entry in settled)
         for item in ready:
-            cache.remember(item.recording.path, item.hashed, item.hashed.old_job_id or "")
-            foreseen = _foresee(connection, job_id_of(item.job, settings), request)
-            yield _entry(item, foreseen), item.recording
+            cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
+            foreseen = _foresee(connection, job_id_of(item.job, settings), asked)
+            yield _entry(item, foreseen), item.file
 
 
-def to_job(recording: Recording, request: Request, audio_sha256: str) -> Job:
+def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
     """Return the job of a recording: what the submission asks for, then what its manifest says.
 
     Raises:
         InvalidOptions: the two together make no valid job.
     """
-    options = request.options
+    options = asked.options
     try:
-        if asked := recording.asked.get("options"):
-            options = Options.model_validate({**options.model_dump(), **asked})
+        if own := file.asked.get("options"):
+            options = Options.model_validate({**options.model_dump(), **own})
         return Job(
-            source=path_to_source(recording.path),
-            model=recording.asked.get("model") or request.model,
+            source=path_to_source(file.path),
+            model=file.asked.get("model") or asked.model,
             options=options,
-            batch=request.batch,
-            name=recording.name,
-            metadata={**request.metadata, **recording.asked.get("metadata", {})},
+            batch=asked.batch,
+            name=file.name,
+            metadata={**asked.metadata, **file.asked.get("metadata", {})},
             audio_sha256=audio_sha256,
         )
     except ValidationError as error:
-        raise invalid_options(recording.name, error) from error
+        raise invalid_options(file.name, error) from error
 
 
-def _chunks(
-    settings: Settings, found: Iterable[Found], request: Request, cache: HashCache
+def _prepared_pages(
+    settings: Settings, found: Iterable[Found], asked: SubmitOptions, cache: HashCache
 ) -> Iterator[tuple[list[Entry], list[_Ready]]]:
     """Group what was found: entries that need no server, and jobs for one call."""
-    # A chunk larger than the cap could never be enqueued.
+    # A page larger than the cap could never be enqueued.
     size = min(BATCH_SIZE, settings.queue.max_queued)
-    stream = iter(found)
-    while chunk := list(islice(stream, size)):
-        prepared = [_prepare(item, request, cache) for item in chunk]
+    for page in pages(found, size):
+        prepared = [_prepare(item, asked, cache) for item in page]
         settled = [item for item in prepared if isinstance(item, Entry)]
         yield settled, [item for item in prepared if isinstance(item, _Ready)]
 
 
-def _prepare(item: Found, request: Request, cache: HashCache) -> Entry | _Ready:
+def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Ready:
     if isinstance(item, Problem):
         return Entry(item.path, "problem", error=item.error)
     if isinstance(item, Duplicate):
         return Entry(item.path, "duplicate")
     try:
         hashed = cache.look_up(item.path)
-        job = to_job(item, request, hashed.sha256)
+        job = to_job(item, asked, hashed.sha256)
     except ScribefarmError as error:
         return Entry(readable(str(item.path)), "problem", name=item.name, error=error)
     return _Ready(item, job, hashed)
@@ -179,12 +172,12 @@ def _submit(
     connection: redis.Redis,
     settings: Settings,
     ready: list[_Ready],
-    request: Request,
+    asked: SubmitOptions,
     on_full: Callable[[QueueFull], None] | None,
 ) -> list[Submitted]:
     while True:
         try:
-            return _submit_once(connection, settings, ready, request)
+            return _submit_once(connection, settings, ready, asked)
         except QueueFull as error:
             if on_full is None:
                 raise
@@ -193,13 +186,13 @@ def _submit(
 
 
 def _submit_once(
-    connection: redis.Redis, settings: Settings, ready: list[_Ready], request: Request
+    connection: redis.Redis, settings: Settings, ready: list[_Ready], asked: SubmitOptions
 ) -> list[Submitted]:
     jobs = [item.job for item in ready]
     results = submit(
-        connection, settings, jobs, queue=request.queue, resubmit_failed=request.retry_failed
+        connection, settings, jobs, queue=asked.queue, resubmit_failed=asked.retry_failed
     )
-    if request.retry_failed:
+    if asked.retry_failed:
         return results
     again = [
         index
@@ -210,7 +203,7 @@ def _submit_once(
         connection,
         settings,
         [jobs[index] for index in again],
-        queue=request.queue,
+        queue=asked.queue,
         resubmit_failed=True,
     )
     for index, result in zip(again, retried, strict=True):
@@ -218,32 +211,32 @@ def _submit_once(
     return results
 
 
-def _foresee(connection: redis.Redis, job_id: str, request: Request) -> Submitted:
-    """Say what submitting a job would answer now."""
+def _foresee(connection: redis.Redis, job_id: str, asked: SubmitOptions) -> Submitted:
+    """Return what submitting a job would answer now."""
     try:
         state = job_state(connection, job_id)
     except JobNotFound:
         return Submitted(job_id, "queued", is_new=True)
     if state == "finished":
         is_new = read_result(connection, job_id) is None
-    elif request.retry_failed:
-        is_new = state in {"failed", "stopped", "canceled"}
+    elif asked.retry_failed:
+        is_new = state in ENDED_BADLY
     else:
         is_new = state == "failed" and _may_succeed(connection, job_id)
     return Submitted(job_id, state, is_new)
 
 
 def _may_succeed(connection: redis.Redis, job_id: str) -> bool:
-    """Say whether a failed job may do better another time; one without a result may."""
+    """Return whether a failed job may do better another time; one without a result may."""
     result = read_result(connection, job_id)
     return not isinstance(result, Failure) or result.error.retryable
 
 
 def _entry(item: _Ready, submitted: Submitted) -> Entry:
     return Entry(
-        readable(str(item.recording.path)),
+        readable(str(item.file.path)),
         "new" if submitted.is_new else "known",
-        name=item.recording.name,
+        name=item.file.name,
         job_id=submitted.job_id,
         state=submitted.state,
         reason=_reason(item.hashed, submitted.job_id) if submitted.is_new else None,

@@ -1,37 +1,21 @@
-"""What an operator does to jobs: try again, cancel. Each is one atomic script a thousand jobs."""
+"""What an operator does to jobs: try again, cancel. One atomic script call for each page of jobs."""
 
-import json
-import zlib
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from itertools import islice
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import utcformat
 
 from producer.batches.views import view_batch
 from producer.connection import server_errors
-from producer.errors import Cancelled
-from producer.queue import (
-    BATCH_SIZE,
-    EVENTS_KEY,
-    checkpoint_key,
-    job_key,
-    progress_key,
-    result_key,
-    rq_results_key,
-)
+from producer.errors import Cancelled, JobRefused
+from producer.events import MAX_EVENTS
+from producer.keys import job_key
+from producer.paging import pages
+from producer.queue import BATCH_SIZE
 from producer.result import Failure, dump_result
+from producer.rq_data import load_call
+from producer.scripts import Scripts
 from producer.settings import Settings
-
-# The same bound as the worker's own events.
-MAX_EVENTS = 100_000
-
-_REQUEUE = (Path(__file__).parents[1] / "lua" / "requeue.lua").read_text()
-_CANCEL = (Path(__file__).parents[1] / "lua" / "cancel.lua").read_text()
 
 
 class Cancellation(NamedTuple):
@@ -62,14 +46,11 @@ def retry_jobs(
     connection: redis.Redis, settings: Settings, job_ids: Iterable[str]
 ) -> Iterator[str]:
     """Enqueue failed jobs again and yield their ids; jobs in another state are left alone."""
-    script = connection.register_script(_REQUEUE)
-    for chunk in _chunks(job_ids):
-        keys = [key for job_id in chunk for key in _job_keys(job_id)]
+    scripts, job_ttl_s = Scripts(connection), settings.queue.job_ttl_s
+    for page in _unique_pages(job_ids):
         with server_errors(connection):
-            now, _ = _server_time(connection)
-            args: list[Any] = [RQ_KEY_PREFIX, now, settings.queue.job_ttl_s, *chunk]
-            verdicts = script(keys=keys, args=args)
-        yield from (job_id for job_id, done in zip(chunk, verdicts, strict=True) if done)
+            verdicts = scripts.run("requeue", job_ttl_s=job_ttl_s, job_ids=page)
+        yield from (job_id for job_id, done in zip(page, verdicts, strict=True) if done)
 
 
 def cancel_batch(connection: redis.Redis, settings: Settings, batch: str) -> list[Cancellation]:
@@ -88,63 +69,38 @@ def cancel_jobs(
     connection: redis.Redis, settings: Settings, job_ids: Iterable[str]
 ) -> Iterator[Cancellation]:
     """Cancel jobs that wait or run, and yield what was done; others are left alone."""
-    script = connection.register_script(_CANCEL)
-    for chunk in _chunks(job_ids):
-        keys: list[str] = [EVENTS_KEY]
-        args: list[Any] = [RQ_KEY_PREFIX]
-        for job_id in chunk:
-            keys += [job_key(job_id), result_key(job_id)]
+    scripts, ttl_s = Scripts(connection), settings.queue.result_ttl_s
+    for page in _unique_pages(job_ids):
         with server_errors(connection):
-            args += [*_server_time(connection), settings.queue.result_ttl_s, MAX_EVENTS]
-            for job_id, asked in zip(chunk, _asked(connection, chunk), strict=True):
-                args += [job_id, _cancelled(job_id, asked), asked.get("batch") or ""]
-            verdicts = script(keys=keys, args=args)
-        for job_id, verdict in zip(chunk, verdicts, strict=True):
+            jobs = [
+                (job_id, _cancelled(job_id, kwargs), str(kwargs.get("batch") or ""))
+                for job_id, kwargs in zip(page, _read_kwargs(connection, page), strict=True)
+            ]
+            verdicts = scripts.run("cancel", ttl_s=ttl_s, max_events=MAX_EVENTS, jobs=jobs)
+        for job_id, verdict in zip(page, verdicts, strict=True):
             if verdict:
                 yield Cancellation(job_id, verdict.decode())
 
 
-def _chunks(job_ids: Iterable[str]) -> Iterator[list[str]]:
-    """Group ids for one call each; an id that comes twice in a group is taken once."""
-    stream = iter(job_ids)
-    while chunk := list(dict.fromkeys(islice(stream, BATCH_SIZE))):
-        yield chunk
+def _unique_pages(job_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Group ids for one call each; an id that comes twice in a page is taken once."""
+    return (list(dict.fromkeys(page)) for page in pages(job_ids, BATCH_SIZE))
 
 
-def _job_keys(job_id: str) -> list[str]:
-    return [
-        job_key(job_id),
-        result_key(job_id),
-        progress_key(job_id),
-        checkpoint_key(job_id),
-        rq_results_key(job_id),
-    ]
-
-
-def _server_time(connection: redis.Redis) -> tuple[str, str]:
-    """Return the server's time as RQ writes it, and in seconds since the epoch."""
-    seconds, micros = connection.time()
-    stamp = utcformat(datetime.fromtimestamp(seconds + micros / 1e6, UTC))
-    return str(stamp), f"{seconds}.{micros:06d}"
-
-
-def _asked(connection: redis.Redis, job_ids: list[str]) -> list[dict[str, Any]]:
-    """Return the keyword arguments of jobs; none where they cannot be read."""
+def _read_kwargs(connection: redis.Redis, job_ids: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the keyword arguments of each job; none where they cannot be read."""
     pipeline = connection.pipeline(transaction=False)
     for job_id in job_ids:
         pipeline.hget(job_key(job_id), "data")
-    return [_read_kwargs(data) for data in pipeline.execute()]
+    for data in cast("list[bytes | None]", pipeline.execute()):
+        try:
+            *_, kwargs = load_call(data or b"")
+        except JobRefused:
+            kwargs = {}
+        yield kwargs if isinstance(kwargs, dict) else {}
 
 
-def _read_kwargs(data: bytes | None) -> dict[str, Any]:
-    try:
-        _, _, _, kwargs = json.loads(zlib.decompress(data or b""))
-    except (ValueError, TypeError, zlib.error):
-        return {}
-    return kwargs if isinstance(kwargs, dict) else {}
-
-
-def _cancelled(job_id: str, asked: dict[str, Any]) -> str:
+def _cancelled(job_id: str, kwargs: dict[str, Any]) -> str:
     error = Cancelled("job", "was cancelled before it started", job_id)
-    source, metadata = str(asked.get("source", "")), asked.get("metadata", {})
+    source, metadata = str(kwargs.get("source", "")), kwargs.get("metadata", {})
     return dump_result(Failure.from_error(job_id, error, source=source, metadata=metadata))

@@ -1,28 +1,22 @@
 """The morning's report on a batch: what was done, how fast, what failed, what to look at.
 
-Numbers of files come from the jobs' hashes; only failed and flagged results are read themselves.
+Counts come from the jobs' hashes; of the results only failed and flagged ones are read.
 """
 
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.advice import advice_for
 from producer.batches.views import BatchCounts, FileView, count, view_batch
-from producer.connection import server_errors
-from producer.formats import format_timestamp
-from producer.queue import result_key
-from producer.result import ErrorRecord, Failure, Transcript, parse_result
+from producer.errors import advice_for
+from producer.queue import read_results
+from producer.result import ErrorRecord, Failure, Transcript
 
 _NUM_SLOWEST = 10
-# As a table; the JSON has all of them. One that nobody can read to its end helps nobody.
-_MAX_FLAGGED_ROWS = 200
-_PAGE = 50
 
 
 class _Part(BaseModel):
@@ -120,8 +114,9 @@ def make_report(connection: redis.Redis, batch: str) -> Report:
 def group_failures(connection: redis.Redis, views: Iterable[FileView]) -> list[FailureGroup]:
     """Return the failed files by error code, the most frequent first, each with its error."""
     groups: defaultdict[str, list[FailedFile]] = defaultdict(list)
-    failed = (view for view in views if view.state == "failed")
-    for view, result in _with_results(connection, failed):
+    failed = [view for view in views if view.state == "failed"]
+    results = read_results(connection, (view.job_id for view in failed))
+    for view, result in zip(failed, results, strict=True):
         if isinstance(result, Failure):
             tries = len(result.attempts) or 1
             file = FailedFile(
@@ -142,102 +137,10 @@ def group_failures(connection: redis.Redis, views: Iterable[FileView]) -> list[F
     ]
 
 
-def to_markdown(report: Report) -> str:
-    """Return the report as a Markdown document."""
-    sections = (
-        _summary(report),
-        _failure_section(report),
-        _flagged_section(report),
-        _slowest_section(report),
-    )
-    return "\n".join(line for section in sections for line in section)
-
-
-def audio_length(seconds: float) -> str:
-    """Return a duration for people: `45.2 s`, `12.0 min` or `3.5 h`."""
-    if seconds < 60:  # noqa: PLR2004 a minute
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
-
-
-def _summary(report: Report) -> Iterator[str]:
-    counts = report.counts
-    yield f"# Batch {_cell(report.batch)}"
-    yield ""
-    state = "Done" if not counts.left else f"{counts.left} of {counts.total} files still to do"
-    yield f"{state}, as of {_stamp(report.created_at)}."
-    yield ""
-    yield "| | |"
-    yield "|---|---|"
-    yield f"| files | {counts.total} |"
-    yield f"| succeeded | {counts.succeeded} |"
-    yield f"| failed | {counts.failed} |"
-    if counts.lost:
-        yield f"| expired or deleted | {counts.lost} |"
-    if counts.left:
-        yield f"| queued, running, waiting | {counts.queued}, {counts.running}, {counts.waiting} |"
-    yield f"| audio transcribed | {audio_length(counts.audio_s)} |"
-    yield f"| segments to review | {counts.num_flagged} |"
-    if report.started_at and report.ended_at and report.wall_s is not None:
-        yield f"| worked | {_stamp(report.started_at)} to {_stamp(report.ended_at)} |"
-        yield f"| wall time | {audio_length(report.wall_s)} |"
-    if report.audio_hours_per_hour is not None:
-        yield f"| audio hours per hour | {report.audio_hours_per_hour:.1f} |"
-        yield f"| files per hour | {report.files_per_hour:.0f} |"
-    for worker, num_files in report.files_by_worker.items():
-        yield f"| files done by {_cell(worker)} | {num_files} |"
-    yield ""
-
-
-def _failure_section(report: Report) -> Iterator[str]:
-    if not report.failures:
-        return
-    yield "## Failures"
-    yield ""
-    for group in report.failures:
-        yield f"### {group.code or 'unknown'}: {group.count}"
-        yield ""
-        yield group.advice
-        yield ""
-        for file in group.files:
-            reason = file.error.message if file.error else "the result has expired"
-            yield f"- {_code(file.name)}: {_cell(reason)}"
-        yield ""
-
-
-def _flagged_section(report: Report) -> Iterator[str]:
-    if not report.flagged:
-        return
-    yield "## Segments to review"
-    yield ""
-    if len(report.flagged) > _MAX_FLAGGED_ROWS:
-        yield f"The first {_MAX_FLAGGED_ROWS} of {len(report.flagged)}; `--json` has all."
-        yield ""
-    yield "| file | from | to | why | text |"
-    yield "|---|---|---|---|---|"
-    for segment in report.flagged[:_MAX_FLAGGED_ROWS]:
-        start, end = format_timestamp(segment.start), format_timestamp(segment.end)
-        why, text = ", ".join(segment.flags), _cell(segment.text.strip())
-        yield f"| {_code(segment.name)} | {start} | {end} | {why} | {text} |"
-    yield ""
-
-
-def _slowest_section(report: Report) -> Iterator[str]:
-    if not report.slowest:
-        return
-    yield "## Slowest files"
-    yield ""
-    yield "| file | took | audio |"
-    yield "|---|---|---|"
-    for file in report.slowest:
-        audio = audio_length(file.audio_s)
-        yield f"| {_code(file.name)} | {audio_length(file.took_s)} | {audio} |"
-    yield ""
-
-
 def _flagged(connection: redis.Redis, views: Iterable[FileView]) -> Iterator[FlaggedSegment]:
-    flagged = (view for view in views if view.state == "succeeded" and view.num_flagged)
-    for view, result in _with_results(connection, flagged):
+    flagged = [view for view in views if view.state == "succeeded" and view.num_flagged]
+    results = read_results(connection, (view.job_id for view in flagged))
+    for view, result in zip(flagged, results, strict=True):
         if not isinstance(result, Transcript):
             continue
         for segment in result.segments:
@@ -260,31 +163,5 @@ def _slowest(views: Iterable[FileView]) -> list[SlowFile]:
     return heapq.nlargest(_NUM_SLOWEST, ended, key=lambda file: file.took_s)
 
 
-def _with_results(
-    connection: redis.Redis, views: Iterable[FileView]
-) -> Iterator[tuple[FileView, Transcript | Failure | None]]:
-    stream = iter(views)
-    while chunk := list(islice(stream, _PAGE)):
-        with server_errors(connection):
-            stored = connection.mget([result_key(view.job_id) for view in chunk])
-        for view, result in zip(chunk, stored, strict=True):
-            yield view, None if result is None else parse_result(result)
-
-
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def _cell(text: str) -> str:
-    """Make text safe within a line or a table cell."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _code(name: str) -> str:
-    """Show a name as code; backticks within it need a longer fence."""
-    text = _cell(name.encode("unicode_escape").decode() if "\n" in name else name)
-    return f"`` {text} ``" if "`" in text else f"`{text}`"

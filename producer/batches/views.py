@@ -1,4 +1,4 @@
-"""Batches: which files belong together, where each stands, and what is to be done about them.
+"""Batches: which files belong together, and where each stands.
 
 A batch is a hash name -> job id. A job may stand in many batches and under many names, since the
 same audio with the same options is one job, so counts here are of files.
@@ -7,37 +7,23 @@ same audio with the same options is one job, so counts here are of files.
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
-from rq.defaults import RQ_KEY_PREFIX
 from rq.utils import str_to_date
 
 from producer.connection import server_errors
 from producer.errors import JobNotFound
-from producer.queue import BATCHES_KEY, LOOKUP_SIZE, batch_key, job_key, result_key
-from producer.result import Failure, Transcript, parse_result
+from producer.keys import BATCHES_KEY, batch_key, job_key
+from producer.paging import pages
+from producer.queue import read_result
+from producer.result import outcome_fields
 from producer.settings import Settings
+from producer.states import State, state_of
 
-State = Literal["queued", "running", "waiting", "succeeded", "failed", "lost"]
-
-# RQ's words on the left; a job with another state is taken for lost.
-_STATES: dict[str, State] = {
-    "created": "waiting",
-    "queued": "queued",
-    "started": "running",
-    "deferred": "waiting",
-    "scheduled": "waiting",
-    "finished": "succeeded",
-    "failed": "failed",
-    "stopped": "failed",
-    "canceled": "failed",
-}
-
-# RQ's own switch, see `pause`.
-_SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
+# Files looked up in one call.
+_PAGE = 1000
 
 _FIELDS = (
     "status",
@@ -75,7 +61,7 @@ class FileView(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Say whether nothing more will happen to the file by itself."""
+        """Return whether the file has ended: without a retry its state will not change."""
         return self.state in {"succeeded", "failed", "lost"}
 
 
@@ -97,7 +83,7 @@ class BatchCounts(BaseModel):
 
     @property
     def done(self) -> int:
-        """Return how many files nothing more will happen to by itself."""
+        """Return how many files have ended."""
         return self.succeeded + self.failed + self.lost
 
     @property
@@ -106,20 +92,8 @@ class BatchCounts(BaseModel):
         return self.total - self.done
 
 
-def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
-    """Return what batches need of a result, for the job's hash: views read no transcripts."""
-    if isinstance(result, Failure):
-        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0"}
-    num_flagged = sum(bool(segment.flags) for segment in result.segments)
-    return {
-        "code": "",
-        "audio_s": f"{result.audio.duration_s:.3f}",
-        "num_flagged": str(num_flagged),
-    }
-
-
 def batch_exists(connection: redis.Redis, batch: str) -> bool:
-    """Say whether the server knows the batch."""
+    """Return whether the server knows the batch."""
     with server_errors(connection):
         return bool(connection.exists(batch_key(batch)))
 
@@ -147,7 +121,7 @@ def batch_files(connection: redis.Redis, batch: str) -> Iterator[tuple[str, str]
     # A scan may repeat a field while the hash grows.
     seen: set[int] = set()
     with server_errors(connection):
-        for name, job_id in connection.hscan_iter(batch_key(batch), count=LOOKUP_SIZE):
+        for name, job_id in connection.hscan_iter(batch_key(batch), count=_PAGE):
             if hash(name) not in seen:
                 seen.add(hash(name))
                 yield name.decode(), job_id.decode()
@@ -155,14 +129,13 @@ def batch_files(connection: redis.Redis, batch: str) -> Iterator[tuple[str, str]
 
 def view_files(connection: redis.Redis, files: Iterable[tuple[str, str]]) -> Iterator[FileView]:
     """Yield where each file stands, looked up a thousand at a time."""
-    stream = iter(files)
-    while chunk := list(islice(stream, LOOKUP_SIZE)):
+    for page in pages(files, _PAGE):
         with server_errors(connection):
             pipeline = connection.pipeline(transaction=False)
-            for _, job_id in chunk:
+            for _, job_id in page:
                 pipeline.hmget(job_key(job_id), _FIELDS)
             records = pipeline.execute()
-        for (name, job_id), record in zip(chunk, records, strict=True):
+        for (name, job_id), record in zip(page, records, strict=True):
             yield _view(connection, name, job_id, dict(zip(_FIELDS, record, strict=True)))
 
 
@@ -214,29 +187,8 @@ def latest_batches(connection: redis.Redis, limit: int = 10) -> list[str]:
     return [name.decode() for name in names]
 
 
-def is_suspended(connection: redis.Redis) -> bool:
-    """Say whether the farm is paused."""
-    with server_errors(connection):
-        return bool(connection.exists(_SUSPENDED_KEY))
-
-
-def pause(connection: redis.Redis, duration_s: int | None = None) -> None:
-    """Let no worker claim jobs, for a time or until `resume`; running jobs are finished.
-
-    It is RQ's own switch, so `rq suspend` and `rq resume` do the same.
-    """
-    with server_errors(connection):
-        connection.set(_SUSPENDED_KEY, 1, ex=duration_s)
-
-
-def resume(connection: redis.Redis) -> bool:
-    """Let workers claim again; False if the farm was not paused."""
-    with server_errors(connection):
-        return bool(connection.delete(_SUSPENDED_KEY))
-
-
 def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any]) -> FileView:
-    state = _STATES.get((record["status"] or b"").decode(), "lost")
+    state = state_of((record["status"] or b"").decode())
     if state == "lost" or (state in {"succeeded", "failed"} and record["code"] is None):
         # Another program's worker, or an expired hash: the result itself says more.
         return _view_result(connection, name, job_id, state, record)
@@ -257,12 +209,10 @@ def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any
 def _view_result(
     connection: redis.Redis, name: str, job_id: str, state: State, record: dict[str, Any]
 ) -> FileView:
-    with server_errors(connection):
-        stored = connection.get(result_key(job_id))
-    if stored is None:
+    result = read_result(connection, job_id)
+    if result is None:
         # Finished without a result means that the result has expired.
         return FileView(name, job_id, "failed" if state == "failed" else "lost", code="unknown")
-    result = parse_result(stored)
     fields = outcome_fields(result)
     return FileView(
         name=name,

@@ -1,14 +1,13 @@
-"""How a batch is getting on: counts, speed and time left, cheap enough to ask every second.
+"""Watch a batch: counts, speed and time left, cheap enough to ask every second.
 
 A batch is read once; after that only files that events name, and a slice of the others, are
 looked up again, so watching a hundred thousand files costs the server next to nothing.
 """
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,15 +18,12 @@ from producer.batches.views import (
     batch_files,
     batch_size,
     count,
-    is_suspended,
-    latest_batches,
-    view_batch,
     view_files,
 )
-from producer.connection import server_errors
-from producer.errors import JobNotFound
+from producer.connection import server_time_s
 from producer.events import last_event_id, read_events
-from producer.queue import live_workers, queue_key, read_progress, registry_key
+from producer.fleet import is_suspended, live_workers
+from producer.queue import read_progress
 from producer.settings import Settings
 
 # Speed is measured over the last minutes: long enough for a time left within 15 % (eight workers on
@@ -40,15 +36,12 @@ _SLICE = 2000
 # Changes that no event tells of, such as a retry from another terminal, show after this.
 _FULL_READ_S = 60.0
 
-# Batches that are counted for the farm's status.
-_NUM_BATCHES = 5
-
 # Below this the speed is mostly chance.
 _MIN_FILES_FOR_SPEED = 2
 
 
 class Running(BaseModel):
-    """A file that a worker has in hand."""
+    """A file that a worker is transcribing."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,7 +71,7 @@ class Speed(NamedTuple):
 
 
 class BatchStatus(BaseModel):
-    """One look at a batch."""
+    """A batch at one moment: counts, what runs, speed and time left."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,25 +86,12 @@ class BatchStatus(BaseModel):
 
     @property
     def is_done(self) -> bool:
-        """Say whether every file has ended."""
+        """Return whether every file has ended."""
         return self.counts.left == 0
 
 
-class FarmStatus(BaseModel):
-    """One look at the farm."""
-
-    model_config = ConfigDict(frozen=True)
-
-    is_paused: bool
-    workers: list[str]
-    queued: dict[str, int] = Field(description="Jobs waiting, by queue.")
-    running: dict[str, int] = Field(description="Jobs in hand, by queue.")
-    max_queued: int
-    batches: dict[str, BatchCounts] = Field(description="The latest ones, the newest first.")
-
-
 class BatchWatch:
-    """Looks at one batch again and again; see the module for the costs."""
+    """Keeps the status of one batch up to date; see the module for the costs."""
 
     def __init__(self, connection: redis.Redis, settings: Settings, batch: str) -> None:
         self._connection, self._settings, self._batch = connection, settings, batch
@@ -163,7 +143,7 @@ class BatchWatch:
                 self._open.pop(view.job_id, None)
 
     def _next_slice(self) -> list[str]:
-        """Return some open jobs, each in its turn, those that run always."""
+        """Return the running jobs, and the next `_SLICE` of all that have not ended."""
         running = [view.job_id for view in self._running()]
         turn: list[str] = []
         for _ in range(min(_SLICE, len(self._to_look_at))):
@@ -180,7 +160,7 @@ class BatchWatch:
     def _status(self) -> BatchStatus:
         counts = count(self._views.values())
         running = _with_progress(self._connection, self._running())
-        speed = measure_speed(self._views.values(), _server_time_s(self._connection))
+        speed = measure_speed(self._views.values(), server_time_s(self._connection))
         left = counts.left - sum(file.part_done for file in running)
         return BatchStatus(
             batch=self._batch,
@@ -194,34 +174,13 @@ class BatchWatch:
         )
 
 
-def look_at(connection: redis.Redis, settings: Settings, batch: str) -> BatchStatus:
-    """Look at a batch once.
+def batch_status(connection: redis.Redis, settings: Settings, batch: str) -> BatchStatus:
+    """Return a batch's status.
 
     Raises:
         JobNotFound: the server does not know the batch.
     """
     return BatchWatch(connection, settings, batch).refresh()
-
-
-def look_at_farm(connection: redis.Redis, settings: Settings) -> FarmStatus:
-    """Look at workers, queues and the latest batches once."""
-    queues = settings.worker.queues
-    with server_errors(connection):
-        queued: Any = [connection.llen(queue_key(name)) for name in queues]
-        running: Any = [connection.zcard(registry_key("wip", name)) for name in queues]
-    batches = {}
-    for batch in latest_batches(connection, _NUM_BATCHES):
-        # One whose results have expired is forgotten at the next submission.
-        with contextlib.suppress(JobNotFound):
-            batches[batch] = count(view_batch(connection, batch))
-    return FarmStatus(
-        is_paused=is_suspended(connection),
-        workers=live_workers(connection, settings),
-        queued=dict(zip(queues, queued, strict=True)),
-        running=dict(zip(queues, running, strict=True)),
-        max_queued=settings.queue.max_queued,
-        batches=batches,
-    )
 
 
 def measure_speed(views: Iterable[FileView], now_s: float) -> Speed | None:
@@ -259,9 +218,3 @@ def _running(view: FileView, fields: dict[str, str]) -> Running:
         duration_s=duration_s or None,
         text=fields.get("text", ""),
     )
-
-
-def _server_time_s(connection: redis.Redis) -> float:
-    with server_errors(connection):
-        seconds, micros = connection.time()
-    return float(seconds) + micros / 1e6

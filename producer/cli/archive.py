@@ -1,11 +1,9 @@
-"""`scribefarm submit`: an archive goes into the queue, once."""
+"""`scribefarm submit`: recordings go into the queue, each once."""
 
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from glob import has_magic
@@ -18,21 +16,17 @@ from producer.archive.duration import header_duration_s
 from producer.archive.find import Found, Names, Patterns, find, read_list, readable
 from producer.archive.hash_cache import HashCache
 from producer.archive.manifest import read_manifest
-from producer.archive.submit import Entry, Request, plan_archive, submit_archive
-from producer.batches.report import audio_length
+from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
 from producer.batches.views import batch_exists
-from producer.cli.console import Exit, Session, emit, note, report, session_of
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
-from producer.errors import InvalidOptions, QueueFull
+from producer.cli.session import Session, session_of
+from producer.cli.submit_summary import SubmitSummary
+from producer.console import emit, note, report
+from producer.errors import Exit, InvalidOptions, QueueFull
+from producer.formats import format_duration
 
 app = typer.Typer()
 
-_REASONS = {
-    "first_time": "for the first time",
-    "audio_changed": "since their audio changed",
-    "request_changed": "since model or options changed",
-    "again": "once more",
-}
 _MAX_BATCH_LENGTH = 200
 
 
@@ -79,57 +73,6 @@ AsJsonLines = Annotated[
 ]
 
 
-@dataclass
-class _Tally:
-    """Counts what became of the files, and prints it as asked."""
-
-    session: Session
-    batch: str
-    with_ids: bool
-    as_json: bool
-    verdicts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def add(self, entry: Entry) -> None:
-        """Count a file; problems go to stderr as they come."""
-        self.verdicts[entry.verdict] += 1
-        if entry.reason:
-            self.reasons[entry.reason] += 1
-        if self.as_json:
-            emit(json.dumps(_entry_fields(entry)))
-        if entry.error:
-            self.session.problem(entry.error, entry.name)
-        elif entry.job_id and self.with_ids:
-            emit(entry.job_id)
-
-    def lines(self, what_happened: str) -> Iterator[str]:
-        """Yield the summary for people."""
-        yield f"batch {self.batch}: {self.verdicts.total()} files"
-        yield f"  {self.verdicts['new']} {what_happened}"
-        for reason, text in _REASONS.items():
-            if self.reasons[reason] and self.reasons[reason] < self.verdicts["new"]:
-                yield f"    {self.reasons[reason]} {text}"
-            elif self.reasons[reason] and reason != "first_time":
-                yield f"    all {text}"
-        for verdict, text in (
-            ("known", "known already"),
-            ("duplicate", "listed twice, taken once"),
-            ("problem", "with a problem, left out"),
-        ):
-            if self.verdicts[verdict]:
-                yield f"  {self.verdicts[verdict]} {text}"
-
-    def summary(self) -> dict[str, object]:
-        """Return the summary for programs."""
-        return {
-            "type": "summary",
-            "batch": self.batch,
-            "files": self.verdicts.total(),
-            **{name: self.verdicts[name] for name in ("new", "known", "duplicate", "problem")},
-            "reasons": {name: self.reasons[name] for name in _REASONS},
-        }
-
-
 @app.command()
 def submit(
     context: typer.Context,
@@ -169,7 +112,7 @@ def submit(
     options = asked_options(
         session.settings, language=language, task=task, prompt=prompt, words=words
     )
-    request = Request(
+    asked = SubmitOptions(
         batch=_batch_name(session, batch, [*arguments, *map(str, manifests)]),
         options=options,
         queue=_queue_of(session, priority),
@@ -177,21 +120,21 @@ def submit(
     )
     # A list of ids is of use for single files; for an archive it is the batch.
     is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
-    tally = _Tally(session, request.batch, not (is_archive or as_json or dry_run), as_json)
+    summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
     patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
     with Names() as names, HashCache() as cache:
         found = _find(arguments, manifests, names, patterns, b"\0" if null else b"\n")
         if dry_run:
-            _plan(session, found, request, cache, tally)
+            _plan(session, found, asked, cache, summary)
         else:
-            _submit(session, found, request, cache, tally, wait=wait)
+            _submit(session, found, asked, cache, summary, wait=wait)
             if is_archive and not as_json:
-                emit(request.batch)
+                emit(asked.batch)
     session.finish()
 
 
 def _is_many(argument: str) -> bool:
-    """Say whether an argument stands for many files; a file that is missing is still one."""
+    """Return whether an argument stands for many files; a file that is missing is still one."""
     path = Path(argument)
     return argument == "-" or path.is_dir() or (has_magic(argument) and not path.exists())
 
@@ -199,60 +142,58 @@ def _is_many(argument: str) -> bool:
 def _submit(
     session: Session,
     found: Iterable[Found],
-    request: Request,
+    asked: SubmitOptions,
     cache: HashCache,
-    tally: _Tally,
+    summary: SubmitSummary,
     *,
     wait: bool,
 ) -> None:
     waiting = _FullQueue() if wait else None
     entries = submit_archive(
-        session.connection, session.settings, found, request, cache, on_full=waiting
+        session.connection, session.settings, found, asked, cache, on_full=waiting
     )
     try:
         for entry in entries:
-            tally.add(entry)
+            summary.add(entry)
     except KeyboardInterrupt:
-        note(f"stopped after {tally.verdicts.total()} files; the farm goes on with those.")
+        note(f"stopped after {summary.verdicts.total()} files; the farm goes on with those.")
         note("submit the same again to go on: nothing is enqueued twice.")
         raise typer.Exit(Exit.INTERRUPTED) from None
-    if tally.as_json:
-        emit(json.dumps(tally.summary()))
-    for line in tally.lines("enqueued"):
+    if summary.as_json:
+        emit(json.dumps(summary.fields()))
+    for line in summary.lines("enqueued"):
         note(line)
-    if tally.verdicts["new"] or tally.verdicts["known"]:
-        note(f"watch it:  scribefarm watch {request.batch}")
+    if summary.verdicts["new"] or summary.verdicts["known"]:
+        note(f"watch it:  scribefarm watch {asked.batch}")
 
 
 def _plan(
     session: Session,
     found: Iterable[Found],
-    request: Request,
+    asked: SubmitOptions,
     cache: HashCache,
-    tally: _Tally,
+    summary: SubmitSummary,
 ) -> None:
     audio_s, num_unknown = 0.0, 0
-    for entry, recording in plan_archive(
-        session.connection, session.settings, found, request, cache
-    ):
-        tally.add(entry)
+    for entry, recording in plan_archive(session.connection, session.settings, found, asked, cache):
+        summary.add(entry)
         if recording is None or entry.verdict != "new":
             continue
         duration_s = header_duration_s(recording.path)
         audio_s += duration_s or 0.0
         num_unknown += duration_s is None
-    if tally.as_json:
+    if summary.as_json:
         planned = {"dry_run": True, "audio_s": round(audio_s, 3), "unknown_length": num_unknown}
-        emit(json.dumps(tally.summary() | planned))
+        emit(json.dumps(summary.fields() | planned))
         return
-    emit("\n".join(tally.lines("would be enqueued")))
-    emit(f"  {audio_length(audio_s)} of audio to do, by the headers")
+    emit("\n".join(summary.lines("would be enqueued")))
+    emit(f"  {format_duration(audio_s)} of audio to do, by the headers")
     if num_unknown:
         emit(f"    not counting {num_unknown} whose headers do not say")
 
 
 class _FullQueue:
-    """Says once that submit waits for the farm."""
+    """An `on_full` of `submit_archive` that says once that submit waits."""
 
     def __init__(self) -> None:
         self._is_told = False
@@ -284,12 +225,12 @@ def _arguments(arguments: Iterable[str], separator: bytes) -> Iterator[str]:
             yield argument
 
 
-def _batch_name(session: Session, asked: str | None, arguments: list[str]) -> str:
-    if asked is not None:
-        if not 1 <= len(asked) <= _MAX_BATCH_LENGTH or not asked.isprintable():
+def _batch_name(session: Session, given: str | None, arguments: list[str]) -> str:
+    if given is not None:
+        if not 1 <= len(given) <= _MAX_BATCH_LENGTH or not given.isprintable():
             limit = f"must be 1 to {_MAX_BATCH_LENGTH} printable characters"
-            raise InvalidOptions("--batch", limit, readable(asked))
-        return asked
+            raise InvalidOptions("--batch", limit, readable(given))
+        return given
     # Plain characters only, since it will be typed into shells.
     stem = Path(arguments[0]).absolute().stem
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:40] or "batch"
@@ -304,16 +245,3 @@ def _queue_of(session: Session, priority: Priority) -> str:
     if priority not in queues:
         raise InvalidOptions("--priority", f"must be one of {', '.join(queues)}", priority)
     return priority
-
-
-def _entry_fields(entry: Entry) -> dict[str, object]:
-    return {
-        "type": "file",
-        "path": entry.path,
-        "name": entry.name,
-        "verdict": entry.verdict,
-        "job_id": entry.job_id or None,
-        "state": entry.state or None,
-        "reason": entry.reason,
-        "error": entry.error and entry.error.to_dict(),
-    }

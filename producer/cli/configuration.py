@@ -1,11 +1,12 @@
-"""`scribefarm config`: what is in effect, and who said so."""
+"""`scribefarm config`: the effective settings and their origins."""
 
 import json
 from typing import Annotated
 
 import typer
 
-from producer.cli.console import emit, session_of
+from producer.cli.session import session_of
+from producer.console import emit
 
 app = typer.Typer()
 
@@ -21,11 +22,14 @@ def config(
       scribefarm config
       SCRIBEFARM_QUEUE__MAX_QUEUED=5000 scribefarm config --json
     """
-    knobs = list(session_of(context).settings.knobs())
+    settings = list(session_of(context).settings.effective())
     if as_json:
-        shown = {knob.key: {"value": knob.shown(), "origin": knob.origin} for knob in knobs}
+        shown = {
+            setting.key: {"value": setting.shown(), "origin": setting.origin}
+            for setting in settings
+        }
         emit(json.dumps(shown, indent=2))
         return
-    for knob in knobs:
-        setting = f"{knob.key} = {json.dumps(knob.shown())}"
-        emit(f"{setting:<58}  {knob.origin}")
+    for setting in settings:
+        line = f"{setting.key} = {json.dumps(setting.shown())}"
+        emit(f"{line:<58}  {setting.origin}")

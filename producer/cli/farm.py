@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from producer.batches.views import pause as pause_farm
-from producer.batches.views import resume as resume_farm
-from producer.cli.console import Exit, emit, note, session_of
-from producer.errors import InvalidOptions
+from producer.cli.session import session_of
+from producer.console import emit, note
+from producer.errors import Exit, InvalidOptions
 from producer.events import last_event_id, read_events
+from producer.fleet import pause as pause_farm
+from producer.fleet import resume as resume_farm
 from producer.webhooks import Endpoint, Relay
 
 app = typer.Typer()

@@ -5,11 +5,16 @@ from typing import Annotated
 
 import typer
 
-from producer import queue
-from producer.cli.console import Exit, Session, emit, note, report, session_of
-from producer.errors import InvalidOptions, NoWorker, ScribefarmError
-from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, Format
+from producer.cli.options import known_format
+from producer.cli.session import Session, session_of
+from producer.console import emit, note, report
+from producer.errors import Exit, NoWorker, ScribefarmError
+from producer.fleet import live_workers
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
+from producer.queue import job_state, read_result
 from producer.result import Failure, Transcript, dump_result
+from producer.states import ENDED_BADLY
+from producer.waiting import wait_for_results
 
 app = typer.Typer()
 
@@ -34,13 +39,13 @@ def result(
 ) -> None:
     """Print a job's transcript.
 
-    Exit code 0: done. 1: failed, or not done yet. 3: waiting is in vain, no worker is alive.
+    Exit code 0: done. 1: failed, or not done yet. 3: no worker is alive.
 
     Examples:
       scribefarm result 0f8fad5bd9cb469fa16570867728950e
       scribefarm result 0f8fad5bd9cb469fa16570867728950e --wait --format srt > talk.srt
     """
-    write = format_of(format_name)
+    write = FORMATS[known_format(format_name)]
     session = session_of(context)
     outcome = _outcome(session, job, wait=wait, timeout_s=timeout)
     if as_json:
@@ -53,19 +58,8 @@ def result(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-def format_of(name: str) -> Format:
-    """Return the writer of a format.
-
-    Raises:
-        InvalidOptions: there is no such format.
-    """
-    if name not in FORMATS:
-        raise InvalidOptions("--format", f"must be one of {', '.join(FORMATS)}", name)
-    return FORMATS[name]
-
-
 class WorkerWatch:
-    """An `on_tick` that ends a wait which no worker will ever end."""
+    """An `on_tick` of `wait_for_results` that ends the wait when no worker is alive."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -79,7 +73,7 @@ class WorkerWatch:
             NoWorker: none was alive for the length of a lease.
         """
         settings = self._session.settings
-        if queue.live_workers(self._session.connection, settings):
+        if live_workers(self._session.connection, settings):
             self._last_seen = time.monotonic()
         elif time.monotonic() - self._last_seen > settings.worker.lease_s:
             raise NoWorker(
@@ -92,12 +86,12 @@ class WorkerWatch:
 def _outcome(
     session: Session, job_id: str, *, wait: bool, timeout_s: float | None
 ) -> Transcript | Failure:
-    state = queue.job_state(session.connection, job_id)
-    found = queue.read_result(session.connection, job_id)
-    if found is None and (wait or state in queue.ENDED_BADLY):
+    state = job_state(session.connection, job_id)
+    found = read_result(session.connection, job_id)
+    if found is None and (wait or state in ENDED_BADLY):
         limit_s = timeout_s if wait else 0.0
         watch = WorkerWatch(session) if wait else None
-        waiting = queue.wait_for_results(session.connection, [job_id], limit_s, on_tick=watch)
+        waiting = wait_for_results(session.connection, [job_id], limit_s, on_tick=watch)
         found = next(waiting, None)
     if found is None:
         note(f"job {job_id} is {state}, not done" + ("" if wait else "; --wait waits for it"))

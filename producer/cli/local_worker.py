@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from types import TracebackType
 from typing import Self
 
 from producer.errors import NoWorker
@@ -22,8 +21,8 @@ RESTART_DELAY_S = 5.0
 class LocalWorker:
     """`scribefarm-worker run --burst` as a child process with these very settings.
 
-    Its log goes to a file that is read if it dies. With `--burst` it ends by itself when
-    the queue is empty, so it cannot outlive a command that was killed by more than its work.
+    Its log goes to a file that is read if it dies. With `--burst` it ends when the queue is empty,
+    so a worker whose command was killed finishes what is queued and ends.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,12 +34,7 @@ class LocalWorker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def check(self, pending: set[str]) -> None:

@@ -2,15 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 import redis
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from producer import queue
-from producer.cli.console import is_terminal
+from producer.console import is_terminal
+from producer.queue import read_progress
 
 
 class JobsProgress:
@@ -37,12 +36,7 @@ class JobsProgress:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
     def finish_job(self) -> None:
@@ -61,7 +55,7 @@ class JobsProgress:
         """Add the parts of the jobs under way; call it every now and then."""
         if self._progress.disable:
             return
-        under_way = queue.read_progress(self._connection, pending)
+        under_way = read_progress(self._connection, pending)
         parts = sum(_part_done(fields) for fields in under_way.values())
         self._progress.update(self._task, completed=self._num_done + parts)
 

@@ -1,4 +1,4 @@
-"""From file names on a command line to jobs, each problem reported on its own."""
+"""Recordings and options on a command line become jobs; each problem is reported on its own."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from producer.cli.console import Session
+from producer.archive.hash_cache import hash_audio
+from producer.cli.session import Session
 from producer.errors import ScribefarmError
 from producer.job import Job, Options, invalid_options
-from producer.queue import hash_audio
 from producer.settings import Settings
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False)]

@@ -1,4 +1,4 @@
-"""`scribefarm server`: the embedded server that commands start by themselves."""
+"""`scribefarm server`: look after the embedded server."""
 
 import json
 from typing import Annotated
@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from producer import embedded
-from producer.cli.console import Exit, Session, emit, note, session_of
-from producer.settings import mask_url
+from producer.cli.session import Session, session_of
+from producer.console import emit, note
+from producer.errors import Exit
+from producer.masking import mask_url
 
 app = typer.Typer(no_args_is_help=True, help="Look after the embedded server.")
 

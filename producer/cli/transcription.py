@@ -1,4 +1,4 @@
-"""`scribefarm transcribe`: all of it in one command."""
+"""`scribefarm transcribe`: recordings become text in one command, with a worker if none is alive."""
 
 import contextlib
 import signal
@@ -10,27 +10,33 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from producer import embedded, queue
-from producer.cli.console import Exit, Session, emit, note, session_of
-from producer.cli.jobs import WorkerWatch, format_of
+from producer import embedded
+from producer.cli.jobs import WorkerWatch
 from producer.cli.local_worker import LocalWorker
+from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress
 from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
-from producer.errors import InvalidOptions, ScribefarmError
-from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, Format, file_extension
+from producer.cli.session import Session, session_of
+from producer.console import emit, note
+from producer.errors import Exit, InvalidOptions, ScribefarmError
+from producer.fleet import live_workers
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
 from producer.job import Job
+from producer.output_files import output_path, write_whole
+from producer.queue import submit
 from producer.result import Failure, Transcript
+from producer.waiting import wait_for_results
 
 app = typer.Typer()
 
-# How often the bar moves.
+# Seconds between two updates of the progress bar.
 TICK_S = 0.5
 
 
 class Output:
     """Where transcripts go: to stdout, or to a folder in one file a format."""
 
-    def __init__(self, formats: dict[str, Format], folder: Path | None) -> None:
+    def __init__(self, formats: tuple[str, ...], folder: Path | None) -> None:
         self._formats = formats
         self._folder = folder
         self._taken: set[str] = set()
@@ -38,19 +44,15 @@ class Output:
     def write(self, path: Path, transcript: Transcript, *, with_title: bool) -> None:
         """Print the transcript of the recording at `path`, or write its files."""
         if self._folder is None:
-            for text_of in self._formats.values():
-                emit(
-                    (f"==> {path} <==\n" if with_title else "")
-                    + text_of(transcript, DEFAULT_FORMAT_OPTIONS)
-                )
+            title = f"==> {path} <==\n" if with_title else ""
+            for name in self._formats:
+                emit(title + FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS))
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         stem = self._claim_stem(path)
-        for name, text_of in self._formats.items():
-            target = self._folder / f"{stem}.{file_extension(name)}"
-            part = target.with_name(target.name + ".part")
-            part.write_text(text_of(transcript, DEFAULT_FORMAT_OPTIONS), encoding="utf-8")
-            part.replace(target)
+        for name in self._formats:
+            target = output_path(self._folder, stem, name)
+            text = FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS)
+            write_whole(target, text, overwrite=True)
             note(f"wrote {target}")
 
     def _claim_stem(self, path: Path) -> str:
@@ -66,7 +68,7 @@ def transcribe(
     context: typer.Context,
     files: Files,
     *,
-    format_names: Annotated[
+    formats: Annotated[
         str | None,
         typer.Option(
             "--format",
@@ -93,7 +95,7 @@ def transcribe(
       scribefarm transcribe *.wav --format srt,txt --output-dir subtitles/
     """
     session = session_of(context)
-    output = _output(format_names, output_dir)
+    output = _output(formats, output_dir)
     options = asked_options(
         session.settings, language=language, task=task, prompt=prompt, words=words
     )
@@ -104,16 +106,16 @@ def transcribe(
     session.finish()
 
 
-def _output(format_names: str | None, folder: Path | None) -> Output:
-    names = (format_names or ("timed" if folder is None else "txt")).split(",")
+def _output(formats: str | None, folder: Path | None) -> Output:
+    names = format_names(formats or ("timed" if folder is None else "txt"))
     if folder is None and len(names) > 1:
-        raise InvalidOptions("--format", "several formats need --output-dir", format_names)
-    return Output({name: format_of(name) for name in names}, folder)
+        raise InvalidOptions("--format", "several formats need --output-dir", formats)
+    return Output(names, folder)
 
 
 def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
     # The most urgent queue: somebody is waiting at a terminal.
-    submitted = queue.submit(
+    submitted = submit(
         session.connection,
         session.settings,
         jobs,
@@ -143,13 +145,13 @@ def _results(
     session: Session, ids: set[str], progress: JobsProgress
 ) -> Iterator[Transcript | Failure]:
     connection = session.connection
-    known = list(queue.wait_for_results(connection, ids, 0))
+    known = list(wait_for_results(connection, ids, 0))
     yield from known
     missing = ids - {outcome.job_id for outcome in known}
     if not missing:
         return
     with contextlib.ExitStack() as stack:
-        if queue.live_workers(connection, session.settings):
+        if live_workers(connection, session.settings):
             watch: Callable[[set[str]], None] = WorkerWatch(session)
         else:
             watch = stack.enter_context(LocalWorker(session.settings)).check
@@ -158,11 +160,11 @@ def _results(
             watch(pending)
             progress.update(pending)
 
-        yield from queue.wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
+        yield from wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
 
 
 class _Printer:
-    """Puts out results in the order of the command line, whatever order they come in."""
+    """Puts out results in the order of the command line, in whatever order they come."""
 
     def __init__(self, session: Session, output: Output, files: list[tuple[Path, str]]) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""How `watch` and `status` look: live on a terminal, plain lines elsewhere, JSON for programs."""
+"""The output of `watch` and `status`: live on a terminal, plain lines elsewhere, JSON."""
 
 import time
 from collections import Counter
@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.batches.views import BatchCounts
-from producer.batches.watching import BatchStatus, BatchWatch, FarmStatus, Running, look_at_farm
-from producer.cli.console import Session, emit
+from producer.batches.watching import BatchStatus, BatchWatch, Running
+from producer.cli.session import Session
+from producer.console import emit
+from producer.fleet import FarmStatus, farm_status
 
 _LIVE_EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
@@ -34,7 +36,7 @@ def show_batch(
 
 def show_farm(session: Session, *, as_json: bool) -> None:
     """Print workers, queues and the latest batches."""
-    farm = look_at_farm(session.connection, session.settings)
+    farm = farm_status(session.connection, session.settings)
     emit(farm.model_dump_json() if as_json else "\n".join(_farm_lines(farm)))
 
 

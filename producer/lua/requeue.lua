@@ -1,24 +1,20 @@
 -- Enqueue failed jobs again, under the same ids. A job that is not at an end any more is left
 -- alone, so two people may do this at once.
--- KEYS: for each job its job, result, progress, checkpoint and RQ results keys.
--- ARGV: RQ prefix, now, job TTL, then for each job its id. Answers 1 or 0 for each job.
-local prefix, now, job_ttl = ARGV[1], ARGV[2], ARGV[3]
-local ended = {failed = true, stopped = true, canceled = true}
+-- args: job_ttl_s, job_ids. Answer: 1 or 0 for each job.
 local answer = {}
-for i = 1, #ARGV - 3 do
-  local job, id = KEYS[5 * i - 4], ARGV[3 + i]
-  local status, origin = unpack(redis.call('HMGET', job, 'status', 'origin'))
+for i, job_id in ipairs(args.job_ids) do
+  local job = job_key(job_id)
+  local status, queue = unpack(redis.call('HMGET', job, 'status', 'origin'))
   answer[i] = 0
-  if ended[status or ''] and origin then
-    for _, registry in ipairs({'failed', 'canceled', 'finished'}) do
-      redis.call('ZREM', prefix .. ':' .. registry .. ':' .. origin, id)
-    end
-    redis.call('DEL', KEYS[5 * i - 3], KEYS[5 * i - 2], KEYS[5 * i - 1], KEYS[5 * i])
+  if ENDED_BADLY[status or ''] and queue then
+    leave_registries_of_ended(job_id, queue)
+    redis.call('DEL', result_key(job_id), progress_key(job_id), checkpoint_key(job_id),
+      rq_results_key(job_id))
     redis.call('HDEL', job, 'code', 'audio_s', 'num_flagged', 'started_at', 'ended_at', 'cancel',
       'worker_name', 'fence')
-    redis.call('HSET', job, 'status', 'queued', 'enqueued_at', now)
-    redis.call('EXPIRE', job, job_ttl)
-    redis.call('RPUSH', prefix .. ':queue:' .. origin, id)
+    redis.call('HSET', job, 'status', 'queued', 'enqueued_at', stamp(now))
+    redis.call('EXPIRE', job, args.job_ttl_s)
+    redis.call('RPUSH', queue_key(queue), job_id)
     answer[i] = 1
   end
 end

@@ -25,9 +25,11 @@ from typing import Any
 import redis
 from rq.suspension import resume, suspend
 
+from producer.connection import connect
 from producer.errors import ScribefarmError
 from producer.job import Job
-from producer.queue import WORKERS_KEY, connect, submit_iter
+from producer.keys import WORKERS_KEY
+from producer.queue import submit
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
 from tests.stage.farm import Server, make_settings, wait_until
@@ -90,8 +92,7 @@ def measure(num_jobs: int, identities: int, processes: int) -> Figures:
         connection = connect(settings)
         empty_bytes = _info(connection)["used_memory"]
         started = time.monotonic()
-        for _ in submit_iter(connection, settings, map(_job, range(num_jobs))):
-            pass
+        submit(connection, settings, map(_job, range(num_jobs)))
         submit_s = time.monotonic() - started
         queued_bytes = _info(connection)["used_memory"] - empty_bytes
         claim_s, release_s = _claim_and_release(connection, settings, num_jobs)

@@ -36,8 +36,8 @@ def submit_once(url, folder, cache_path):
     sys.path.insert(0, str(ROOT))
     from producer.archive.find import Names, find
     from producer.archive.hash_cache import HashCache
-    from producer.archive.submit import Request, submit_archive
-    from producer.queue import connect
+    from producer.archive.submit import SubmitOptions, submit_archive
+    from producer.connection import connect
     from producer.settings import Settings
 
     settings = Settings(redis={"url": url})
@@ -47,7 +47,9 @@ def submit_once(url, folder, cache_path):
     num_files = num_new = 0
     with Names() as names, HashCache(Path(cache_path)) as cache:
         found = find([folder], names)
-        for entry in submit_archive(connection, settings, found, Request(batch="bench"), cache):
+        for entry in submit_archive(
+            connection, settings, found, SubmitOptions(batch="bench"), cache
+        ):
             num_files += 1
             num_new += entry.verdict == "new"
     took_s = time.perf_counter() - started

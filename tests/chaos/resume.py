@@ -18,7 +18,8 @@ import redis
 import soundfile as sf
 from rq import Queue
 
-from producer.queue import checkpoint_key, job_key, read_progress, read_result
+from producer.keys import checkpoint_key, job_key
+from producer.queue import read_progress, read_result
 from producer.result import Transcript
 from tests.stage.farm import ROOT, Server, wait_until
 from worker.farm.job_hash import read_checkpoint

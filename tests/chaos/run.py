@@ -19,7 +19,8 @@ from typing import Any
 import redis
 
 from producer.job import Job
-from producer.queue import EVENTS_KEY, job_key, result_key, submit
+from producer.keys import EVENTS_KEY, job_key, result_key
+from producer.queue import submit
 from producer.result import parse_result
 from producer.settings import Settings
 from tests.chaos.proxy import LossyProxy, loses_at_random

@@ -3,109 +3,16 @@
 import importlib.metadata
 import json
 import os
-import pty
 import re
-import select
-import signal
 import subprocess
 import sys
-import threading
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from producer import embedded
-from producer.errors import UnsupportedFormat
 from producer.job import Job
-from producer.queue import EVENTS_KEY, connect, job_key, queue_key, result_key
-from producer.result import Audio, Failure, Model, Segment, Timing, Transcript, dump_result
+from producer.keys import job_key, queue_key, result_key
 from producer.settings import load_settings
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def transcript_of(job_id, job):
-    """Return a transcript that says which file it is of."""
-    text = f" text of {job.path.name}"
-    segment = Segment(
-        id=0,
-        seek=0,
-        start=0.0,
-        end=1.5,
-        text=text,
-        tokens=[1],
-        temperature=0.0,
-        avg_logprob=-0.1,
-        compression_ratio=1.0,
-        no_speech_prob=0.0,
-    )
-    return Transcript(
-        job_id=job_id,
-        source=job.source,
-        text=text,
-        language="en",
-        segments=[segment],
-        audio=Audio(duration_s=1.5, sample_rate_hz=16_000, channels=1, format="WAV"),
-        model=Model(name="m", revision="r", dtype="float32"),
-        timing=Timing(),
-    )
-
-
-class StandIn:
-    """Does what a farm worker does to the documented keys, without a model."""
-
-    def __init__(self, settings):
-        self._client = connect(settings)
-        self._queues = [queue_key(name) for name in settings.worker.queues]
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.beat()
-        self._thread.start()
-
-    def beat(self):
-        """Register and give a sign of life."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._client.sadd("rq:workers", "rq:worker:stand-in")
-        record = {"last_heartbeat": stamp, "queues": "high,default,low"}
-        self._client.hset("rq:worker:stand-in", mapping=record)
-
-    def stop(self):
-        """End after the job in hand."""
-        self._stopping.set()
-        self._thread.join()
-        self._client.close()
-
-    def _run(self):
-        while not self._stopping.is_set():
-            self.beat()
-            if popped := self._client.blpop(self._queues, timeout=0.1):
-                self._do(popped[1].decode())
-
-    def _do(self, job_id):
-        from rq.job import Job as RqJob
-        from rq.serializers import JSONSerializer
-
-        read = RqJob.fetch(job_id, connection=self._client, serializer=JSONSerializer)
-        job = Job.from_kwargs(read.kwargs)
-        result = transcript_of(job_id, job)
-        if "broken" in job.source:
-            error = UnsupportedFormat("audio", "must be audio", job.path.name)
-            result = Failure.from_error(job_id, error, source=job.source)
-        status = "finished" if isinstance(result, Transcript) else "failed"
-        with self._client.pipeline() as pipe:
-            pipe.set(result_key(job_id), dump_result(result), ex=60)
-            pipe.hset(job_key(job_id), "status", status)
-            pipe.xadd(EVENTS_KEY, {"job_id": job_id, "status": result.status})
-            pipe.execute()
-
-
-@pytest.fixture
-def stand_in(settings):
-    """Start a worker without a model."""
-    worker = StandIn(settings)
-    yield worker
-    worker.stop()
 
 
 def test_version_and_help_need_no_settings(scribefarm):
@@ -287,88 +194,6 @@ def test_result_of_a_failed_job_is_its_typed_error(scribefarm, stand_in, write_w
     assert "1 enqueued" in scribefarm("submit", path, "--retry-failed").stderr
 
 
-def test_transcribe_uses_a_live_worker_and_prints_in_the_order_given(
-    scribefarm, stand_in, write_wav
-):
-    """Failures go to stderr and to the exit code; the rest is printed."""
-    names = ["c.wav", "a.wav", "broken.wav", "b.wav"]
-    paths = [write_wav(name, value=number) for number, name in enumerate(names)]
-    done = scribefarm("transcribe", *paths, "missing.wav")
-    assert done.returncode == 1
-    assert done.stdout == "".join(
-        f"==> {path} <==\n[00:00.000 --> 00:01.500] text of {path.name}\n"
-        for path in paths
-        if path.name != "broken.wav"
-    )
-    assert "error [source_not_found]" in done.stderr
-    assert f"error [unsupported_format] {paths[2]}" in done.stderr
-
-
-def test_transcribe_of_one_file_prints_its_text_alone(scribefarm, stand_in, write_wav):
-    """So that it can be piped on."""
-    done = scribefarm("transcribe", write_wav(), "--format", "txt")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "text of tone.wav\n", "")
-
-
-def test_transcribe_writes_files_and_none_over_another(scribefarm, stand_in, write_wav, tmp_path):
-    """Recordings of the same name get files of their own."""
-    (tmp_path / "sub").mkdir()
-    first, same = write_wav("talk.wav", value=1), write_wav("sub/talk.wav", value=2)
-    out = tmp_path / "out"
-    done = scribefarm("transcribe", first, same, "--format", "txt,srt", "--output-dir", out)
-    assert (done.returncode, done.stdout) == (0, "")
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["talk.srt", "talk.txt", "talk.wav.srt", "talk.wav.txt"]
-    assert (out / "talk.txt").read_text() == "text of talk.wav\n"
-
-
-def test_a_recording_transcribed_before_needs_no_worker(scribefarm, settings, write_wav):
-    """The transcript is there already."""
-    path = write_wav()
-    worker = StandIn(settings)
-    scribefarm("transcribe", path)
-    worker.stop()
-    done = scribefarm("transcribe", path, "--format", "txt")
-    assert (done.returncode, done.stdout) == (0, "text of tone.wav\n")
-
-
-def test_a_worker_that_cannot_start_exits_with_3_and_shows_its_last_words(
-    scribefarm, write_wav, tmp_path
-):
-    """The reason is not buried in a log; and the server that was there goes on."""
-    done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=str(tmp_path / "none"))
-    assert (done.returncode, done.stdout) == (3, "")
-    assert re.fullmatch(r"error \[no_worker\] .* ended with code 1 \(got .+\)\n", done.stderr)
-    assert "Traceback" not in done.stderr
-
-
-def test_ctrl_c_says_how_to_come_back(
-    start_scribefarm, settings, connection, write_wav, wait_until
-):
-    """The job stays in the queue and the exit code is the shell's for an interrupt."""
-    worker = StandIn(settings)
-    worker.stop()
-    with start_scribefarm("transcribe", write_wav()) as process:
-        wait_until(lambda: connection.llen(queue_key("high")) == 1)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (130, "")
-    assert "0 of 1 done" in stderr
-    assert "same command" in stderr
-    assert connection.llen(queue_key("high")) == 1
-
-
-def test_transcribe_stops_the_server_it_started(scribefarm, embedded_dir):
-    """And leaves one alone that it found."""
-    own = load_settings(redis={"embedded_dir": embedded_dir})
-    variables = own.to_environment()
-    scribefarm("transcribe", "missing.wav", **variables)
-    assert not embedded.status(own).running
-    embedded.ensure_running(own)
-    scribefarm("transcribe", "missing.wav", **variables)
-    assert embedded.status(own).running
-
-
 def test_server_status_and_stop(scribefarm, embedded_dir, write_wav):
     """Submit leaves the server running; status says where it is; stop ends it."""
     variables = load_settings(redis={"embedded_dir": embedded_dir}).to_environment()
@@ -408,31 +233,3 @@ def test_config_shows_value_and_origin_and_masks_secrets(scribefarm, tmp_path):
     assert shown["queue.max_queued"] == {"value": 5, "origin": "file farm.toml"}
     assert shown["log.level"]["value"] == "info"
     assert "hush" not in lines.stdout + json.dumps(shown)
-
-
-def test_on_a_terminal_progress_goes_to_stderr_and_the_text_to_stdout(
-    start_scribefarm, settings, stand_in, write_wav, tmp_path
-):
-    """A bar for the watcher, and still nothing but the transcript in the pipe."""
-    controller, terminal = pty.openpty()
-    variables = {**os.environ, **settings.to_environment(), "TERM": "xterm"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "producer", "transcribe", str(write_wav())],
-        env=variables,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-    )
-    os.close(terminal)
-    stdout, _ = process.communicate(timeout=60)
-    shown = b""
-    while select.select([controller], [], [], 1)[0]:
-        try:
-            shown += os.read(controller, 65536)
-        except OSError:  # Linux reports the closed terminal as an input/output error
-            break
-    os.close(controller)
-    assert process.returncode == 0
-    assert stdout == b"[00:00.000 --> 00:01.500] text of tone.wav\n"
-    assert b"transcribing" in shown
-    assert b"text of" not in shown

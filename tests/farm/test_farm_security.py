@@ -9,7 +9,8 @@ from rq import Queue
 from rq.job import Job as RQJob
 from rq.serializers import JSONSerializer
 
-from producer.queue import job_key, queue_key, result_key
+from producer.keys import queue_key
+from producer.queue import job_key, result_key
 from tests.stage.fake_engine import FakeEngine, job, source
 from tests.stage.farm import wait_until
 from worker.farm import farm_worker

@@ -8,7 +8,7 @@ from rq.job import Job as RQJob
 from rq.suspension import resume, suspend
 
 from producer.batches.actions import cancel_jobs
-from producer.batches.views import pause
+from producer.fleet import pause
 from producer.queue import progress_key, read_progress, read_result, result_key
 from tests.stage.fake_engine import FakeEngine, expected_text, job, source
 from tests.stage.farm import wait_until

@@ -11,7 +11,8 @@ from rq.command import (
 )
 from rq.worker import Worker
 
-from producer.queue import checkpoint_key, read_progress
+from producer.keys import checkpoint_key
+from producer.queue import read_progress
 from tests.stage.fake_engine import FakeEngine, expected_text, job
 from tests.stage.farm import wait_until
 

@@ -23,7 +23,9 @@ from rq.utils import str_to_date
 from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from producer.queue import job_key, queue_key, registry_key, result_key
+from producer.keys import queue_key, registry_key
+from producer.queue import job_key, result_key
+from producer.scripts import Scripts
 from tests.stage.fake_engine import expected_text, job, source
 from tests.stage.farm import wait_until
 from worker.farm.job_hash import ALLOWED_FUNCTIONS
@@ -120,15 +122,12 @@ def test_the_scripts_write_times_as_rq_reads_them(farm):
 
 
 @pytest.mark.parametrize("seconds", [0, 951_782_400, 1_709_164_800.25, 4_102_444_799.999999])
-def test_the_scripts_calendar_is_right(farm, seconds):
+def test_the_scripts_calendar_is_right(farm, tmp_path, seconds):
     """Leap days and ends of years, against Python's calendar."""
     from datetime import UTC, datetime
 
-    from worker.farm.scripts import _LUA
-
-    prelude = (_LUA / "prelude.lua").read_text()
-    script = prelude + "return stamp(tonumber(args.seconds))"
-    stamped = farm.connection.eval(script, 0, "rq", json.dumps({"seconds": seconds})).decode()
+    (tmp_path / "stamp.lua").write_text("return stamp(args.seconds)")
+    stamped = Scripts(farm.connection, tmp_path).run("stamp", seconds=seconds).decode()
     expected = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     assert stamped.startswith(expected)
 
@@ -220,4 +219,4 @@ def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder at the start."""
     folder = Path(FarmScripts.__init__.__globals__["_LUA"])
     names = {path.stem for path in folder.glob("*.lua")}
-    assert names == {"prelude", "claim", "heartbeat", "progress", "reap", "release", "due"}
+    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due"}

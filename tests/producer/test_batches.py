@@ -1,77 +1,21 @@
 """Batches through the installed script: status, results, errors, retry, cancel, report, pause."""
 
-import asyncio
 import json
-from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-import producer
-from producer import queue
-from producer.__main__ import app
-from producer.advice import ADVICE
-from producer.batches.export import Layout, export_batch, output_path, output_stems, write_whole
+from producer.batches.export import Layout, export_batch
 from producer.batches.report import Report
 from producer.batches.views import (
     BatchCounts,
-    batch_files,
-    count,
-    latest_batches,
-    note_batch,
-    view_batch,
 )
-from producer.batches.watching import BatchStatus, FarmStatus
-from producer.errors import ERRORS, InvalidOptions, JobNotFound
+from producer.batches.watching import BatchStatus
+from producer.errors import ERRORS
+from producer.fleet import FarmStatus, live_workers
+from producer.keys import job_key, result_key
 from producer.queue import read_result
-from tests.stage.archive_farm import ArchiveFarm
 from tests.stage.fake_engine import expected_text, job
-from tests.stage.farm import Farm, wait_until
-
-COMMANDS = (
-    *("submit", "watch", "status", "results", "errors", "retry", "cancel", "report"),
-    *("pause", "resume", "events", "relay"),
-)
-
-
-class Night:
-    """A farm whose jobs are fake recordings, in one batch, looked after with the script."""
-
-    def __init__(self, folder):
-        self.script = ArchiveFarm(folder)
-        self.farm = Farm(self.script.server.url)
-        # Ids hold the model's name: script and farm must mean the same one.
-        self.script.settings = self.farm.settings
-        self.connection = self.farm.connection
-        self.run, self.run_json = self.script.run, self.script.run_json
-
-    def submit(self, jobs, *, batch="night", queue_name="default"):
-        """Enqueue jobs by name; return their ids by name."""
-        asked = [
-            each.model_copy(update={"batch": batch, "name": name}) for name, each in jobs.items()
-        ]
-        note_batch(self.connection, self.farm.settings, batch)
-        return dict(zip(jobs, self.farm.submit(*asked, queue=queue_name), strict=True))
-
-    def counts(self, batch="night"):
-        return count(view_batch(self.connection, batch))
-
-    def finish(self, batch="night"):
-        self.farm.start()
-        wait_until(lambda: not self.counts(batch).left)
-
-    def stop(self):
-        self.farm.stop()
-        self.script.stop()
-
-
-@pytest.fixture
-def night(tmp_path):
-    night = Night(tmp_path)
-    yield night
-    night.stop()
+from tests.stage.farm import wait_until
 
 
 def mixed():
@@ -120,7 +64,7 @@ def test_errors_are_grouped_by_code_with_file_value_and_advice(night):
     ]
     assert [file["name"] for file in groups[0]["files"]] == ["talks/c.wav", "talks/e.wav"]
     assert groups[0]["files"][0]["error"]["value"] == 0
-    assert groups[0]["advice"] == ADVICE["corrupt_audio"]
+    assert groups[0]["advice"] == ERRORS["corrupt_audio"].advice
     text, _ = night.run("errors", "night", "--code", "out_of_range", code=1)
     assert "talks/d.wav: fake: was told to fail (got 0)" in text
     assert "corrupt_audio" not in text
@@ -251,153 +195,14 @@ def test_a_paused_farm_claims_nothing_until_it_goes_on(night):
     (look,) = night.run_json("status", "night", "--json")
     assert look["is_paused"]
     worker = night.farm.start()
-    wait_until(lambda: queue.live_workers(night.connection, night.farm.settings))
+    wait_until(lambda: live_workers(night.connection, night.farm.settings))
     assert night.counts().queued == 1
     _, stderr = night.run("resume")
     assert "goes on" in stderr
     wait_until(lambda: night.counts().succeeded == 1)
-    assert worker.engine.engine.in_flight == 0
+    assert worker.engine.in_flight == 0
     _, stderr = night.run("pause", "--for", "soon", code=2)
     assert "--for" in stderr
-
-
-def test_submit_puts_jobs_into_the_queue_of_their_priority(night, tmp_path):
-    """Single files print ids, folders the batch; one list may come on stdin, NUL-separated."""
-    (tmp_path / "talks").mkdir()
-    for name in ("a.wav", "two\nlines.wav"):
-        (tmp_path / "talks" / name).write_bytes(name.encode())
-    text, stderr = night.run("submit", "talks/a.wav", "--priority", "high")
-    (job_id,) = text.split()
-    assert night.connection.lrange("rq:queue:high", 0, -1) == [job_id.encode()]
-    assert "scribefarm watch a-" in stderr
-    text, stderr = night.run("submit", "talks", "--batch", "all", "--priority", "low")
-    assert text == "all\n"
-    assert "1 known already" in stderr
-    listed = b"talks/a.wav\0talks/two\nlines.wav\0"
-    text, _ = night.run("submit", "-0", "-", "--batch", "list", stdin=listed)
-    assert dict(batch_files(night.connection, "list")).keys() == {
-        "talks/a.wav",
-        "talks/two\nlines.wav",
-    }
-    assert latest_batches(night.connection)[:2] == ["list", "all"]
-
-
-def test_a_dry_run_says_how_much_audio_is_to_do(night, write_wav):
-    """From the headers; nothing is enqueued."""
-    path = write_wav(num_samples=32_000)
-    text, _ = night.run("submit", path, "--dry-run")
-    assert "1 would be enqueued" in text
-    assert "2.0 s of audio to do" in text
-    *_, summary = night.run_json("submit", path, "--dry-run", "--json")
-    assert summary["dry_run"] is True
-    assert summary["audio_s"] == 2.0
-    assert not night.connection.exists("rq:queue:default")
-
-
-def test_submit_says_what_is_wrong_with_its_arguments(night, tmp_path):
-    """Usage errors are 2, files with problems 1, and the rest goes on."""
-    (tmp_path / "a.wav").write_bytes(b"a")
-    night.run("submit", code=2)
-    night.run("submit", "a.wav", "--batch", "", code=2)
-    night.run("submit", "a.wav", "--priority", "urgent", code=2)
-    text, stderr = night.run("submit", "a.wav", "missing.wav", code=1)
-    assert len(text.split()) == 1
-    assert "source_not_found" in stderr
-
-
-def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path, monkeypatch):
-    """The asynchronous twins do the same without blocking the loop."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    settings = night.farm.settings
-    for name in ("a.wav", "b.wav"):
-        (tmp_path / name).write_bytes(name.encode())
-    submission = producer.submit(
-        [tmp_path / "a.wav", str(tmp_path / "b.wav")], settings=settings, metadata={"tape": 1}
-    )
-    assert [entry.verdict for entry in submission.entries] == ["new", "new"]
-    night.farm.start()
-    found = dict(producer.results(submission.batch, settings=settings))
-    assert {name.rpartition("/")[2] for name in found} == {"a.wav", "b.wav"}
-    assert all(result.metadata == {"tape": 1} for result in found.values())
-    assert producer.status(submission.batch, settings=settings).is_done
-
-    async def again():
-        submitted = await producer.submit_async([tmp_path / "a.wav"], settings=settings)
-        stream = producer.results_async(submitted.batch, settings=settings)
-        return submitted, [name async for name, _ in stream]
-
-    submitted, read = asyncio.run(again())
-    assert submitted.entries[0].verdict == "known"
-    assert len(read) == 1
-    with pytest.raises(InvalidOptions, match="langauge"):
-        producer.submit([tmp_path / "a.wav"], settings=settings, langauge="de")
-    with pytest.raises(JobNotFound):
-        next(producer.results("nobody", settings=settings))
-
-
-def test_every_command_has_help_with_an_example():
-    """The example starts like the command itself."""
-    runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
-    overview = runner.invoke(app, ["--help"]).stdout
-    for command in COMMANDS:
-        assert command in overview
-        shown = runner.invoke(app, [command, "--help"]).stdout
-        assert f" scribefarm {command}" in shown.partition("Example")[2], command
-
-
-def test_shells_can_complete_commands(night):
-    """The script prints a completion for bash; typer has those of the other shells."""
-    script, _ = night.run("--show-completion", "bash")
-    assert "scribefarm" in script
-
-
-def test_every_error_code_has_advice():
-    """A code without a word on what to do is of little help in the morning."""
-    assert ADVICE.keys() == ERRORS.keys()
-
-
-names = st.lists(
-    st.text(st.sampled_from("aAbBéE\u0301./ 1"), min_size=1).filter(
-        lambda name: PurePosixPath(name).name not in {"", ".."}
-    ),
-    unique=True,
-)
-
-
-@given(names)
-def test_no_two_recordings_share_an_output_whatever_the_file_system(recordings):
-    """Neither case nor accents nor extensions make two names one."""
-    stems = output_stems(recordings)
-    assert stems.keys() == set(recordings)
-    folded = {stem.casefold() for stem in stems.values()}
-    assert len(folded) == len(recordings)
-
-
-def test_recordings_of_one_stem_keep_their_extensions():
-    """A lone one gets the short name that players look for."""
-    stems = output_stems(["x/a.wav", "x/a.mp3", "x/b.wav", "x/a.wav.flac", "y/A.wav"])
-    assert stems == {
-        "x/a.wav": f"x/a.wav.{stems['x/a.wav'][-12:]}",
-        "x/a.mp3": "x/a.mp3",
-        "x/b.wav": "x/b",
-        "x/a.wav.flac": "x/a.wav.flac",
-        "y/A.wav": "y/A",
-    }
-
-
-@pytest.mark.parametrize("stem", ["../a", "/etc/passwd", "a/../../b", "a\0b", ""])
-def test_a_name_cannot_lead_out_of_the_output_folder(stem, tmp_path):
-    """Names come from the queue, so from strangers."""
-    with pytest.raises(InvalidOptions):
-        output_path(tmp_path, stem, "txt")
-
-
-def test_names_too_long_for_a_file_system_are_cut_and_stay_apart(tmp_path):
-    """255 bytes and an extension, in letters of several bytes."""
-    first, second = (output_path(tmp_path, "ü" * 127 + tail, "json") for tail in ("a", "b"))
-    assert first != second
-    assert {write_whole(path, "x", overwrite=False) for path in (first, second)} == {"written"}
 
 
 def test_an_unwritable_output_is_a_problem_of_that_file_alone(night, tmp_path):
@@ -417,8 +222,8 @@ def test_a_batch_of_a_stock_worker_is_read_from_its_results(night):
     """Without our fields in the job's hash, and after the hash has expired."""
     job_ids = night.submit({"a.wav": job("a", windows=2), "b.wav": job("b", windows=2)})
     night.finish()
-    night.connection.hdel(queue.job_key(job_ids["a.wav"]), "code", "audio_s", "num_flagged")
-    night.connection.delete(queue.job_key(job_ids["b.wav"]))
+    night.connection.hdel(job_key(job_ids["a.wav"]), "code", "audio_s", "num_flagged")
+    night.connection.delete(job_key(job_ids["b.wav"]))
     assert night.counts() == BatchCounts(total=2, succeeded=2, audio_s=120.0)
-    night.connection.delete(queue.result_key(job_ids["b.wav"]))
+    night.connection.delete(result_key(job_ids["b.wav"]))
     assert night.counts() == BatchCounts(total=2, succeeded=1, lost=1, audio_s=60.0)

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from producer import embedded
+from producer.connection import connect
 from producer.errors import ServerUnreachable
-from producer.queue import connect
 from producer.settings import Settings
 
 START = """

@@ -8,7 +8,16 @@ import re
 import pytest
 
 from producer import errors
-from producer.errors import ERRORS, Internal, OutOfRange, PermanentError, ScribefarmError
+from producer.errors import (
+    ERRORS,
+    UNKNOWN_ADVICE,
+    Exit,
+    Internal,
+    OutOfRange,
+    PermanentError,
+    ScribefarmError,
+    advice_for,
+)
 
 
 def leaves(branch=ScribefarmError):
@@ -24,6 +33,30 @@ def test_a_leaf_has_a_docstring_a_code_of_its_name_and_a_verdict_on_retrying(lea
     assert leaf.code == re.sub(r"(?<!^)(?=[A-Z])", "_", leaf.__name__).lower()
     assert leaf.retryable is not issubclass(leaf, PermanentError)
     assert ERRORS[leaf.code] is leaf
+
+
+@pytest.mark.parametrize("leaf", leaves())
+def test_a_leaf_has_advice_of_its_own(leaf):
+    """A code without a word on what to do is of little help in the morning."""
+    assert vars(leaf)["advice"]
+    assert advice_for(leaf.code) == leaf.advice
+
+
+def test_a_code_of_another_program_gets_general_advice():
+    """Reports show it beside the others."""
+    assert advice_for("invented_later") == UNKNOWN_ADVICE
+
+
+def test_wrong_usage_is_2_nobody_there_3_and_all_else_1():
+    """A command that an error ends has its exit code."""
+    codes = {leaf.code: leaf.exit_code for leaf in leaves() if leaf.exit_code != Exit.SOME_FAILED}
+    assert codes == {
+        "invalid_options": Exit.USAGE,
+        "invalid_settings": Exit.USAGE,
+        "server_unreachable": Exit.NOBODY_THERE,
+        "no_worker": Exit.NOBODY_THERE,
+    }
+    assert [*Exit] == [0, 1, 2, 3, 130]
 
 
 def test_codes_are_unique():

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from producer.errors import InvalidSettings
-from producer.settings import Settings, knob_keys, load_settings, mask_url, variable_of
+from producer.masking import mask_url
+from producer.settings import Settings, load_settings, setting_keys
+from producer.settings_sources import variable_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +24,11 @@ def folder(tmp_path, monkeypatch):
 
 def origins(settings):
     """Return where each setting that is no default came from."""
-    return {knob.key: knob.origin for knob in settings.knobs() if knob.origin != "default"}
+    return {
+        setting.key: setting.origin
+        for setting in settings.effective()
+        if setting.origin != "default"
+    }
 
 
 def test_init_beats_environment_beats_file_beats_default(folder, monkeypatch):
@@ -136,8 +142,10 @@ def test_secrets_of_an_address_are_masked(url, shown):
     """What is left helps to find the server."""
     assert mask_url(url) == shown
     assert load_settings(redis={"url": url}).redis.url.get_secret_value() == url
-    knob = next(knob for knob in load_settings(redis={"url": url}).knobs() if knob.value)
-    assert knob.shown() == shown
+    setting = next(
+        setting for setting in load_settings(redis={"url": url}).effective() if setting.value
+    )
+    assert setting.shown() == shown
 
 
 def test_no_error_message_holds_a_password(monkeypatch):
@@ -173,13 +181,13 @@ def documented():
     return tomllib.loads(text), tomllib.loads(shown)
 
 
-def test_settings_toml_lists_every_knob_with_its_default():
+def test_settings_toml_lists_every_setting_with_its_default():
     """The file is the reference of all settings, so it must be complete and true."""
     values, shown = documented()
     listed = {(section, key) for section, keys in shown.items() for key in keys}
-    assert listed == set(knob_keys())
+    assert listed == set(setting_keys())
     assert Settings(**values).model_dump() == Settings().model_dump()
-    for section, key in knob_keys():
+    for section, key in setting_keys():
         default = getattr(getattr(Settings(), section), key)
         assert (key in values.get(section, {})) == (default is not None)
 
@@ -202,6 +210,6 @@ def test_every_line_of_settings_toml_has_a_comment():
             assert not re.match(r"# \w+ = ", before), line
 
 
-def test_each_knob_has_a_variable():
+def test_each_setting_has_a_variable():
     """The rule from key to variable is the documented one."""
     assert variable_of("queue.max_queued") == "SCRIBEFARM_QUEUE__MAX_QUEUED"

@@ -13,18 +13,10 @@ from producer.batches.views import FileView
 from producer.batches.watching import SPEED_WINDOW_S, BatchStatus, BatchWatch, measure_speed
 from producer.cli.watch_view import plain_line
 from producer.errors import JobNotFound
-from tests.producer.test_batches import Night
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
 
 NOW_S = 1_700_000_000.0
-
-
-@pytest.fixture
-def night(tmp_path):
-    night = Night(tmp_path)
-    yield night
-    night.stop()
 
 
 def ended(started_s, ended_s, audio_s=60.0):

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from producer.errors import InvalidOptions
 from producer.events import Event, read_events
-from producer.queue import EVENTS_KEY
+from producer.keys import EVENTS_KEY
 from producer.webhooks import Endpoint, Relay, payload, signed_headers
 from tests.stage.archive_farm import ArchiveFarm
 

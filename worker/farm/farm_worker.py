@@ -32,7 +32,7 @@ from rq.serializers import JSONSerializer
 
 from producer.active_hours import is_active
 from producer.errors import ScribefarmError
-from producer.queue import checkpoint_key
+from producer.keys import checkpoint_key
 from producer.settings import Settings
 from worker.engine.messages import Engine
 from worker.farm.fenced_writes import FencedWrites

@@ -17,9 +17,10 @@ from rq.utils import str_to_date
 from producer.errors import Cancelled, JobRefused, ScribefarmError
 from producer.job import TASK_NAME, Job
 from producer.result import ErrorRecord
+from producer.rq_data import MAX_FIELD_BYTES
 from worker.engine.messages import Checkpoint
 from worker.farm.retries import History
-from worker.farm.scripts import MAX_FIELD_BYTES, Claim
+from worker.farm.scripts import Claim
 
 ALLOWED_FUNCTIONS = frozenset({TASK_NAME})
 

@@ -1,11 +1,9 @@
 """The farm's Lua scripts: every step that must not be cut in two by a death or a lost reply.
 
 RQ does these steps in several commands, and loses or repeats jobs between them
-(tests/farm/test_hazards.py shows each case). The scripts work on RQ's own keys; they build key names
-from RQ's prefix, so they need a single server, not a cluster.
+(tests/farm/test_hazards.py shows each case). The scripts work on RQ's own keys.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
 
-from producer.queue import checkpoint_key, progress_key
+from producer.rq_data import MAX_FIELD_BYTES
+from producer.scripts import Scripts
 from producer.settings import Settings
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
@@ -41,10 +39,7 @@ FIELDS = (
     "cancel",
 )
 
-# A job is a path and options; a megabyte of it is a mistake or an attack.
-MAX_FIELD_BYTES = 1 << 20
-
-# How much later than our lease RQ's own clean-up may look at a job; see prelude.lua.
+# How much later than our lease RQ's own clean-up may look at a job; see leases.lua.
 STOCK_MARGIN_S = 3600.0
 
 # Every 8th claim starts at a lower queue; see claim.lua.
@@ -137,11 +132,7 @@ class FarmScripts:
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
         }
-        prelude = (_LUA / "prelude.lua").read_text()
-        self._scripts = {
-            name: connection.register_script(prelude + (_LUA / f"{name}.lua").read_text())
-            for name in ("claim", "heartbeat", "progress", "reap", "release", "due")
-        }
+        self._scripts = Scripts(connection, _LUA, shared="leases")
         self._turn = 0
 
     def claim(self, limit: int, *, suspects: int) -> list[Claim]:
@@ -174,9 +165,8 @@ class FarmScripts:
 
     def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
         """Store how far a job is; False if it is no longer ours. "" keeps the checkpoint."""
-        keys = [progress_key(claim.job_id), checkpoint_key(claim.job_id)]
         fields = {"job_id": claim.job_id, "execution_id": claim.execution_id}
-        return bool(self._call("progress", checkpoint, keys=keys, progress=progress, **fields))
+        return bool(self._call("progress", checkpoint, progress=progress, **fields))
 
     def reap(self) -> list[Claim]:
         """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
@@ -185,16 +175,15 @@ class FarmScripts:
 
     def release(self, jobs: Sequence[Release]) -> list[str]:
         """Give jobs back to their queues; return the executions that were still ours."""
-        listed = [job._asdict() | {"checkpoint_key": checkpoint_key(job.job_id)} for job in jobs]
-        return [execution_id.decode() for execution_id in self._call("release", jobs=listed)]
+        released = self._call("release", jobs=[job._asdict() for job in jobs])
+        return [execution_id.decode() for execution_id in released]
 
     def due(self) -> int:
         """Queue the delayed jobs whose time has come; return how many."""
         return int(self._call("due", limit=MAX_JOBS_A_CALL))
 
-    def _call(self, script: str, *argv: str, keys: Sequence[str] = (), **args: Any) -> Any:
-        document = json.dumps(self._common | args)
-        return self._scripts[script](keys=keys, args=[RQ_KEY_PREFIX, document, *argv])
+    def _call(self, script: str, *values: str, **args: Any) -> Any:
+        return self._scripts.run(script, *values, **self._common, **args)
 
 
 def _new_ids(count: int) -> list[str]:

@@ -3,7 +3,7 @@
 -- Answer: how many were queued.
 local num_queued = 0
 for _, queue in ipairs(args.queues) do
-  local scheduled = prefix .. ':scheduled:' .. queue
+  local scheduled = registry_key('scheduled', queue)
   local due = redis.call('ZRANGEBYSCORE', scheduled, 0, string.format('%.6f', now),
     'LIMIT', 0, args.limit)
   for _, job_id in ipairs(due) do

@@ -2,7 +2,7 @@
 -- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
 -- reply was lost}.
-local worker_key = prefix .. ':worker:' .. args.worker
+local record = worker_key(args.worker)
 local lost, cancelled, unknown, known = {}, {}, {}, {}
 
 for _, execution in ipairs(args.executions) do
@@ -20,7 +20,7 @@ for _, execution in ipairs(args.executions) do
   end
 end
 
-for _, entry in ipairs(redis.call('SMEMBERS', executions_key(args.worker))) do
+for _, entry in ipairs(redis.call('SMEMBERS', worker_executions_key(args.worker))) do
   if not known[entry] then
     local job_id, execution_id = split(entry)
     local queue = job_fields(job_id, 'origin')[1] or ''
@@ -34,11 +34,11 @@ for _, entry in ipairs(redis.call('SMEMBERS', executions_key(args.worker))) do
   end
 end
 
-for field, value in pairs(args.record) do redis.call('HSET', worker_key, field, value) end
-redis.call('HSET', worker_key, 'last_heartbeat', stamp(now))
-redis.call('EXPIRE', worker_key, args.worker_ttl_s)
-redis.call('SADD', prefix .. ':workers', worker_key)
+for field, value in pairs(args.record) do redis.call('HSET', record, field, value) end
+redis.call('HSET', record, 'last_heartbeat', stamp(now))
+redis.call('EXPIRE', record, args.worker_ttl_s)
+redis.call('SADD', WORKERS, record)
 for _, queue in ipairs(args.queues) do
-  redis.call('SADD', prefix .. ':workers:' .. queue, worker_key)
+  redis.call('SADD', WORKERS .. ':' .. queue, record)
 end
 return {lost, cancelled, unknown}

@@ -4,7 +4,7 @@
 -- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
 local taken = {}
 for _, queue in ipairs(args.queues) do
-  local expired = redis.call('ZRANGEBYSCORE', wip_key(queue), 0,
+  local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
     string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
   for _, entry in ipairs(expired) do
     local job_id, dead_id = split(entry)

@@ -1,7 +1,7 @@
 -- Give jobs back to their queues: at once to the front or the back, or after a delay. A record of
 -- what went wrong spends a try; without one (a drained worker) none is spent.
--- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint_key,
--- checkpoint}, ...}; answer: ids of the executions that were still ours to give back.
+-- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint}, ...}.
+-- Answer: ids of the executions that were still ours to give back.
 local MAX_ATTEMPTS_BYTES = 65536
 local released = {}
 
@@ -19,13 +19,13 @@ end
 local function requeue(key, job)
   if job.delay_s > 0 then
     redis.call('HSET', key, 'status', 'scheduled')
-    redis.call('ZADD', prefix .. ':scheduled:' .. job.queue, math.ceil(now + job.delay_s),
+    redis.call('ZADD', registry_key('scheduled', job.queue), math.ceil(now + job.delay_s),
       job.job_id)
   else
     redis.call('HSET', key, 'status', 'queued')
     redis.call(job.at_front and 'LPUSH' or 'RPUSH', queue_key(job.queue), job.job_id)
   end
-  redis.call('SADD', prefix .. ':queues', queue_key(job.queue))
+  redis.call('SADD', QUEUES, queue_key(job.queue))
 end
 
 for _, job in ipairs(args.jobs) do
@@ -35,7 +35,7 @@ for _, job in ipairs(args.jobs) do
     redis.call('HDEL', key, 'fence', 'lost_worker', 'worker_name', 'started_at')
     if job.record ~= '' then spend_try(key, job) end
     if job.checkpoint ~= '' then
-      redis.call('SET', job.checkpoint_key, job.checkpoint, 'EX', args.ttl_s)
+      redis.call('SET', checkpoint_key(job.job_id), job.checkpoint, 'EX', args.ttl_s)
     end
     requeue(key, job)
     local ttl = number_in(job.job_id, 'ttl')

@@ -1,0 +1,127 @@
+"""`results`: the transcripts of a batch become files."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producer.archive.find import readable
+from producer.batches.export import Exported, Layout, export_batch
+from producer.cli.options import Batch, batch_of, format_names
+from producer.cli.session import Session, session_of
+from producer.console import emit, note
+from producer.errors import Exit
+from producer.formats import FORMATS, FormatOptions
+
+app = typer.Typer()
+
+OutputDir = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="Folder to write into.", file_okay=False)
+]
+FormatNames = Annotated[
+    str, typer.Option("--format", help=f"Any of {', '.join(FORMATS)}; commas between.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Write results as they come, until all are.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of other content.")]
+LineWidth = Annotated[
+    int | None, typer.Option(help="Subtitles: characters in a line (needs --words).")
+]
+LineCount = Annotated[int | None, typer.Option(help="Subtitles: lines at once.")]
+WordsPerLine = Annotated[int | None, typer.Option(help="Subtitles: words at once.")]
+HighlightWords = Annotated[
+    bool, typer.Option("--highlight-words", help="Subtitles: underline the spoken word.")
+]
+
+
+@app.command()
+def results(
+    context: typer.Context,
+    batch: Batch = None,
+    *,
+    output_dir: OutputDir,
+    formats: FormatNames = "txt",
+    follow: Follow = False,
+    overwrite: Overwrite = False,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    max_words_per_line: WordsPerLine = None,
+    highlight_words: HighlightWords = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON line a file instead of its path.")
+    ] = False,
+) -> None:
+    """Write the transcripts of a batch into a folder that mirrors the archive.
+
+    Prints the files it wrote. Files that are there already with the same content are left alone,
+    others only replaced with --overwrite.
+    Exit code 0: every file of the batch has its results. 1: some failed, or are not there yet.
+
+    Examples:
+      scribefarm results archive --output-dir texts
+      scribefarm results archive -o subtitles --format srt,vtt --follow
+    """
+    session = session_of(context)
+    name = batch_of(session, batch)
+    options = FormatOptions.parse(
+        max_line_width=max_line_width,
+        max_line_count=max_line_count,
+        max_words_per_line=max_words_per_line,
+        highlight_words=highlight_words,
+    )
+    layout = Layout(output_dir, format_names(formats), options, overwrite)
+    counts = _export(session, name, layout, follow=follow, as_json=as_json)
+    note(_export_summary(counts))
+    if counts["failed"]:
+        note(f"why:  scribefarm errors {name}")
+    if set(counts) - {"written", "unchanged"}:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _export(
+    session: Session, batch: str, layout: Layout, *, follow: bool, as_json: bool
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    try:
+        for item in export_batch(session.connection, batch, layout, follow=follow):
+            counts[item.status] += 1
+            _show_export(session, item, as_json=as_json)
+    except KeyboardInterrupt:
+        again = f"scribefarm results {batch} -o {layout.folder}"
+        note(f"the farm goes on; go on writing with:  {again}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    return counts
+
+
+def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
+    if as_json:
+        fields = {
+            "name": item.name,
+            "status": item.status,
+            "path": item.path and readable(str(item.path)),
+            "error": item.error and item.error.to_dict(),
+        }
+        emit(json.dumps(fields))
+    elif item.status == "written":
+        emit(readable(str(item.path)))
+    if item.error:
+        session.problem(item.error, item.name)
+    elif item.status == "kept":
+        note(f"kept {readable(str(item.path))}: it has other content; --overwrite replaces it")
+
+
+def _export_summary(counts: Counter[str]) -> str:
+    words = {
+        "written": "written",
+        "unchanged": "there already",
+        "kept": "kept, not overwritten",
+        "problem": "not writable",
+        "failed": "failed recordings",
+        "pending": "recordings not done yet",
+    }
+    return (
+        ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key]) or "none"
+    )

@@ -1,0 +1,46 @@
+"""One run of the program `scribefarm`: settings and connection, made when a command asks for them."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import redis
+import typer
+
+from producer.connection import connect
+from producer.console import report
+from producer.errors import Exit, ScribefarmError
+from producer.settings import Settings, load_settings
+
+
+@dataclass
+class Session:
+    """What all commands share, and whether a problem was reported."""
+
+    settings_path: Path | None = None
+    _failed: bool = field(default=False, init=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The effective settings."""
+        return load_settings(self.settings_path)
+
+    @cached_property
+    def connection(self) -> redis.Redis:
+        """A connection to the server, started first if it is the embedded one."""
+        return connect(self.settings)
+
+    def problem(self, error: ScribefarmError, about: str = "") -> None:
+        """Report an error that does not stop the rest; the command will exit with 1."""
+        self._failed = True
+        report(error, about)
+
+    def finish(self) -> None:
+        """End the command with 0, or with 1 if a problem was reported."""
+        if self._failed:
+            raise typer.Exit(Exit.SOME_FAILED)
+
+
+def session_of(context: typer.Context) -> Session:
+    """Return the session that `producer.__main__` made."""
+    return context.ensure_object(Session)

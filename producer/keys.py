@@ -1,0 +1,78 @@
+"""The name of every Redis key, for producer and worker.
+
+Keys under `rq:` have RQ 3.0's layout, so any RQ program can read them; keys under `scribefarm:` are
+ours. The scripts build the same names in `lua/prelude.lua`, from the same two prefixes.
+"""
+
+from rq.defaults import RQ_KEY_PREFIX
+
+FARM_KEY_PREFIX = "scribefarm"
+
+# A stream: see `producer.events`.
+EVENTS_KEY = f"{FARM_KEY_PREFIX}:events"
+# Batch names by the time of their last submission, pruned by queue.result_ttl_s.
+BATCHES_KEY = f"{FARM_KEY_PREFIX}:batches"
+QUEUES_KEY = f"{RQ_KEY_PREFIX}:queues"
+WORKERS_KEY = f"{RQ_KEY_PREFIX}:workers"
+# While it exists, no worker claims a job; `rq suspend` sets it too.
+SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
+
+
+def result_key(job_id: str) -> str:
+    """Key of a job's result, JSON as in `producer.result`; expires after queue.result_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:result:{job_id}"
+
+
+def progress_key(job_id: str) -> str:
+    """Key of the hash with a running job's progress; expires after queue.job_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:progress:{job_id}"
+
+
+def checkpoint_key(job_id: str) -> str:
+    """Key of the JSON from which another worker goes on; expires after queue.job_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:checkpoint:{job_id}"
+
+
+def batch_key(batch: str) -> str:
+    """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:batch:{batch}"
+
+
+def job_key(job_id: str) -> str:
+    """Key of RQ's job hash."""
+    return f"{RQ_KEY_PREFIX}:job:{job_id}"
+
+
+def rq_results_key(job_id: str) -> str:
+    """Key of RQ's own stream of outcomes of a job."""
+    return f"{RQ_KEY_PREFIX}:results:{job_id}"
+
+
+def queue_key(queue: str) -> str:
+    """Key of RQ's list of waiting job ids."""
+    return f"{RQ_KEY_PREFIX}:queue:{queue}"
+
+
+def registry_key(registry: str, queue: str) -> str:
+    """Key of an RQ registry: `wip`, `finished`, `failed`, `canceled`, `scheduled`, `deferred`."""
+    return f"{RQ_KEY_PREFIX}:{registry}:{queue}"
+
+
+def worker_key(worker: str) -> str:
+    """Key of the hash with a worker's record: heartbeat, queues, counters."""
+    return f"{RQ_KEY_PREFIX}:worker:{worker}"
+
+
+def worker_executions_key(worker: str) -> str:
+    """Key of the set of executions that a worker holds, as `job id:execution id`."""
+    return f"{RQ_KEY_PREFIX}:worker:{worker}:executions"
+
+
+def execution_key(job_id: str, execution_id: str) -> str:
+    """Key of the hash of one execution of a job."""
+    return f"{RQ_KEY_PREFIX}:execution:{job_id}:{execution_id}"
+
+
+def executions_key(job_id: str) -> str:
+    """Key of the sorted set of a job's executions, by the time at which each expires."""
+    return f"{RQ_KEY_PREFIX}:executions:{job_id}"

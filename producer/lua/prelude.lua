@@ -1,0 +1,52 @@
+-- Stands in front of every script; producer/scripts.py defines the key prefixes RQ and FARM above.
+-- ARGV[1] holds the arguments in JSON.
+-- Time is the server's: the clocks of forty Macs never decide who owns a job.
+local args = cjson.decode(ARGV[1])
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+
+-- The names of producer/keys.py.
+local EVENTS, QUEUES, WORKERS = FARM .. ':events', RQ .. ':queues', RQ .. ':workers'
+local SUSPENDED = RQ .. ':suspended'
+local function result_key(job_id) return FARM .. ':result:' .. job_id end
+local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
+local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
+local function batch_key(batch) return FARM .. ':batch:' .. batch end
+local function job_key(job_id) return RQ .. ':job:' .. job_id end
+local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
+local function queue_key(queue) return RQ .. ':queue:' .. queue end
+local function registry_key(registry, queue) return RQ .. ':' .. registry .. ':' .. queue end
+local function worker_key(worker) return RQ .. ':worker:' .. worker end
+local function worker_executions_key(worker) return worker_key(worker) .. ':executions' end
+local function execution_key(job_id, id) return RQ .. ':execution:' .. job_id .. ':' .. id end
+local function executions_key(job_id) return RQ .. ':executions:' .. job_id end
+
+-- RQ's words for jobs that ended without a transcript, as in producer/states.py.
+local ENDED_BADLY = {failed = true, stopped = true, canceled = true}
+
+-- Take a job out of the registries of jobs that have ended.
+local function leave_registries_of_ended(job_id, queue)
+  for _, registry in ipairs({'failed', 'canceled', 'finished'}) do
+    redis.call('ZREM', registry_key(registry, queue), job_id)
+  end
+end
+
+-- Seconds since the epoch in RQ's form, YYYY-MM-DDTHH:MM:SS.ffffffZ. Days to a civil date: Howard
+-- Hinnant's "chrono-compatible low-level date algorithms", with years that start in March.
+local function stamp(seconds)
+  local whole = math.floor(seconds)
+  local days, rest = math.floor(whole / 86400), whole % 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor(
+    (doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60,
+    math.floor((seconds - whole) * 1e6))
+end

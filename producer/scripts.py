@@ -1,0 +1,60 @@
+"""How Lua is called: one way for all scripts of producer and worker.
+
+A script is a file. In front of it stands `lua/prelude.lua`, which gives it the key names, the
+server's clock and its arguments: ARGV[1] is a JSON document of named arguments, `args` in Lua, and
+what must stay bytes follows from ARGV[2] on. Scripts build their keys themselves, so they need a
+single server, not a cluster.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from rq.defaults import RQ_KEY_PREFIX
+
+from producer.keys import FARM_KEY_PREFIX
+
+LUA_FOLDER = Path(__file__).parent / "lua"
+
+
+class Scripts:
+    """The scripts of one folder, bound to a connection; each runs atomically in the server."""
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        folder: Path = LUA_FOLDER,
+        *,
+        shared: str | None = None,
+    ) -> None:
+        """Take the scripts of `folder`; the file `shared` of it stands in front of each."""
+        self._connection, self._folder, self._shared = connection, folder, shared
+
+    def run(self, name: str, /, *values: str | bytes, **args: Any) -> Any:
+        """Run the file `name`.lua and return its answer.
+
+        The script is sent once and called by its hash from then on.
+
+        Args:
+            name: The file without its extension.
+            *values: What the script finds in ARGV[2] and behind it, as bytes.
+            **args: What it finds in `args`: JSON types. An argument that is None is left out, so
+                that Lua sees nil.
+
+        Raises:
+            redis.RedisError: the server did not answer, or the script failed.
+        """
+        script = self._connection.register_script(_source(self._folder, self._shared, name))
+        given = {key: value for key, value in args.items() if value is not None}
+        return script(args=[json.dumps(given), *values])
+
+
+@cache
+def _source(folder: Path, shared: str | None, name: str) -> str:
+    files = [LUA_FOLDER / "prelude.lua", folder / f"{name}.lua"]
+    if shared is not None:
+        files.insert(1, folder / f"{shared}.lua")
+    prefixes = f"local RQ, FARM = '{RQ_KEY_PREFIX}', '{FARM_KEY_PREFIX}'\n"
+    return prefixes + "".join(file.read_text(encoding="utf-8") for file in files)

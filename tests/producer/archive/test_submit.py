@@ -1,0 +1,131 @@
+"""From an archive to the queue: what is enqueued, what is not, and why."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from producer.archive.find import Names, find
+from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.batches.views import view_batch
+from producer.errors import InvalidOptions, QueueFull, WorkerLost
+from producer.job import Job, Options
+from producer.keys import job_key, result_key
+from producer.queue import read_result
+from producer.result import Failure, dump_result
+from tests.producer.archive.recordings import record
+
+
+def submit(connection, settings, cache, *arguments, **request):
+    with Names() as names:
+        asked = SubmitOptions(batch="b", **request)
+        return list(submit_archive(connection, settings, find(arguments, names), asked, cache))
+
+
+def verdicts(entries):
+    return [entry.verdict for entry in sorted(entries, key=lambda entry: entry.path)]
+
+
+def fail(connection, job_id, error):
+    """End a job as a worker does that met this error."""
+    connection.set(result_key(job_id), dump_result(Failure.from_error(job_id, error)), ex=60)
+    connection.hset(job_key(job_id), mapping={"status": "failed", "code": error.code})
+
+
+def test_a_name_that_is_not_utf_8_survives_queue_and_json(folder, connection, settings, cache):
+    """The job carries a file URL that leads back to the very bytes."""
+    path = record(Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9 %41.wav")))
+    (entry,) = submit(connection, settings, cache, os.fspath(path))
+    assert entry.name == "caf\\xe9 %41.wav"
+    data = connection.hget(job_key(entry.job_id), "data")
+    _, _, _, kwargs = json.loads(__import__("zlib").decompress(data))
+    assert kwargs["source"].startswith("file:///")
+    assert Job.from_kwargs(kwargs).path == path
+
+
+def test_an_archive_is_enqueued_once(folder, connection, settings, cache):
+    """Again: nothing. A new file, a changed one, another option: just those."""
+    for name in ("a.wav", "b.wav", "c.wav"):
+        record(folder / "talks" / name)
+    assert verdicts(submit(connection, settings, cache, "talks")) == ["new"] * 3
+    assert verdicts(submit(connection, settings, cache, "talks")) == ["known"] * 3
+    record(folder / "talks/d.wav")
+    (folder / "talks/b.wav").write_bytes(b"another take")
+    entries = submit(connection, settings, cache, "talks")
+    assert {Path(entry.path).name: entry.reason for entry in entries} == {
+        "a.wav": None,
+        "b.wav": "audio_changed",
+        "c.wav": None,
+        "d.wav": "first_time",
+    }
+    german = submit(connection, settings, cache, "talks", options=Options(language="de"))
+    assert verdicts(german) == ["new"] * 4
+    reasons = {Path(entry.path).name: entry.reason for entry in german}
+    assert reasons["a.wav"] == reasons["c.wav"] == reasons["d.wav"] == "request_changed"
+
+
+def test_a_passing_failure_is_enqueued_again_and_a_lasting_one_only_on_demand(
+    folder, connection, settings, cache
+):
+    """What a dead worker left is tried again; a broken file stays broken."""
+    lost, broken = record(folder / "lost.wav"), record(folder / "broken.wav")
+    job_ids = {
+        Path(entry.path): entry.job_id for entry in submit(connection, settings, cache, "*.wav")
+    }
+    fail(connection, job_ids[lost], WorkerLost("worker", "must live"))
+    fail(connection, job_ids[broken], InvalidOptions("job", "must exist"))
+    assert verdicts(submit(connection, settings, cache, "*.wav")) == ["known", "new"]
+    assert read_result(connection, job_ids[lost]) is None
+    forced = submit(connection, settings, cache, "*.wav", retry_failed=True)
+    assert verdicts(forced) == ["new", "known"]
+
+
+def test_files_of_the_same_audio_are_one_job_with_two_names(folder, connection, settings, cache):
+    """Both names stand in the batch."""
+    for name in ("a.wav", "copy of a.wav"):
+        record(folder / name, b"the same")
+    entries = submit(connection, settings, cache, "*.wav")
+    assert len({entry.job_id for entry in entries}) == 1
+    assert connection.llen("rq:queue:default") == 1
+    assert sorted(view.name for view in view_batch(connection, "b")) == ["a.wav", "copy of a.wav"]
+
+
+def test_a_full_queue_pushes_back(folder, connection, settings, cache):
+    """Without a way to wait the error says so; with one the submission goes on when there is room."""
+    small = settings.model_copy(
+        update={"queue": settings.queue.model_copy(update={"max_queued": 2})}
+    )
+    for number in range(4):
+        record(folder / f"{number}.wav")
+    with pytest.raises(QueueFull):
+        submit(connection, small, cache, "*.wav")
+    assert connection.llen("rq:queue:default") == 2
+
+    def make_room(error):
+        assert error.code == "queue_full"
+        connection.delete("rq:queue:default")
+
+    with Names() as names:
+        found, asked = find(["*.wav"], names), SubmitOptions(batch="b")
+        entries = list(submit_archive(connection, small, found, asked, cache, on_full=make_room))
+    assert len(entries) == 4
+
+
+def test_a_plan_says_what_would_happen_and_changes_nothing(folder, connection, settings, cache):
+    """New files are named with the recording, so that its header can be read."""
+    record(folder / "a.wav")
+    (known,) = submit(connection, settings, cache, "a.wav")
+    record(folder / "b.wav")
+    with Names() as names:
+        planned = list(
+            plan_archive(
+                connection, settings, find(["*.wav"], names), SubmitOptions(batch="plan"), cache
+            )
+        )
+    assert {Path(entry.path).name: entry.verdict for entry, _ in planned} == {
+        "a.wav": "known",
+        "b.wav": "new",
+    }
+    assert connection.lrange("rq:queue:default", 0, -1) == [known.job_id.encode()]
+    assert not connection.exists("scribefarm:batch:plan")

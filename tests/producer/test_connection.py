@@ -1,0 +1,52 @@
+"""The connection: what is ridden out, what is a typed error, and the server's clock."""
+
+import time
+
+import pytest
+
+from producer import embedded
+from producer.connection import connect, server_time_s
+from producer.errors import InvalidSettings, ServerUnreachable
+from producer.queue import job_state, submit
+from producer.settings import load_settings
+from tests.producer.known_jobs import job
+
+
+def test_commands_ride_out_a_server_that_restarts(embedded_dir, wait_until):
+    """A command in flight does not fail because the server was away for a moment."""
+    settings = load_settings(redis={"embedded_dir": embedded_dir})
+    with connect(settings) as client:
+        submit(client, settings, [job()])
+        embedded.stop(settings)
+        embedded.ensure_running(settings)
+        assert submit(client, settings, [job()])[0].state == "queued"
+
+
+def test_a_server_that_goes_away_gives_a_typed_error(embedded_dir):
+    """The foreign exception is translated."""
+    settings = load_settings(redis={"embedded_dir": embedded_dir})
+    with connect(settings) as client:
+        embedded.stop(settings)
+        with pytest.raises(ServerUnreachable, match=str(embedded_dir)):
+            job_state(client, "x")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"url": "http://farm"}, "redis.url"),
+        ({"url": "redis://:hush@farm:port"}, "redis.url"),
+        ({"url": "redis://farm", "ca_certs": "/x"}, "redis.ca_certs.*rediss"),
+        ({"url": "rediss://farm", "ca_certs": "/nowhere"}, "redis.ca_certs.*existing file"),
+    ],
+)
+def test_a_wrong_redis_section_is_an_error_of_settings(section, said):
+    """Found before anything is sent, and without the password."""
+    with pytest.raises(InvalidSettings, match=said) as caught:
+        connect(load_settings(redis=section))
+    assert "hush" not in str(caught.value)
+
+
+def test_the_servers_clock_is_read_in_seconds_since_the_epoch(connection):
+    """Server and test run on one machine, so they agree."""
+    assert abs(server_time_s(connection) - time.time()) < 5

@@ -1,0 +1,62 @@
+"""Scripts: named arguments in, one atomic step, the answer out."""
+
+import pytest
+import redis
+
+from producer.scripts import LUA_FOLDER, Scripts
+from producer.states import ENDED_BADLY
+
+
+def test_arguments_come_by_name_and_bytes_behind_them(connection, tmp_path):
+    """Text of any alphabet, numbers, lists, and bytes that are no text."""
+    (tmp_path / "echo.lua").write_text("return {args.text, args.list[2], args.on and 1, ARGV[2]}")
+    answer = Scripts(connection, tmp_path).run(
+        "echo", b"\xff\0", text="Ü \U0001f399 \0", list=["a", 7], on=True
+    )
+    assert answer == ["Ü \U0001f399 \0".encode(), 7, 1, b"\xff\0"]
+
+
+def test_an_argument_that_is_none_is_nil_in_lua(connection, tmp_path):
+    """JSON's null would be true there."""
+    (tmp_path / "none.lua").write_text("return type(args.batch)")
+    assert Scripts(connection, tmp_path).run("none", batch=None) == b"nil"
+
+
+def test_a_shared_file_stands_in_front_of_each_script(connection, tmp_path):
+    """It sees the prelude, and the script sees both."""
+    (tmp_path / "both.lua").write_text("local function double() return 2 * args.number end\n")
+    (tmp_path / "use.lua").write_text("return double()")
+    assert Scripts(connection, tmp_path, shared="both").run("use", number=21) == 42
+
+
+def test_a_script_is_sent_once_and_again_to_a_server_that_forgot_it(connection, tmp_path):
+    """A server that restarts has no scripts."""
+    (tmp_path / "one.lua").write_text("return 1")
+    scripts = Scripts(connection, tmp_path)
+    assert scripts.run("one") == 1
+    connection.script_flush()
+    assert scripts.run("one") == 1
+
+
+def test_an_error_in_a_script_is_an_error_of_the_server(connection, tmp_path):
+    """Nothing is swallowed."""
+    (tmp_path / "bad.lua").write_text("return redis.call('NOSUCH')")
+    with pytest.raises(redis.ResponseError):
+        Scripts(connection, tmp_path).run("bad")
+
+
+def test_lua_and_python_agree_on_jobs_that_ended_badly(connection, tmp_path):
+    """Submit and retry decide by them in the server, waiting and planning here."""
+    code = "local names = {} for name in pairs(ENDED_BADLY) do names[#names + 1] = name end return names"
+    (tmp_path / "ended.lua").write_text(code)
+    assert {name.decode() for name in Scripts(connection, tmp_path).run("ended")} == ENDED_BADLY
+
+
+def test_the_lua_files_are_part_of_the_package():
+    """They are read from the package's folder."""
+    assert {path.stem for path in LUA_FOLDER.glob("*.lua")} == {
+        "prelude",
+        "submit",
+        "cancel",
+        "requeue",
+    }
