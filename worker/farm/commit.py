@@ -11,7 +11,6 @@ from typing import Any
 
 import redis
 import structlog
-from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.results import Result as RQResult
@@ -19,7 +18,17 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
 from producer.events import MAX_EVENTS
-from producer.keys import EVENTS_KEY, checkpoint_key, progress_key, registry_key, result_key
+from producer.keys import (
+    EVENTS_KEY,
+    checkpoint_key,
+    execution_key,
+    executions_key,
+    progress_key,
+    registry_key,
+    result_key,
+    worker_executions_key,
+    worker_key,
+)
 from producer.result import Failure, Transcript, dump_result, outcome_fields
 from worker.farm.endings import Outcome
 
@@ -165,19 +174,18 @@ def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:
 
 
 def _forget_execution(pipe: Any, outcome: Outcome) -> None:
-    claim, prefix = outcome.claim, RQ_KEY_PREFIX
+    claim = outcome.claim
     entry = f"{claim.job_id}:{claim.execution_id}"
-    pipe.delete(f"{prefix}:execution:{entry}")
+    pipe.delete(execution_key(claim.job_id, claim.execution_id))
     pipe.zrem(registry_key("wip", claim.queue), entry)
-    pipe.zrem(f"{prefix}:executions:{claim.job_id}", claim.execution_id)
-    pipe.srem(f"{prefix}:worker:{outcome.worker}:executions", entry)
+    pipe.zrem(executions_key(claim.job_id), claim.execution_id)
+    pipe.srem(worker_executions_key(outcome.worker), entry)
     counter = (
         "successful_job_count" if isinstance(outcome.result, Transcript) else "failed_job_count"
     )
-    pipe.hincrby(f"{prefix}:worker:{outcome.worker}", counter, 1)
-    pipe.hincrbyfloat(
-        f"{prefix}:worker:{outcome.worker}", "total_working_time", round(outcome.busy_s, 6)
-    )
+    worker = worker_key(outcome.worker)
+    pipe.hincrby(worker, counter, 1)
+    pipe.hincrbyfloat(worker, "total_working_time", round(outcome.busy_s, 6))
 
 
 def _expiry(ttl_s: int) -> int | None:

@@ -6,7 +6,6 @@ name rather than ignored.
 """
 
 import json
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from rq.utils import str_to_date
 from producer.errors import Cancelled, JobRefused, ScribefarmError
 from producer.job import TASK_NAME, Job
 from producer.result import ErrorRecord
-from producer.rq_data import MAX_FIELD_BYTES
+from producer.rq_data import MAX_FIELD_BYTES, load_call
 from worker.engine.messages import Checkpoint
 from worker.farm.retries import History
 from worker.farm.scripts import Claim
@@ -147,13 +146,8 @@ def waited_s(claim: Claim) -> float:
         return 0.0
 
 
-def _read_kwargs(stored: bytes) -> dict[str, Any]:
-    try:
-        name, instance, args, kwargs = json.loads(_decompress(stored))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise JobRefused(
-            "job: data", 'must be RQ\'s JSON; enqueue with Queue(serializer="json")'
-        ) from error
+def _read_kwargs(data: bytes) -> dict[str, Any]:
+    name, instance, args, kwargs = load_call(data)
     if not isinstance(name, str) or name not in ALLOWED_FUNCTIONS:
         raise JobRefused("job: function", f"must be {TASK_NAME}", str(name)[:200])
     if instance is not None or args:
@@ -161,18 +155,6 @@ def _read_kwargs(stored: bytes) -> dict[str, Any]:
     if not isinstance(kwargs, dict):
         raise JobRefused("job: kwargs", "must be a JSON object")
     return kwargs
-
-
-def _decompress(stored: bytes) -> bytes:
-    """Undo RQ's zlib, up to `MAX_FIELD_BYTES`; data that is not compressed is returned as it is."""
-    unpacker = zlib.decompressobj()
-    try:
-        data = unpacker.decompress(stored, MAX_FIELD_BYTES)
-    except zlib.error:
-        return stored
-    if unpacker.unconsumed_tail:
-        raise JobRefused("job: data", f"must be at most {MAX_FIELD_BYTES} bytes")
-    return data
 
 
 def _read_int(claim: Claim, field: str) -> int | None:

@@ -27,9 +27,13 @@ def test_durations_come_from_headers_alone(folder):
 def test_header_durations_of_real_recordings_are_right(shared_data):
     """Within a tenth of a second for every speech file of the shared manifest that has a header."""
     lines = (shared_data / "manifest.jsonl").read_text().splitlines()
-    speech = [each for each in map(json.loads, lines) if each["kind"] == "speech"]
-    assert len(speech) > 10
-    for each in speech:
-        duration_s = header_duration_s(shared_data / each["path"])
+    told = {}
+    for each in map(json.loads, lines):
+        if each["kind"] == "speech":
+            # One path has two lines, of two languages: the file is the later one's.
+            told[each["path"]] = each["duration_s"]
+    assert len(told) > 10
+    for path, expected_s in told.items():
+        duration_s = header_duration_s(shared_data / path)
         if duration_s is not None:
-            assert duration_s == pytest.approx(each["duration_s"], abs=0.1), each["path"]
+            assert duration_s == pytest.approx(expected_s, abs=0.1), path
