@@ -1,0 +1,50 @@
+"""What the steps of the tutorial have: ten seconds of speech, and a worker to hear it."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from producer import embedded
+from producer.queue import connect
+from tests.stage.farm import Farm
+from worker.farm.farm_worker import FarmWorker
+
+
+@pytest.fixture
+def speech():
+    """Return real speech that every clone has: Beckett, read aloud."""
+    package = Path(importlib.util.find_spec("moonshine_onnx").origin).parent
+    return package / "assets" / "beckett.wav"
+
+
+@pytest.fixture
+def said():
+    """Return what is said in it."""
+    return " Ever tried, ever failed. No matter, try again. Fail again. Fail better."
+
+
+@pytest.fixture
+def work(settings, real_engine):
+    """Return a function: be a worker until the queues are empty, and return its exit code.
+
+    It is `scribefarm-worker run --burst --name shelf` in this process: the real farm worker on the
+    real engine, whose model is loaded once for all steps.
+    """
+
+    def run():
+        connection = connect(settings)
+        try:
+            return FarmWorker(real_engine(), settings, connection, name="shelf").run(burst=True)
+        finally:
+            connection.close()
+
+    return run
+
+
+@pytest.fixture
+def farm(settings, connection):
+    """Return a farm on the test's server; its workers have a fake engine."""
+    farm = Farm(f"unix://{embedded.status(settings).socket}")
+    yield farm
+    farm.stop()
