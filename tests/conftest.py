@@ -178,16 +178,30 @@ def start_scribefarm(settings, tmp_path):
 
 
 @pytest.fixture
-def scribefarm(start_scribefarm):
-    """Return a function that runs the command line to its end."""
+def scribefarm(settings, tmp_path, monkeypatch, capfd):
+    """Return a function that runs the command line to its end, in this process.
+
+    It spares the start of a process, which is most of a command's time. `start_scribefarm` gives
+    processes, tests/test_end_to_end.py the installed scripts.
+    """
+    # Tests of the engine do without the commands.
+    from producer.__main__ import main
 
     def run(*arguments, **env):
-        with start_scribefarm(*arguments, **env) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=90)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        # A relative path in the settings is relative to where they were read.
+        variables = {"COLUMNS": "200", **settings.to_environment(), **env}
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["scribefarm", *map(str, arguments)])
+            for name, value in variables.items():
+                if value is None:
+                    patch.delenv(name, raising=False)
+                else:
+                    patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        stdout, stderr = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code or 0, stdout, stderr)
 
     return run

@@ -1,6 +1,6 @@
 """2. An archive: a folder of recordings goes in, a folder of texts and a report come out.
 
-The commands are those that a person types, one process each.
+The commands are those that a person types.
 """
 
 import json
