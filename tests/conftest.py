@@ -15,6 +15,7 @@ import pytest
 from producer import embedded
 from producer.queue import EVENTS_KEY, connect
 from producer.settings import Settings, load_settings
+from tests.stage.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -178,30 +179,19 @@ def start_scribefarm(settings, tmp_path):
 
 
 @pytest.fixture
-def scribefarm(settings, tmp_path, monkeypatch, capfd):
-    """Return a function that runs the command line to its end, in this process.
-
-    It spares the start of a process, which is most of a command's time. `start_scribefarm` gives
-    processes, tests/test_end_to_end.py the installed scripts.
-    """
-    # Tests of the engine do without the commands.
-    from producer.__main__ import main
+def scribefarm(settings, tmp_path):
+    """Return a function that runs the command line to its end."""
 
     def run(*arguments, **env):
-        # A relative path in the settings is relative to where they were read.
-        variables = {"COLUMNS": "200", **settings.to_environment(), **env}
-        capfd.readouterr()
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            patch.setattr(sys, "argv", ["scribefarm", *map(str, arguments)])
-            for name, value in variables.items():
-                if value is None:
-                    patch.delenv(name, raising=False)
-                else:
-                    patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        stdout, stderr = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, ended.value.code or 0, stdout, stderr)
+        # Off a terminal there is no width to go by.
+        variables = {**os.environ, "COLUMNS": "200", **settings.to_environment(), **env}
+        done = run_command(
+            [str(argument) for argument in arguments],
+            env={name: value for name, value in variables.items() if value is not None},
+            cwd=tmp_path,
+            timeout_s=90,
+        )
+        stdout, stderr = done.stdout.decode(), done.stderr.decode()
+        return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
     return run

@@ -4,8 +4,10 @@ Formats are pure: they open no file and ask no server. The commands find them in
 """
 
 import pytest
+from typer.testing import CliRunner
 
 import producer
+from producer.__main__ import app
 from producer.formats import FORMATS, FormatOptions, to_srt, to_timed
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
@@ -44,9 +46,10 @@ def to_markdown(transcript, _options=FormatOptions()):  # noqa: B008 frozen
     return "".join(f"-{segment.text}\n" for segment in transcript.segments)
 
 
-def test_every_command_offers_a_format_that_is_in_the_table(transcript, scribefarm, monkeypatch):
+def test_every_command_offers_a_format_that_is_in_the_table(transcript, settings, monkeypatch):
     """The function above and this line are all of it."""
     monkeypatch.setitem(FORMATS, "md", to_markdown)
-    shown = scribefarm("result", transcript.job_id, "--format", "md")
-    assert (shown.returncode, shown.stdout) == (0, to_markdown(transcript))
+    command = ["result", transcript.job_id, "--format", "md"]
+    shown = CliRunner().invoke(app, command, env=settings.to_environment())
+    assert (shown.exit_code, shown.stdout) == (0, to_markdown(transcript))
     assert shown.stdout.startswith("- Ever tried, ever failed.\n- No matter, try again.\n")

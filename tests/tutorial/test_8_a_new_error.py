@@ -7,7 +7,9 @@ import gc
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from producer.__main__ import app
 from producer.advice import ADVICE
 from producer.batches.views import note_batch
 from producer.errors import ERRORS, PermanentError, ScribefarmError
@@ -31,7 +33,7 @@ def muffled(monkeypatch):
     gc.collect()  # or the tests of the tree would find it
 
 
-def test_an_error_reaches_whoever_asks_with_its_code_and_advice(farm, scribefarm, muffled):
+def test_an_error_reaches_whoever_asks_with_its_code_and_advice(farm, settings, muffled):
     """From the thread that raised it to the report in the morning; nothing else is to be done."""
     # Context, constraint and value come back from JSON.
     error = ERRORS[muffled]("talk.wav", "must hold speech", 0.01)
@@ -47,6 +49,7 @@ def test_an_error_reaches_whoever_asks_with_its_code_and_advice(farm, scribefarm
     assert (failure.error.code, failure.error.retryable) == (muffled, False)
 
     # The report groups its files under the code and gives the advice.
-    report = json.loads(scribefarm("report", "night", "--json").stdout)
+    command = ["report", "night", "--json"]
+    report = json.loads(CliRunner().invoke(app, command, env=settings.to_environment()).stdout)
     (group,) = report["failures"]
     assert (group["code"], group["advice"]) == (muffled, ADVICE[muffled])
