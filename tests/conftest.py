@@ -128,15 +128,15 @@ def tiny_en():
 @pytest.fixture(scope="session")
 def real_engine():
     """Return a function that starts (once) the engine of a packaged model, with four slots."""
-    from worker.device.device import load_device
-    from worker.engine.engine import Engine
+    from worker.engine.engine import BatchEngine
+    from worker.models.load import load_family
 
     engines = {}
 
     def start(name="tiny.en"):
         if name not in engines:
             settings = Settings(model={"name": name, "dtype": "float32"}, worker={"slots": 4})
-            engines[name] = Engine(settings, load_device)
+            engines[name] = BatchEngine(settings, load_family)
         return engines[name]
 
     yield start

@@ -1,11 +1,8 @@
-"""The contract's errors as callers meet them, and the table in README.md that lists the contract."""
+"""The contract's errors as callers meet them; worker/CONTRACT.md lists the contract."""
 
-import ast
 import json
 import math
 import pickle
-import re
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -16,11 +13,9 @@ from hypothesis import strategies as st
 
 from producer.errors import ScribefarmError
 from tests.stage.toy_model import NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.device.sampling import SamplingParams, pair_logit_bias
-from worker.engine.requests import RowRules
+from worker.device.requests import RowRules
+from worker.device.sampling_params import SamplingParams, pair_logit_bias
 from worker.generate import SttGenConfig, stt_generate
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def write(path, num_samples, rate_hz=16_000, value=0.1):
@@ -163,38 +158,3 @@ def test_any_configuration_is_refused_by_type_or_gives_tokens(tmp_path, asked):
     allowed = set(range(NUM_VOCAB)) - set(asked.get("rules", RowRules()).suppress)
     assert all(step.token in allowed and math.isfinite(step.logprob) for step in steps)
     assert [step.finish_reason is not None for step in steps] == [False] * (len(steps) - 1) + [True]
-
-
-# README's table
-
-
-def contract_rows():
-    """Return the cells of each row of the table under the contract's heading."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    _, _, section = readme.partition("\n## The contract of one utterance\n")
-    section, _, _ = section.partition("\n## ")
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
-
-
-def names_by_file():
-    """Return the names of all test functions, by file."""
-    return {
-        path.name: {
-            node.name
-            for node in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-        }
-        for path in (ROOT / "tests").glob("test_*.py")
-    }
-
-
-@pytest.mark.parametrize("row", contract_rows(), ids=lambda row: row[0][:60])
-def test_a_row_of_the_contract_has_all_cells_and_names_tests_that_exist(row):
-    """What the contract says, where ours is, and `file.py::test` for each test of it."""
-    assert len(row) == 3
-    assert all(row)
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row[2])
-    assert named
-    known = names_by_file()
-    assert [each for each in named if each[1] not in known.get(each[0], ())] == []

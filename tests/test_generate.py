@@ -21,9 +21,9 @@ from producer.errors import (
 )
 from tests.stage.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
 from worker.device.decoder import Decoder
-from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
-from worker.engine.requests import RowRules
+from worker.device.requests import RowRules
+from worker.device.row import Row
+from worker.device.sampling_params import SamplingParams
 from worker.generate import (
     DEFAULT_MAX_AUDIO_SECONDS,
     SttGenConfig,
@@ -512,12 +512,12 @@ def test_jfk_gives_the_references_tokens_alone_and_in_a_full_batch(jfk, tiny_en)
     def row(**changes):
         asked = {
             "prompt": tiny_en.default_prompt,
-            "states": states,
+            "encoder_states": states,
             "eos": frozenset([tiny_en.eos_token]),
             "max_tokens": 40,
             "rules": tiny_en.default_rules,
         }
-        return Sequence(**asked | changes)
+        return Row(**asked | changes)
 
     decoder = Decoder(tiny_en, 8)
     same = row()
@@ -525,7 +525,7 @@ def test_jfk_gives_the_references_tokens_alone_and_in_a_full_batch(jfk, tiny_en)
         row(sampling=SamplingParams(temperature=1.0, top_p=0.9, seed=seed)) for seed in range(4)
     ]
     prompted = row(prompt=(50_360, *range(500, 560), tiny_en.bos_token))
-    silent = row(states=mx.zeros_like(states), rules=RowRules(), max_tokens=5)
+    silent = row(encoder_states=mx.zeros_like(states), rules=RowRules(), max_tokens=5)
     biased = row(sampling=SamplingParams(repetition_penalty=1.5, logit_bias={843: -20.0}))
     decoder.insert([*others, same, prompted, silent, biased])
     while decoder.num_active:

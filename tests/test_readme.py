@@ -1,7 +1,8 @@
-"""README.md's examples, run as they stand there: shell, Python, an RQ program, a webhook's receiver.
+"""The documents' examples, run as they stand there: shell, Python, an RQ program, a webhook.
 
 They run on a real server, and the farm's worker reads real recordings; its decoder is a fake, but
-for the two examples that show a transcript. What README says is checked in test_readme_claims.py.
+for the two examples that show a transcript. What the documents say is checked in
+test_readme_claims.py.
 """
 
 import importlib.util
@@ -85,7 +86,7 @@ def run_lines(text, codes=()):
 def run_python(text):
     """Run a Python example and return the names it made."""
     namespace = {"__name__": "example"}
-    exec(compile(text, "README.md", "exec"), namespace)
+    exec(compile(text, "example", "exec"), namespace)
     return namespace
 
 
@@ -189,7 +190,7 @@ def test_the_rq_program_gets_its_text_from_a_stock_worker(
     subprocess.run([sys.executable, "-c", program], check=True)
     mail = Queue("mail", connection=connection, serializer="json")
     (follower,) = wait_until(mail.get_job_ids)
-    (command,) = [code for code in INLINE if code.startswith("rq worker")]
+    (command,) = [code for code in INLINE if code.startswith("rq worker mail")]
     stock = ["--url", archive_farm.server.url, "--burst", "--worker-class", "rq.SimpleWorker"]
     subprocess.run([BIN / "rq", *command.split()[1:], *stock], check=True, capture_output=True)
     done = RQJob.fetch(follower, connection, serializer="json")
@@ -234,7 +235,7 @@ def test_the_polling_example_says_when_a_batch_is_done(desk):
 
 
 def test_a_result_is_read_by_key_with_a_plain_client(desk, connection):
-    """No library of ours: the key that README shows, and JSON."""
+    """No library of ours: the key that the example shows, and JSON."""
     job = transcribed("interview.wav")
     *_, verb, key = shlex.split(block("redis-cli"))
     assert verb == "GET"

@@ -1,8 +1,10 @@
-"""README.md's claims held against the code: commands, options, settings, tables, trees, forms."""
+"""The documents' claims held against the code: commands, options, settings, tables, trees, names."""
 
+import ast
 import importlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,17 +23,37 @@ from tests.stage.readme import (
     APPS,
     BLOCKS,
     COMMANDS,
+    DOCUMENTS,
     INLINE,
-    README,
     ROOT,
+    TEXTS,
+    anchors,
     block,
+    blocks_of,
     calls,
     command_of,
+    inline_of,
     options_of,
-    section,
     table,
+    tree,
     words,
 )
+from tests.test_imports import MODULES, room_of, rule_of
+
+# Figures of the day they were taken: their paths and commands are those of that commit.
+HISTORY = "tests/benchmarks/RESULTS.md"
+# Changes are history, and the vocabularies' notice is their licence.
+NOT_OURS_TO_CHECK = {"CHANGELOG.md", "worker/models/whisper/NOTICE.md"}
+# Written with what they belong to in the contract's table; everything else is a file's or folder's.
+CONTRACT_CLASSES = ("GenStep", "SttGenConfig", "SpeechModel")
+
+
+def test_every_document_is_checked():
+    """A document that nothing reads goes stale."""
+    there = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("*.md")}
+    for folder in ("producer", "worker", "deploy", "tests"):
+        there |= {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.md")}
+    assert there - NOT_OURS_TO_CHECK == set(DOCUMENTS)
 
 
 def test_every_block_is_run_or_says_why_not():
@@ -39,13 +61,23 @@ def test_every_block_is_run_or_says_why_not():
     named = [name for kind, name, _, _ in BLOCKS if kind == "test"]
     tested = {
         name
-        for path in (ROOT / "tests").glob("test_readme*.py")
+        for path in [*(ROOT / "tests").glob("test_readme*.py"), ROOT / "tests/stage/readme.py"]
         for name in re.findall(r'\bblock\("([^"]+)"\)', path.read_text(encoding="utf-8"))
     }
     assert set(named) == tested
     assert len(named) == len(set(named))
     assert [text for kind, _, _, text in BLOCKS if not kind] == []
-    assert README.count("\n```") == 2 * len(BLOCKS)
+    marks = {name: len(re.findall(r"^ *```", text, re.MULTILINE)) for name, text in TEXTS.items()}
+    assert marks == {name: 2 * len(blocks_of(text)) for name, text in TEXTS.items()}
+
+
+def test_the_first_page_is_short_and_says_first_what_it_was_tested_on():
+    """Nobody reads to the end to learn that it was never run on a Mac."""
+    lines = TEXTS["README.md"].splitlines()
+    assert len(lines) <= 200
+    beginning = " ".join(lines[:10])
+    assert "**Tested on** Linux" in beginning
+    assert "**Never run on a Mac or on Metal**" in beginning
 
 
 @pytest.mark.parametrize("call", calls(), ids=" ".join)
@@ -59,7 +91,7 @@ def test_every_command_line_parses(call):
 
 @pytest.mark.parametrize("script", APPS)
 def test_every_command_named_shows_its_help(script):
-    """What README sends people to is there when they ask it for help."""
+    """What the documents send people to is there when they ask it for help."""
     runner = CliRunner()
     named = {call[1] for call in calls() if Path(call[0]).name == script}
     assert named
@@ -78,62 +110,68 @@ def test_every_option_in_running_text_exists():
 def test_every_setting_in_running_text_exists_with_the_default_it_says():
     """`section.key`, and the number in brackets behind it."""
     knobs = {f"{section}.{key}" for section, key in knob_keys()}
-    sections = "|".join(Settings.model_fields)
-    # Of the contract's table, `audio.Recording` is a module's.
-    text = README.replace(section("## The contract of one utterance"), "")
-    named = re.findall(rf"`((?:{sections})\.(?!tasks)\w+)(?: =[^`]+)?`", text)
-    assert len(named) > 10
+    # `worker.tasks.transcribe` is a wire name; in the contract's table `audio.Recording` is a class.
+    text = "".join(text for name, text in TEXTS.items() if name != "worker/CONTRACT.md")
+    setting = rf"(?:{'|'.join(Settings.model_fields)})\.(?!tasks)\w+"
+    named = re.findall(rf"`({setting})(?: =[^`]+)?`", text)
+    assert named
     assert set(named) - knobs == set()
-    numbers = re.findall(rf"`((?:{sections})\.\w+)` \((\d+)(?: (h|s))?\)", README)
-    assert len(numbers) > 5
+    numbers = re.findall(rf"`({setting})` \((\d+)(?: (h|s))?\)", text)
+    assert numbers
     for knob, number, unit in numbers:
         part, key = knob.split(".")
         assert getattr(getattr(Settings(), part), key) == int(number) * (3600 if unit == "h" else 1)
 
 
-def test_every_link_into_the_repository_leads_somewhere():
-    """Relative links are paths from the root."""
-    paths = [path for path in re.findall(r"\]\(([^)]+)\)", README) if "://" not in path]
-    assert paths
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_into_the_repository_leads_somewhere(name):
+    """Links are relative to the document's folder; behind `#` stands a heading."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXTS[name]) if "://" not in link]
+    for link in links:
+        path, _, heading = link.partition("#")
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert target.exists(), link
+        assert not heading or heading in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != HISTORY])
+def test_every_path_in_running_text_exists(name):
+    """`worker/farm/` and the like, from the root."""
+    paths = [
+        code
+        for code in inline_of(TEXTS[name])
+        if re.fullmatch(r"(?:producer|worker|deploy|tests)/[\w./-]*", code)
+    ]
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_every_target_named_is_in_the_makefile():
     """In the table and elsewhere."""
     known = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)`", README))
+    named = set(re.findall(r"\bmake ([a-z]+)`", "".join(TEXTS.values())))
     assert {row[0].split()[1].rstrip(",") for row in table("target")} <= named <= known
 
 
-def test_the_tree_is_the_tree():
-    """Every file of both packages is drawn, once, and nothing else."""
-    drawn, folder, package = [], Path(), Path()
-    for line in block("tree").splitlines():
-        names = re.split(r" {2,}", line.strip())[0].split()
-        indent = len(line) - len(line.lstrip())
-        if names[0].endswith("/"):
-            folder = Path(names[0]) if indent == 0 else package / names[0]
-            package = folder if indent == 0 else package
-            continue
-        above = {0: Path(), 2: package, 4: folder}[indent]
-        drawn += [(above / name).as_posix() for name in names]
-    assert sorted(drawn) == sorted(set(drawn))
-    assert [path for path in drawn if not (ROOT / path).is_file()] == []
-    there = [
-        path.relative_to(ROOT).as_posix()
-        for package in ("producer", "worker")
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    assert sorted(set(there) - set(drawn)) == []
+def test_the_tree_is_the_tree_and_has_the_rule_of_each_folder():
+    """Every folder of both packages, and what its files may import; a family's own are its affair."""
+    drawn = tree()
+    rules = {room: rule_of(room) for room in map(room_of, MODULES)}
+    assert {folder: drawn.get(folder) for folder in rules} == rules
+    others = set(drawn) - set(rules)
+    assert others == {"deploy", "tests"}
+    assert all((ROOT / folder).is_dir() for folder in others)
 
 
-def test_the_modules_of_the_life_of_a_job_exist():
-    """The drawing names files."""
-    named = re.findall(r"\b\w+\.py\b", block("life"))
-    there = {path.name for package in ("producer", "worker") for path in ROOT.glob(f"{package}/*")}
-    assert len(named) > 6
-    assert set(named) <= there
+def test_the_folders_of_the_life_of_a_job_exist():
+    """The drawing names folders."""
+    named = re.findall(r"\b(?:producer|worker)(?:/\w+)?\b", block("life"))
+    assert named
+    assert [folder for folder in named if not (ROOT / folder / "__init__.py").exists()] == []
+
+
+def test_the_table_of_commands_is_complete():
+    """Each command of `scribefarm`, once."""
+    assert sorted(name for name, _ in table("command")) == sorted(COMMANDS["scribefarm"].commands)
 
 
 def test_the_error_tree_is_that_of_the_code():
@@ -166,39 +204,51 @@ def test_the_keys_are_those_of_the_code():
     assert {key for key, _, _ in table("key")} == made
 
 
-def test_every_behaviour_of_the_contract_names_its_tests():
-    """No row is empty, and each test named is in its file."""
-    rows = table("behaviour of the contract")
-    assert len(rows) > 40
-    for behaviour, ours, tests in rows:
-        assert behaviour
-        assert ours
-        named = tests.split()
-        assert named
-        for file, _, test in (name.partition("::") for name in named):
-            assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+@cache
+def known_tests():
+    """Return the names of all test functions."""
+    return frozenset(
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    )
+
+
+@pytest.mark.parametrize("row", table("behaviour of the contract"), ids=lambda row: row[0][:60])
+def test_a_behaviour_of_the_contract_names_its_tests(row):
+    """No cell is empty, and each test named is in some file."""
+    assert len(row) == 3
+    assert all(row)
+    named = row[2].split()
+    assert all(name.startswith("test_") for name in named)
+    assert set(named) - known_tests() == set()
 
 
 def test_every_place_that_the_contract_names_exists():
-    """Modules of the worker with what is in them, and fields of their classes."""
-    text = section("## The contract of one utterance")
-    ours = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| ")]
-    named = {name for cell in ours for name in re.findall(r"`(\w+\.\w+)`", cell)}
-    assert len(named) > 20
+    """Something in a file or folder of the worker, or of a class."""
+    lines = TEXTS["worker/CONTRACT.md"].splitlines()
+    cells = [line.split(" | ")[1] for line in lines if line.startswith("| ")]
+    named = {name for cell in cells for name in re.findall(r"`(\w+(?:\.\w+)+)`", cell)}
+    assert named
     assert [name for name in named if not exists(*name.split("."))] == []
 
 
-def exists(owner, name):
-    """Say whether a module, or a class of the contract, has something of that name."""
-    if owner in {"GenStep", "SttGenConfig", "SpeechModel"}:
-        owned = getattr(importlib.import_module("worker.generate"), owner)
-        return name in {*vars(owned), *owned.__annotations__}
-    inside = (ROOT / "worker" / f"{owner}.py").exists()
-    try:
-        module = importlib.import_module(f"worker.{owner}" if inside else owner)
-        return hasattr(module, name) or importlib.import_module(f"{owner}.{name}") is not None
-    except ModuleNotFoundError:
-        return False
+def exists(owner, *names):
+    """Return whether a file, folder or class of the contract has something of these names."""
+    if owner in CONTRACT_CLASSES:
+        return has(importlib.import_module("worker.generate"), owner, *names)
+    ours = [name for name in MODULES if owner in name.split(".")[-2:]]
+    return any(has(importlib.import_module(name), *names) for name in ours or [owner])
+
+
+def has(holder, *names):
+    """Return whether names lead, one below the other, from an object to another or to a field."""
+    if not names:
+        return True
+    if hasattr(holder, names[0]):
+        return has(getattr(holder, names[0]), *names[1:])
+    return names[0] in getattr(holder, "__annotations__", {})
 
 
 def test_the_example_of_a_transcript_is_one():

@@ -73,8 +73,8 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     connection = connect(settings)
     # Imports MLX: not before the BLAS is chosen, and not for --help.
     try:
-        from worker.device.device import load_device  # noqa: PLC0415
-        from worker.engine.engine import Engine  # noqa: PLC0415
+        from worker.engine.engine import BatchEngine  # noqa: PLC0415
+        from worker.models.load import load_family  # noqa: PLC0415
     except ModuleNotFoundError as error:
         needed = (
             "must be installed; pip install 'scribefarm[worker]' brings all that a worker needs"
@@ -82,7 +82,7 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
         raise InvalidSettings("worker: packages", needed, error.name) from error
 
     started = time.perf_counter()
-    engine = Engine(settings, load_device)
+    engine = BatchEngine(settings, load_family)
     _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:

@@ -16,11 +16,11 @@ import mlx.core as mx
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
 from worker.audio.recording import load_audio, validate_max_seconds
 from worker.device.decoder import Decoder
-from worker.device.row import FinishReason, Sequence
+from worker.device.requests import RowRules
+from worker.device.row import FinishReason, Row
 from worker.device.rules import suppression_masks
-from worker.device.sampling import SamplingParams
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import SpeechModel
-from worker.engine.requests import RowRules
 from worker.models.whisper.log_mel import LogMel, num_frames
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
@@ -127,10 +127,10 @@ class SttGenerator(Iterator[GenStep]):
     """
 
     def __init__(
-        self, model: SpeechModel, sequence: Sequence, *, keep_logprobs: bool, started: float
+        self, model: SpeechModel, row: Row, *, keep_logprobs: bool, started: float
     ) -> None:
         self._decoder = Decoder(model, 1, keep_logprobs=keep_logprobs)
-        self._sequence = sequence
+        self._row = row
         self._keep_logprobs = keep_logprobs
         self._started = started
         self._first_called: float | None = None
@@ -146,16 +146,16 @@ class SttGenerator(Iterator[GenStep]):
         # Whatever goes wrong below, the model is not entered again.
         self._is_done = True
         self._advance()
-        sequence = self._sequence
-        if sequence.error is not None:
-            raise sequence.error
-        self._is_done = sequence.finish_reason is not None
+        row = self._row
+        if row.error is not None:
+            raise row.error
+        self._is_done = row.finish_reason is not None
         return GenStep(
-            token=sequence.tokens[-1],
-            logprob=sequence.logprobs[-1],
-            step_index=len(sequence.tokens) - 1,
-            logprobs=sequence.all_logprobs,
-            finish_reason=sequence.finish_reason,
+            token=row.tokens[-1],
+            logprob=row.logprobs[-1],
+            step_index=len(row.tokens) - 1,
+            logprobs=row.all_logprobs,
+            finish_reason=row.finish_reason,
             stats=self._stats() if self._is_done else None,
         )
 
@@ -163,7 +163,7 @@ class SttGenerator(Iterator[GenStep]):
         """Sample one more token and wait for it; a single row gains nothing from running ahead."""
         if self._first_called is None:
             self._first_called = time.monotonic()
-            self._decoder.insert([self._sequence])
+            self._decoder.insert([self._row])
             self._decoder.collect()
             self._first_known = time.monotonic()
         else:
@@ -174,8 +174,8 @@ class SttGenerator(Iterator[GenStep]):
         now = time.monotonic()
         first_called = self._first_called or now
         return GenerationStats(
-            prompt_tokens=len(self._sequence.prompt),
-            generated_tokens=len(self._sequence.tokens),
+            prompt_tokens=len(self._row.prompt),
+            generated_tokens=len(self._row.tokens),
             prompt_s=self._first_known - first_called,
             generation_s=now - self._first_known,
             total_s=now - self._started,
@@ -205,13 +205,13 @@ def stt_generate(
     """
     started = time.monotonic()
     config = config or SttGenConfig()
-    sequence = _sequence(model, config)
+    row = _row(model, config)
     if states is None:
         if audio_path is None:
             raise EmptyInput("stt_generate: audio", "needs a file, or encoder states")
         states = encode_audio_file(model, audio_path, config)
-    sequence.states = states
-    return SttGenerator(model, sequence, keep_logprobs=config.collect_logprobs, started=started)
+    row.encoder_states = states
+    return SttGenerator(model, row, keep_logprobs=config.collect_logprobs, started=started)
 
 
 def encode_audio_file(
@@ -241,7 +241,7 @@ def encode_audio_file(
     return model.encode_audio(spectrogram.window(0)[None])[0]
 
 
-def _sequence(model: SpeechModel, config: SttGenConfig) -> Sequence:
+def _row(model: SpeechModel, config: SttGenConfig) -> Row:
     """Check the configuration against the model, then the cap, and build the row; no file yet."""
     rules = config.rules if config.rules is not None else model.default_rules
     suppression_masks(model.num_vocab, rules.suppress, rules.suppress_first)
@@ -255,9 +255,9 @@ def _sequence(model: SpeechModel, config: SttGenConfig) -> Sequence:
         limit = f"must have at most {model.context_length} tokens"
         raise LengthMismatch("stt_generate: prompt", limit, len(prompt))
     validate_max_seconds(config.max_audio_seconds)
-    return Sequence(
+    return Row(
         prompt=prompt,
-        states=mx.zeros(0),
+        encoder_states=mx.zeros(0),
         eos=config.eos | {model.eos_token},
         max_tokens=min(config.max_tokens, room),
         sampling=config.sampling,

@@ -1,4 +1,4 @@
-"""No exception of soundfile, PyAV, NumPy or the system passes the reader; the map is complete."""
+"""No exception of soundfile, PyAV, NumPy or the system leaves `worker.audio` as it is."""
 
 import errno
 import io
@@ -18,8 +18,8 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
+from worker.audio.errors import translate, translated
 from worker.audio.ffmpeg import FFmpegReader
-from worker.audio.reader import translate, translated
 
 
 class FailingDisk(io.FileIO):

@@ -20,15 +20,17 @@ import soundfile
 
 from producer.job import Job, Options
 from producer.settings import Settings
+from worker.device.backend import set_up_cuda
 from worker.device.decoder import Decoder
-from worker.device.device import pin_device, set_up_cuda
-from worker.device.row import Sequence
-from worker.engine.engine import Engine
+from worker.device.requests import Decode
+from worker.device.row import Row
+from worker.engine.engine import BatchEngine
 from worker.engine.messages import Progress, Ticket
-from worker.engine.requests import Decode, Encode
-from worker.engine.track import EngineStats
+from worker.models.load import pin
+from worker.models.whisper.family import WhisperFamily
 from worker.models.whisper.network import Whisper
 from worker.models.whisper.prompt import row_rules
+from worker.models.whisper.requests import Encode
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.parameters import Dimensions, Weights, parameter_shapes
 
@@ -98,9 +100,9 @@ def step_ms(model, rows, steps=60):
     rules = type(rules)((*rules.suppress, tokenizer.eot), rules.suppress_first, rules.timestamps)
     decoder.insert(
         [
-            Sequence(
+            Row(
                 prompt=tokenizer.sot_sequence,
-                states=states,
+                encoder_states=states,
                 eos=frozenset(),
                 max_tokens=400,
                 rules=rules,
@@ -118,7 +120,9 @@ def step_ms(model, rows, steps=60):
 
 
 def load_turbo(settings):
-    return pin_device(random_weights(TURBO, mx.float16), mx.float16, settings)
+    family = WhisperFamily(random_weights(TURBO, mx.float16), mx.float16)
+    pin(family, settings)
+    return family
 
 
 def turbo_options():
@@ -146,7 +150,8 @@ class OneWindow:
 
 
 def bench_device(report, slots, seconds):
-    device = load_turbo(Settings(worker={"slots": slots}))
+    family = load_turbo(Settings(worker={"slots": slots}))
+    stepper, batch_size = family.stepper, family.plan.batch_size
     tokenizer, mel = Tokenizer(TURBO.n_vocab, "en", "transcribe"), OneWindow()
     rules = row_rules(tokenizer, turbo_options())
     states, next_id, ended = [], 0, 0
@@ -154,10 +159,10 @@ def bench_device(report, slots, seconds):
     started, until = None, warm_until + seconds
     while time.perf_counter() < until:
         if not states:
-            states = device.encode([(mel, Encode(0, 3000))] * device.encode_batch)
-        while states and device.num_rows_wanted < slots:
+            states = family.encode([Encode(0, 3000, features=mel)] * batch_size)
+        while states and stepper.num_wanted < slots:
             request = Decode(
-                states=states.pop(),
+                encoder_states=states.pop(),
                 prompt=tokenizer.sot_sequence,
                 sot_index=0,
                 no_speech=tokenizer.no_speech,
@@ -167,9 +172,9 @@ def bench_device(report, slots, seconds):
                 temperature=0.0,
                 seeds=(0,),
             )
-            device.decode(next_id, request)
+            stepper.add(next_id, request)
             next_id += 1
-        ended += len(device.step())
+        ended += len(stepper.step())
         if started is None and time.perf_counter() > warm_until:
             started, ended = time.perf_counter(), 0
     report["device_times_real_time"] = round(ended * WINDOW_S / (time.perf_counter() - started))
@@ -192,7 +197,7 @@ def bench_engine(report, slots, seconds):
     options = turbo_options()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         paths = noise_files(folder, 8, 60)
-        engine = Engine(settings, load_turbo)
+        engine = BatchEngine(settings, load_turbo)
         for index in range(engine.capacity):
             job = Job(source=paths[index % len(paths)], options=options)
             engine.submit(Ticket(str(index), str(index), job))
@@ -209,11 +214,12 @@ def bench_engine(report, slots, seconds):
                     next_id += 1
             if started is None and time.perf_counter() > warm_until:
                 started, windows = time.perf_counter(), 0
-                engine.stats = EngineStats()
+                before = engine.stats.figures()
         taken = time.perf_counter() - started
         engine.stop()
     report["engine_slots"] = slots
-    report["engine_stats"] = {k: round(v, 2) for k, v in vars(engine.stats).items()}
+    figures = engine.stats.figures().items()
+    report["engine_stats"] = {name: round(value - before[name], 2) for name, value in figures}
     share = windows / taken * ENCODER_TFLOP / report.get("peak_tflops", float("nan"))
     report["engine_share_of_encoder_ceiling"] = round(share, 3)
     report["engine_windows_per_s"] = round(windows / taken, 2)

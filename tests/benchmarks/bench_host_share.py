@@ -22,21 +22,22 @@ from worker.device import blas
 WARM_STEPS = 3
 
 
-def start_rows(device, states, rows):
+def start_rows(family, states, rows):
     """Let all rows join, each a window of its own to the device."""
-    from worker.engine.requests import Decode
+    from worker.device.requests import Decode
     from worker.models.whisper.tokenizer import Tokenizer
 
-    device.reset()
-    tokenizer = Tokenizer(device.limits.n_vocab, "en", "transcribe")
-    rules = device._whisper.default_rules
+    stepper = family.stepper
+    stepper.reset()
+    tokenizer = Tokenizer(family.limits.n_vocab, "en", "transcribe")
+    rules = family.network.default_rules
     # Without an end of text all rows last as long as the measurement.
     rules = type(rules)((*rules.suppress, tokenizer.eot), rules.suppress_first, rules.timestamps)
     for key in range(rows):
-        device.decode(
+        stepper.add(
             key,
             Decode(
-                states=states,
+                encoder_states=states,
                 prompt=tokenizer.sot_sequence,
                 sot_index=0,
                 no_speech=tokenizer.no_speech,
@@ -48,21 +49,21 @@ def start_rows(device, states, rows):
             ),
         )
     for _ in range(WARM_STEPS):
-        device.step()
+        stepper.step()
 
 
-def measure(device, steps):
-    waited_s, busy_s, started = device.wait_s, time.thread_time(), time.perf_counter()
+def measure(stepper, steps):
+    waited_s, busy_s, started = stepper.wait_s, time.thread_time(), time.perf_counter()
     for _ in range(steps):
-        device.step()
+        stepper.step()
     wall_s = time.perf_counter() - started
     return {
-        "num_active": device.num_active,
+        "num_active": stepper.num_active,
         "step_ms": wall_s / steps * 1e3,
-        "wait_ms": (device.wait_s - waited_s) / steps * 1e3,
-        "host_ms": (wall_s - device.wait_s + waited_s) / steps * 1e3,
+        "wait_ms": (stepper.wait_s - waited_s) / steps * 1e3,
+        "host_ms": (wall_s - stepper.wait_s + waited_s) / steps * 1e3,
         "host_cpu_ms": (time.thread_time() - busy_s) / steps * 1e3,
-        "host_share": 1 - (device.wait_s - waited_s) / wall_s,
+        "host_share": 1 - (stepper.wait_s - waited_s) / wall_s,
     }
 
 
@@ -77,29 +78,29 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio.recording import load_audio
-    from worker.cli.measure import MeasuredDevice, clip, machine, versions, write_window
-    from worker.device.device import load_device
-    from worker.engine.requests import Encode
+    from worker.cli.measure import clip, machine, versions, write_window
+    from worker.models.load import load_family
+    from worker.models.whisper.requests import Encode
 
     settings = load_settings(model={"name": arguments.model}, worker={"slots": arguments.rows})
-    device = load_device(settings, MeasuredDevice)
+    family = load_family(settings)
     with tempfile.TemporaryDirectory() as folder:
         window = Path(folder) / "window.wav"
         write_window(window, clip())
         samples, _ = load_audio(str(window))
-    mel = device.log_mel()
+    mel = family.features()
     mel.push(samples)
     mel.finish()
-    [states] = device.encode([(mel, Encode(0, 3000))])
-    start_rows(device, states, arguments.rows)
+    [states] = family.encode([Encode(0, 3000, features=mel)])
+    start_rows(family, states, arguments.rows)
     report = {"machine": machine(), "versions": versions(), "model": arguments.model}
     report |= {"rows": arguments.rows, "steps": arguments.steps}
-    report |= measure(device, arguments.steps)
+    report |= measure(family.stepper, arguments.steps)
     print(json.dumps(report, indent=1), flush=True)
     if not arguments.json:
-        start_rows(device, states, arguments.rows)
+        start_rows(family, states, arguments.rows)
         profile = cProfile.Profile()
-        profile.runcall(measure, device, arguments.steps)
+        profile.runcall(measure, family.stepper, arguments.steps)
         pstats.Stats(profile).sort_stats("tottime").print_stats(15)
     sys.stdout.flush()
     # MLX may abort in the interpreter's own exit once another thread has used it.

@@ -123,7 +123,7 @@ def _past_the_middle(connection: redis.Redis, job_id: str, duration_s: float) ->
     progress = read_progress(connection, [job_id]).get(job_id)
     if not checkpoint or not progress or float(progress["seconds_done"]) < duration_s / 2:
         return 0.0
-    return checkpoint.seek / 100
+    return checkpoint.state["seek"] / 100
 
 
 def _transcript(connection: redis.Redis, job_id: str, timeout_s: float) -> Transcript:

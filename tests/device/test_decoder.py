@@ -15,10 +15,10 @@ from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
 from worker.device import cpu_math
 from worker.device.decoder import Decoder
-from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
+from worker.device.requests import RowRules, TimestampRules
+from worker.device.row import Row
+from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits
-from worker.engine.requests import RowRules, TimestampRules
 from worker.models.whisper.log_mel import LogMel
 from worker.models.whisper.network import Whisper
 
@@ -38,9 +38,9 @@ class Asked:
     rules: RowRules = field(default_factory=RowRules)
 
     def row(self):
-        return Sequence(
+        return Row(
             prompt=self.prompt,
-            states=toy_audio(self.audio, self.nan_from),
+            encoder_states=toy_audio(self.audio, self.nan_from),
             eos=self.eos,
             max_tokens=self.max_tokens,
             sampling=self.sampling,
@@ -324,9 +324,9 @@ def whisper_rows(states, num_audio):
     free = RowRules(suppress=tuple(range(50_257, 51_864)))
 
     def row(audio, prompt=(SOT,), *, rules=rules, max_tokens=16, **sampling):
-        return lambda: Sequence(
+        return lambda: Row(
             prompt=prompt,
-            states=states[audio % num_audio],
+            encoder_states=states[audio % num_audio],
             eos=frozenset([EOT]),
             max_tokens=max_tokens,
             sampling=SamplingParams(**sampling),
@@ -426,7 +426,7 @@ def test_a_whisper_whose_audio_is_nan_fails_alone():
     states = mx.random.normal((3, 1500, 32), key=mx.random.key(1))
     makers = whisper_rows(states, 3)[:3]
     damaged = makers[1]()
-    damaged.states = mx.full(damaged.states.shape, mx.nan)
+    damaged.encoder_states = mx.full(damaged.encoder_states.shape, mx.nan)
     good = [makers[0](), makers[2]()]
     run(Decoder(model, 4), good[0], damaged, good[1])
     assert isinstance(damaged.error, NonFinite)

@@ -17,13 +17,15 @@ from producer.settings import Settings
 from tests.device.test_decoder import Asked, run_queue
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import ToyModel
-from worker.device import cpu_math, device
+from worker.device import cpu_math, stepper, warm_up
+from worker.device.backend import set_up_cuda
 from worker.device.decoder import Decoder
-from worker.device.device import pin_device, set_up_cuda
-from worker.device.row import Sequence
-from worker.device.sampling import SamplingParams
-from worker.engine.requests import Encode
+from worker.device.row import Row
+from worker.device.sampling_params import SamplingParams
+from worker.models.load import pin
+from worker.models.whisper.family import WhisperFamily
 from worker.models.whisper.log_mel import SAMPLE_RATE_HZ
+from worker.models.whisper.requests import Encode
 
 OPERATION = re.compile(r'\{ (\d+) \[label ="([^"]*)"')
 FED = re.compile(r'"(\w+)" -> (\d+)')
@@ -74,6 +76,12 @@ def graphs(monkeypatch):
     return seen
 
 
+def pinned_family(slots):
+    family = WhisperFamily(tiny_random_whisper(), mx.float32)
+    pin(family, Settings(worker={"slots": slots}))
+    return family
+
+
 def test_a_graph_tells_operations_and_their_order_apart():
     """The counting itself: values and shapes do not matter, operations and inputs do."""
     x, y = mx.ones(3), mx.ones(5)
@@ -85,12 +93,12 @@ def test_a_graph_tells_operations_and_their_order_apart():
 
 def test_windows_cut_anywhere_are_few_graphs(graphs):
     """From recordings of all lengths: inside a block or across two, whole or filled up."""
-    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": 4}))
-    pinned._whisper.encode_audio = lambda mel: mel + 1
+    pinned = pinned_family(slots=4)
+    pinned.network.encode_audio = lambda mel: mel + 1
     generator, choose = np.random.default_rng(0), random.Random(0)
     recordings = []
     for _ in range(8):
-        recordings.append(pinned.log_mel())
+        recordings.append(pinned.features())
         samples = generator.normal(0, 0.1, choose.randint(5, 100) * SAMPLE_RATE_HZ)
         recordings[-1].push(samples.astype(np.float32))
         recordings[-1].finish()
@@ -99,7 +107,8 @@ def test_windows_cut_anywhere_are_few_graphs(graphs):
         windows = []
         for mel in choose.sample(recordings, choose.randint(1, 4)):
             seek = choose.choice([0, choose.randrange(mel.content_frames)])
-            windows.append((mel, Encode(seek, min(3000, mel.content_frames - seek))))
+            size = min(3000, mel.content_frames - seek)
+            windows.append(Encode(seek, size, features=mel))
         pinned.encode(windows)
     assert len(graphs) >= 40
     # Four of windows, one a number of them, and the encoder's, with and without something to join.
@@ -141,24 +150,25 @@ def test_mlx_does_not_count_graphs_unless_told_to(dtype, wanted, monkeypatch):
 @pytest.mark.parametrize("slots", [1, 2, 3, 5, 16])
 def test_joining_and_leaving_takes_no_operation_that_warming_up_did_not(slots, graphs, monkeypatch):
     """CUDA compiles what it has not seen, and the first recording would wait for it."""
-    monkeypatch.setattr(device, "on_gpu", lambda: True)
-    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": slots}))
-    assert pinned.num_active == 0
+    monkeypatch.setattr(stepper, "on_gpu", lambda: True)
+    monkeypatch.setattr(warm_up, "on_gpu", lambda: True)
+    pinned = pinned_family(slots)
+    assert pinned.stepper.num_active == 0
     built = operations_of(graphs)
     graphs.clear()
-    model, choose = pinned._whisper, random.Random(0)
+    model, choose = pinned.network, random.Random(0)
     states = model.encode_audio(mx.zeros((1, 3000, 80)))[0]
     rows = [
-        Sequence(
+        Row(
             prompt=model.default_prompt,
-            states=states,
+            encoder_states=states,
             eos=frozenset(),
             max_tokens=choose.randint(1, 12),
             rules=model.default_rules,
         )
         for _ in range(40)
     ]
-    run_queue(pinned._decoder, rows)
+    run_queue(pinned.stepper.decoder, rows)
     needed = operations_of(graphs)
     assert slots < 5 or {"Scatter", "Gather", "SliceUpdate"} <= needed
     assert needed <= built

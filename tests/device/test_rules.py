@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 
 from producer.errors import OutOfRange
 from tests.data.recipes import scripted_logits
+from worker.device import cpu_math
+from worker.device.requests import RowRules, TimestampRules
 from worker.device.rules import (
-    FREE,
+    NO_RULES,
     BatchedRules,
     advance,
     apply_rules,
-    log_normalizer,
     start_state,
 )
-from worker.engine.requests import RowRules, TimestampRules
 
+log_normalizer = cpu_math.log_sum_exp
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "logits_rules.json").read_text("utf-8"))
 CONTEXT_LENGTH = 448
 
@@ -60,7 +61,7 @@ def test_all_histories_at_once_forbid_and_choose_what_the_reference_does(name):
     """Rows of every length, each at its own step, in one batch; one row more has no rules at all."""
     cases = [case for case in VECTORS["rules"] if case["vocabulary"] == name]
     num_vocab = VECTORS["vocabularies"][name]["num_vocab"]
-    rules = BatchedRules([*map(rules_of, cases), FREE], num_vocab).arrays
+    rules = BatchedRules([*map(rules_of, cases), NO_RULES], num_vocab).arrays
     states = [
         state_after(case, BatchedRules([rules_of(case)], num_vocab).arrays)
         for case in (*cases, cases[0])
@@ -91,7 +92,7 @@ def test_rows_change_their_rules_without_touching_the_others():
     assert forbidden() == [[3], [3]]
     rules.set_rows({1: second})
     assert forbidden() == [[3], [4, 5]]
-    rules.set_rows({0: FREE, 1: first})
+    rules.set_rows({0: NO_RULES, 1: first})
     assert forbidden() == [[], [3]]
 
 
@@ -99,7 +100,7 @@ def test_what_may_not_come_first_may_come_later():
     """Only the first step of each row is a first step."""
     rules = BatchedRules([RowRules(suppress_first=(5,))] * 2, 10)
     early = start_state([[0]], CONTEXT_LENGTH)
-    late = advance(early, mx.array([7], mx.int32), BatchedRules([FREE], 10).arrays)
+    late = advance(early, mx.array([7], mx.int32), BatchedRules([NO_RULES], 10).arrays)
     state = {key: mx.concatenate([early[key], late[key]]) for key in early}
     masked = np.array(apply_rules(mx.zeros((2, 10)), state, rules.arrays))
     assert np.isneginf(masked).sum(axis=1).tolist() == [1, 0]
@@ -124,7 +125,7 @@ def test_a_state_remembers_prompt_and_samples_in_their_places():
 
 def test_a_row_that_runs_past_the_context_writes_inside_its_history():
     """It has ended already; its neighbours' memory is not its own."""
-    rules = BatchedRules([FREE], 10).arrays
+    rules = BatchedRules([NO_RULES], 10).arrays
     state = start_state([[1, 2, 3]], 4)
     for token in range(4, 9):
         state = advance(state, mx.array([token], mx.int32), rules)

@@ -80,6 +80,7 @@ def test_every_recording_ends_exactly_once_and_under_its_own_name(stage):
     assert isinstance(done["bad"].error, ScribefarmError)
     assert done["bad"].error.code == code
     transcripts = {name: event.transcript for name, event in done.items() if name != "bad"}
+    assert all(each.model == stage.engine.model for each in transcripts.values())
     assert all(each.job_id == f"job-{name}" for name, each in transcripts.items())
     assert all(each.audio.duration_s > 0 for each in transcripts.values())
     for each in transcripts.values():
@@ -94,7 +95,6 @@ def test_the_same_recording_gives_the_same_text_each_time(stage):
     assert first.text == second.text != ""
     said = [[(s.start, s.end, s.tokens) for s in each.segments] for each in (first, second)]
     assert said[0] == said[1]
-    assert first.model == second.model
 
 
 def test_progress_comes_in_order_and_only_before_the_end(stage):

@@ -22,9 +22,9 @@ from producer.errors import (
 )
 from producer.job import Job, Options
 from producer.settings import AudioSettings, Settings
-from tests.stage.fake_device import BEGIN, FakeDevice, words_of
+from tests.stage.fake_family import BEGIN, FakeFamily, words_of
 from worker.audio.read_ahead import BLOCKS_AHEAD, End, Reading
-from worker.engine.engine import Engine
+from worker.engine.engine import BatchEngine
 from worker.engine.messages import Done, Failed, Progress, Ticket
 from worker.models.whisper.tokenizer import Tokenizer
 
@@ -50,11 +50,11 @@ def start():
     """Return a function that starts an engine over a fake device; all are stopped at the end."""
     engines = []
 
-    def run(device=None, **audio):
-        device = device or FakeDevice()
-        engine = Engine(Settings(audio=audio), lambda _: device)
+    def run(family=None, **audio):
+        family = family or FakeFamily()
+        engine = BatchEngine(Settings(audio=audio), lambda _: family)
         engines.append(engine)
-        return engine, device
+        return engine, family
 
     yield run
     for engine in engines:
@@ -94,7 +94,7 @@ def text_of(level, num_windows=1):
 
 def test_a_recording_is_read_decoded_and_ends_with_its_text(start, record):
     """Three windows: progress after each but the last, a transcript with what was read."""
-    engine, device = start()
+    engine, family = start()
     engine.submit(ticket(record(7, 65.0)))
     *progress, done = collect(engine, 1)
     assert [type(event) for event in progress] == [Progress] * 3
@@ -109,17 +109,18 @@ def test_a_recording_is_read_decoded_and_ends_with_its_text(start, record):
         transcript.audio.duration_s,
     ) == ("en", "fake", 65.0)
     assert (transcript.timing.windows, transcript.timing.generated_tokens) == (3, 12)
-    assert device.batches == [1, 1, 1]
+    assert family.batches == [1, 1, 1]
 
 
 def test_only_one_thread_ever_touches_the_device(start, record):
     """It loads, encodes and steps; the caller's thread and the audio threads never do."""
-    engine, device = start()
+    engine, family = start()
     for level in range(1, 6):
         engine.submit(ticket(record(level)))
     collect(engine, 5)
-    assert len(device.threads) == 1
-    assert threading.get_ident() not in device.threads
+    threads = family.threads | family.stepper.threads
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 def test_a_recording_goes_on_from_a_checkpoint_with_the_same_transcript(start, record):
@@ -129,21 +130,21 @@ def test_a_recording_goes_on_from_a_checkpoint_with_the_same_transcript(start, r
     engine.submit(ticket(path))
     *progress, whole = collect(engine, 1)
     for stop in progress:
-        peer, device = start()
+        peer, family = start()
         peer.submit(ticket(path, checkpoint=stop.checkpoint))
         resumed = collect(peer, 1)[-1]
         assert whole.transcript.segments == resumed.transcript.segments
         assert whole.transcript.text == resumed.transcript.text
-        assert all(seek >= stop.checkpoint.seek for _, seek in device.ended)
+        assert all(seek >= stop.checkpoint.state["seek"] for _, seek in family.stepper.ended)
 
 
 def test_silence_without_content_is_an_empty_transcript(start, record):
     """A recording shorter than a frame has no window to decode."""
-    engine, device = start()
+    engine, family = start()
     engine.submit(ticket(record(4, 0.005)))
     (done,) = collect(engine, 1)
     assert (done.transcript.text, done.transcript.segments) == ("", [])
-    assert device.batches == []
+    assert family.batches == []
 
 
 # Fairness and batches
@@ -151,18 +152,18 @@ def test_silence_without_content_is_an_empty_transcript(start, record):
 
 def test_a_long_recording_does_not_starve_short_ones(start, record, wait_until):
     """With one slot, each short one is done after at most one more window of the long one."""
-    engine, device = start(FakeDevice(slots=1, encode_batch=1))
-    device.hold()
+    engine, family = start(FakeFamily(slots=1, encode_batch=1))
+    family.stepper.hold()
     engine.submit(ticket(record(1, 20 * 30.0)))
-    wait_until(lambda: device.num_rows_wanted == 1)
+    wait_until(lambda: family.stepper.num_wanted == 1)
     for level in range(2, 8):
         engine.submit(ticket(record(level)))
-    wait_until(lambda: device.num_rows_wanted == 7)
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 7)
+    family.stepper.go()
     endings(collect(engine, 7))
-    places = [device.ended.index((level, 0)) for level in range(2, 8)]
+    places = [family.stepper.ended.index((level, 0)) for level in range(2, 8)]
     assert max(places) <= 7
-    assert len(device.ended) == 26
+    assert len(family.stepper.ended) == 26
 
 
 @pytest.mark.parametrize(
@@ -172,15 +173,15 @@ def test_a_long_recording_does_not_starve_short_ones(start, record, wait_until):
 )
 def test_recordings_of_equal_length_take_turns(start, record, wait_until, sizes):
     """No recording is far ahead of another, whichever of the two is the bottleneck."""
-    engine, device = start(FakeDevice(**sizes))
-    device.hold()
+    engine, family = start(FakeFamily(**sizes))
+    family.stepper.hold()
     for level in range(1, 5):
         engine.submit(ticket(record(level, 150.0)))
-    wait_until(lambda: device.num_rows_wanted == 4)
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 4)
+    family.stepper.go()
     collect(engine, 4)
     counts = dict.fromkeys(range(1, 5), 0)
-    for level, _ in device.ended:
+    for level, _ in family.stepper.ended:
         counts[level] += 1
         assert max(counts.values()) - min(counts.values()) <= 2
     assert set(counts.values()) == {5}
@@ -190,15 +191,15 @@ def test_windows_are_encoded_in_batches_and_a_lone_one_does_not_wait_for_ever(
     start, record, wait_until
 ):
     """Five windows that are due together: a full batch, and one that waited for company in vain."""
-    engine, device = start(FakeDevice(slots=8, encode_batch=4, steps=40))
-    device.hold()
+    engine, family = start(FakeFamily(slots=8, encode_batch=4, steps=40))
+    family.stepper.hold()
     for level in range(1, 6):
         engine.submit(ticket(record(level, 35.0)))
-    wait_until(lambda: device.num_rows_wanted == 5)
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 5)
+    family.stepper.go()
     collect(engine, 5)
-    assert device.batches[-2:] == [4, 1]
-    assert sum(device.batches) == 10
+    assert family.batches[-2:] == [4, 1]
+    assert sum(family.batches) == 10
 
 
 def test_reading_stays_a_few_blocks_ahead(record, wait_until):
@@ -246,8 +247,8 @@ def test_a_reading_that_is_stopped_ends_without_a_word(record, wait_until):
 
 def test_a_failed_window_takes_only_its_own_recording_along(start, record):
     """The others' transcripts are those that they have alone."""
-    engine, device = start()
-    device.outcome_errors[3] = NonFinite("decode: logits", "must be finite", "nan")
+    engine, family = start()
+    family.stepper.outcome_errors[3] = NonFinite("decode: logits", "must be finite", "nan")
     for level in range(1, 6):
         engine.submit(ticket(record(level, 35.0)))
     ended = endings(collect(engine, 5))
@@ -299,9 +300,9 @@ def test_a_wrong_job_fails_before_its_file_is_touched(start, tmp_path, asked, er
 
 def test_an_alignment_that_breaks_fails_its_recording_only(start, record):
     """Work beside the decode has its own place for errors."""
-    device = FakeDevice()
-    device.is_scored = False
-    engine, _ = start(device)
+    family = FakeFamily()
+    family.is_scored = False
+    engine, _ = start(family)
     engine.submit(ticket(record(1), word_timestamps=True))
     engine.submit(ticket(record(2)))
     ended = endings(collect(engine, 2))
@@ -314,21 +315,21 @@ def test_an_alignment_that_breaks_fails_its_recording_only(start, record):
 
 def test_a_cancelled_recording_leaves_and_the_others_go_on(start, record, wait_until):
     """Whether it waits for a slot or is in the middle: it ends once, with the reason given."""
-    engine, device = start(FakeDevice(slots=2))
-    device.hold()
+    engine, family = start(FakeFamily(slots=2))
+    family.stepper.hold()
     for level in range(1, 6):
         engine.submit(ticket(record(level, 61.0)))
-    wait_until(lambda: device.num_rows_wanted == 5)
+    wait_until(lambda: family.stepper.num_wanted == 5)
     engine.cancel("1", Cancelled("job", "was cancelled"))
     engine.cancel("5", Cancelled("job", "was cancelled"))
-    wait_until(lambda: device.num_rows_wanted == 3)
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 3)
+    family.stepper.go()
     ended = endings(collect(engine, 5))
     assert {"1", "5"} == {name for name, event in ended.items() if isinstance(event, Failed)}
     assert ended["1"].error.code == ended["5"].error.code == "cancelled"
     for level in (2, 3, 4):
         assert text_of(level, 3) == ended[str(level)].transcript.text
-    assert {2, 3, 4} == {level for level, _ in device.ended}
+    assert {2, 3, 4} == {level for level, _ in family.stepper.ended}
 
 
 def test_cancelling_what_is_done_or_unknown_says_nothing(start, record):
@@ -348,30 +349,30 @@ def test_cancelling_what_is_done_or_unknown_says_nothing(start, record):
 
 def test_out_of_memory_at_encoding_halves_the_batch_and_tries_again(start, record):
     """The same windows, fewer at once; nobody fails."""
-    device = FakeDevice(slots=8, encode_batch=8)
-    device.max_windows_that_fit = 2
-    engine, _ = start(device)
-    device.hold()
+    family = FakeFamily(slots=8, encode_batch=8)
+    family.max_windows_that_fit = 2
+    engine, _ = start(family)
+    family.stepper.hold()
     for level in range(1, 9):
         engine.submit(ticket(record(level)))
-    device.go()
+    family.stepper.go()
     ended = endings(collect(engine, 8))
     assert all(isinstance(event, Done) for event in ended.values())
-    assert max(device.batches) <= 2
+    assert max(family.batches) <= 2
 
 
 def test_out_of_memory_at_a_step_halves_the_rows_and_starts_them_anew(start, record, wait_until):
     """The texts are those of a device with room."""
-    device = FakeDevice(slots=8, encode_batch=8)
-    device.max_rows_that_fit = 3
-    engine, _ = start(device)
-    device.hold()
+    family = FakeFamily(slots=8, encode_batch=8)
+    family.stepper.max_rows_that_fit = 3
+    engine, _ = start(family)
+    family.stepper.hold()
     for level in range(1, 9):
         engine.submit(ticket(record(level, 40.0)))
-    wait_until(lambda: device.num_rows_wanted == 8)
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 8)
+    family.stepper.go()
     ended = endings(collect(engine, 8))
-    assert device.num_slots == 2
+    assert family.stepper.num_slots == 2
     for level in range(1, 9):
         assert text_of(level, 2) == ended[str(level)].transcript.text
 
@@ -379,28 +380,29 @@ def test_out_of_memory_at_a_step_halves_the_rows_and_starts_them_anew(start, rec
 @pytest.mark.parametrize("limit", ["max_windows_that_fit", "max_rows_that_fit"])
 def test_out_of_memory_that_persists_is_a_typed_error_and_the_engine_lives(start, record, limit):
     """Not even one fits: the recordings fail, retryable; the next ones find an engine."""
-    device = FakeDevice(slots=4, encode_batch=4)
-    engine, _ = start(device)
-    setattr(device, limit, 0)
+    family = FakeFamily(slots=4, encode_batch=4)
+    engine, _ = start(family)
+    limited = family if limit == "max_windows_that_fit" else family.stepper
+    setattr(limited, limit, 0)
     for level in (1, 2):
         engine.submit(ticket(record(level)))
     ended = endings(collect(engine, 2))
     assert all(isinstance(event.error, OutOfMemory) for event in ended.values())
     assert all(event.error.retryable for event in ended.values())
-    setattr(device, limit, 4)
+    setattr(limited, limit, 4)
     engine.submit(ticket(record(3)))
     assert text_of(3) == collect(engine, 1)[-1].transcript.text
 
 
 def test_a_model_that_breaks_for_every_row_fails_what_it_was_decoding(start, record, wait_until):
     """What had not reached the device yet goes on."""
-    engine, device = start(FakeDevice(slots=4))
-    device.hold()
+    engine, family = start(FakeFamily(slots=4))
+    family.stepper.hold()
     for level in (1, 2):
         engine.submit(ticket(record(level)))
-    wait_until(lambda: device.num_rows_wanted == 2)
-    device.step_errors.append(RankMismatch("decode: logits", "must be rank 2", (1, 2, 3)))
-    device.go()
+    wait_until(lambda: family.stepper.num_wanted == 2)
+    family.stepper.step_errors.append(RankMismatch("decode: logits", "must be rank 2", (1, 2, 3)))
+    family.stepper.go()
     ended = endings(collect(engine, 2))
     assert all(isinstance(event.error, RankMismatch) for event in ended.values())
     engine.submit(ticket(record(3)))
@@ -417,13 +419,13 @@ def test_a_device_that_cannot_load_refuses_to_start():
         raise InvalidModel("model", "must exist", "nothing")
 
     with pytest.raises(InvalidModel, match="nothing"):
-        Engine(Settings(), load)
+        BatchEngine(Settings(), load)
 
 
 def test_a_broken_engine_says_so_at_every_poll(start, record):
     """A defect is not an ending of a job: the farm hears of it and gives its work back."""
-    engine, device = start()
-    device.step_errors.append(ZeroDivisionError("a defect"))
+    engine, family = start()
+    family.stepper.step_errors.append(ZeroDivisionError("a defect"))
     engine.submit(ticket(record(1)))
     for _ in range(2):
         with pytest.raises(Internal, match="a defect"):
@@ -433,11 +435,11 @@ def test_a_broken_engine_says_so_at_every_poll(start, record):
 def test_stopping_ends_all_threads_in_the_middle_of_work(start, record, wait_until):
     """No event comes afterwards; reading threads end too."""
     before = set(threading.enumerate())
-    engine, device = start()
-    device.hold()
+    engine, family = start()
+    family.stepper.hold()
     for level in range(1, 5):
         engine.submit(ticket(record(level, 200.0)))
-    wait_until(lambda: device.num_rows_wanted > 0)
+    wait_until(lambda: family.stepper.num_wanted > 0)
     engine.stop()
     wait_until(lambda: set(threading.enumerate()) <= before)
 
@@ -450,7 +452,7 @@ def test_an_idle_engine_waits_without_working(start, record):
     collect(engine, 1)
     assert engine.poll(0.3) == []
     assert engine.stats.steps < 50
-    assert engine.stats.idle_s > 0.2
+    assert engine.stats.idle.total_s > 0.2
 
 
 # The real device

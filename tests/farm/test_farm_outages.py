@@ -88,7 +88,7 @@ def test_an_outage_longer_than_a_lease_costs_no_attempt_even_with_peers(farm, se
     job_ids = farm.submit(*(job(f"o{number}", windows=40, window_s=0.1) for number in range(4)))
     wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
     server.kill()
-    wait_until(lambda: all(each.worker._outage.is_on for each in workers))
+    wait_until(lambda: all(each.worker._outage.is_active for each in workers))
     longer = workers[0].worker._outage._since + 2.5
     wait_until(lambda: time.monotonic() > longer)
     server.start()
@@ -107,7 +107,7 @@ def test_a_frozen_server_is_waited_out(farm, server):
     job_ids = farm.submit(*(job(f"f{number}", windows=10, window_s=0.1) for number in range(8)))
     wait_until(lambda: engine.in_flight == 8)
     server.freeze()
-    wait_until(lambda: worker.worker._outage.is_on)
+    wait_until(lambda: worker.worker._outage.is_active)
     wait_until(lambda: engine.in_flight == 0)
     server.thaw()
     assert {farm.result(job_id).status for job_id in job_ids} == {"succeeded"}

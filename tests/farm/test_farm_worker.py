@@ -1,39 +1,17 @@
-"""What the farm worker promises, on a real server with a fake fast decoder."""
+"""What the farm worker promises about jobs, on a real server with a fake fast decoder."""
 
-import signal
 import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from rq import Queue, Retry
-from rq.command import (
-    send_shutdown_command,
-    send_stop_execution_command,
-    send_stop_job_command,
-)
+from rq import Retry
 from rq.job import Job as RQJob
 from rq.suspension import resume, suspend
-from rq.worker import Worker
 
-from producer import embedded
 from producer.batches.actions import cancel_jobs
 from producer.batches.views import pause
-from producer.errors import InvalidModel
-from producer.queue import checkpoint_key, progress_key, read_progress, read_result, result_key
+from producer.queue import progress_key, read_progress, read_result, result_key
 from tests.stage.fake_engine import FakeEngine, expected_text, job, source
-from tests.stage.farm import Farm, wait_until
-
-
-@pytest.fixture
-def farm(settings, connection):
-    """Return a farm on an empty server; its workers end with the test and leave no lease behind."""
-    farm = Farm(f"unix://{embedded.status(settings).socket}")
-    yield farm
-    farm.stop()
-
-
-def rq_queue(farm, name="default"):
-    return Queue(name, connection=farm.connection, serializer="json")
+from tests.stage.farm import wait_until
 
 
 def test_a_recording_becomes_a_transcript_and_leaves_nothing_behind(farm):
@@ -108,7 +86,7 @@ def test_a_permanent_error_is_final_at_once(farm):
     assert (result.status, result.error.code) == ("failed", "corrupt_audio")
     assert [attempt.code for attempt in result.attempts] == ["corrupt_audio"]
     assert farm.state(job_id) == "failed"
-    failed = rq_queue(farm).failed_job_registry.get_job_ids(cleanup=False)
+    failed = farm.queue().failed_job_registry.get_job_ids(cleanup=False)
     assert failed == [job_id]
 
 
@@ -133,14 +111,15 @@ def test_a_retried_recording_goes_on_where_it_stood(farm):
     asked = job("flaky", windows=5, error="out_of_memory", error_at=3, once="1")
     (job_id,) = farm.submit(asked)
     assert farm.result(job_id).text == expected_text(asked.source)
-    assert [ticket.checkpoint and ticket.checkpoint.seek for ticket in engine.seen] == [None, 9000]
+    checkpoints = [ticket.checkpoint for ticket in engine.seen]
+    assert [point and len(point.segments) for point in checkpoints] == [None, 3]
 
 
 def test_retries_that_an_rq_program_asks_for_are_honoured(farm):
     """`Retry(max=1)` means two attempts, not the farm's three."""
     engine = FakeEngine()
     farm.start(engine)
-    rq_job = rq_queue(farm).enqueue(
+    rq_job = farm.queue().enqueue(
         "worker.tasks.transcribe",
         source=source("away", error="out_of_memory"),
         retry=Retry(max=1, interval=1),
@@ -171,51 +150,11 @@ def test_a_running_job_is_cancelled_by_the_flag_in_its_hash(farm):
     assert farm.state(job_id) == "stopped"
 
 
-@pytest.mark.parametrize("what", ["job", "execution"])
-def test_rq_stop_commands_stop_one_job_and_no_other(farm, what):
-    """RQ's own stop commands work with many jobs in flight."""
-    farm.start()
-    slow = [job(f"slow{number}", windows=60, window_s=0.05) for number in range(3)]
-    job_ids = farm.submit(*slow)
-    wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
-    if what == "job":
-        send_stop_job_command(farm.connection, job_ids[1], serializer="json")
-    else:
-        fence = farm.field(job_ids[1], "fence")
-        send_stop_execution_command(farm.connection, job_ids[1], fence)
-    results = [farm.result(job_id) for job_id in job_ids]
-    assert [each.status for each in results] == ["succeeded", "failed", "succeeded"]
-    assert results[1].error.code == "cancelled"
-
-
-def test_rq_shutdown_command_drains_the_worker(farm):
-    """The running job is finished, the worker ends well."""
-    worker = farm.start()
-    (job_id,) = farm.submit(job("slow", windows=10, window_s=0.05))
-    wait_until(lambda: farm.state(job_id) == "started")
-    send_shutdown_command(farm.connection, worker.worker.name)
-    assert worker.wait() == 0
-    assert farm.result(job_id).status == "succeeded"
-
-
-def test_a_malformed_command_is_ignored(farm):
-    """Anybody who may publish cannot end the command listener."""
-    worker = farm.start()
-    channel = worker.worker.pubsub_channel_name
-    wait_until(lambda: farm.connection.pubsub_numsub(channel)[0][1] == 1)
-    for payload in (b"not json", b"[]", b"{}", b'{"command": "format-disk"}', b"\xff\xfe"):
-        farm.connection.publish(channel, payload)
-    (job_id,) = farm.submit(job("slow", windows=1000, window_s=0.05))
-    wait_until(lambda: farm.state(job_id) == "started")
-    send_stop_job_command(farm.connection, job_id, serializer="json")
-    assert farm.result(job_id).error.code == "cancelled"
-
-
 def test_a_timeout_that_an_rq_program_asks_for_is_a_deadline(farm):
     """The job is dropped by the engine; its neighbour goes on."""
     farm.start()
     slow = source("slow", windows=10_000, window_s=0.05)
-    late = rq_queue(farm).enqueue("worker.tasks.transcribe", source=slow, job_timeout=1)
+    late = farm.queue().enqueue("worker.tasks.transcribe", source=slow, job_timeout=1)
     (other,) = farm.submit(job("other", windows=40, window_s=0.05))
     result = farm.result(late.id)
     assert (result.error.code, result.error.retryable) == ("job_timeout", False)
@@ -278,177 +217,8 @@ def test_outside_the_active_hours_nothing_is_claimed(farm):
 def test_a_job_scheduled_by_an_rq_program_is_run_when_it_is_due(farm):
     """No scheduler process is needed."""
     farm.start()
-    due = rq_queue(farm).enqueue_in(
+    due = farm.queue().enqueue_in(
         timedelta(seconds=1), "worker.tasks.transcribe", source=source("a")
     )
     assert farm.state(due.id) == "scheduled"
     assert farm.result(due.id).status == "succeeded"
-
-
-def test_rq_sees_the_worker_and_its_executions(farm):
-    """Monitoring that knows RQ knows the farm."""
-    worker = farm.start()
-    job_ids = farm.submit(*(job(f"slow{n}", windows=40, window_s=0.05) for n in range(3)))
-    wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
-    (seen,) = Worker.all(connection=farm.connection)
-    assert seen.name == worker.worker.name
-    assert {each.job_id for each in seen.get_current_executions()} == set(job_ids)
-    assert set(rq_queue(farm).started_job_registry.get_job_ids(cleanup=False)) == set(job_ids)
-    for job_id in job_ids:
-        farm.result(job_id)
-    worker.stop()
-    assert Worker.all(connection=farm.connection) == []
-
-
-def test_a_drained_worker_finishes_what_fits_into_the_grace_period(farm, tmp_path):
-    """SIGTERM: exit 0, the running jobs have results, the waiting ones are untouched."""
-    farm.configure(slots=2, grace_s=10.0)
-    worker = farm.start_process(log=tmp_path / "log")
-    job_ids = farm.submit(*(job(f"d{n}", windows=10, window_s=0.1) for n in range(4)))
-    wait_until(lambda: farm.state(job_ids[1]) == "started")
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    assert [farm.state(job_id) for job_id in job_ids] == ["finished"] * 2 + ["queued"] * 2
-    assert rq_queue(farm).get_job_ids() == job_ids[2:]
-
-
-def test_what_does_not_fit_goes_back_to_the_front_with_its_progress_and_no_retry_spent(farm):
-    """The next worker goes on where the drained one stood."""
-    farm.configure(slots=2, grace_s=0.3)
-    worker = farm.start_process()
-    jobs = [job(f"d{n}", windows=20, window_s=0.1) for n in range(4)]
-    job_ids = farm.submit(*jobs)
-    wait_until(lambda: read_progress(farm.connection, job_ids[:2]).keys() == set(job_ids[:2]))
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
-    assert rq_queue(farm).get_job_ids() == job_ids
-    assert farm.field(job_ids[0], "attempts") is None
-    assert farm.connection.exists(checkpoint_key(job_ids[0]))
-    engine = FakeEngine()
-    farm.start(engine)
-    assert [farm.result(job_id).text for job_id in job_ids] == [
-        expected_text(each.source) for each in jobs
-    ]
-    assert engine.seen[0].checkpoint.seek > 0
-
-
-def test_a_second_signal_ends_the_worker_at_once_and_still_gives_its_jobs_back(farm):
-    """Nobody waits for the grace period a second time."""
-    farm.configure(grace_s=60.0)
-    worker = farm.start_process()
-    (job_id,) = farm.submit(job("slow", windows=1000, window_s=0.1))
-    wait_until(lambda: farm.state(job_id) == "started")
-    worker.signal(signal.SIGTERM)
-    wait_until(lambda: farm.connection.scard("rq:workers") == 1)
-    started = time.monotonic()
-    worker.signal(signal.SIGINT)
-    assert worker.wait(5) == 130
-    assert time.monotonic() - started < 3
-    assert farm.state(job_id) == "queued"
-
-
-def test_a_broken_engine_ends_the_worker_and_its_jobs_go_to_a_peer(farm):
-    """An engine that takes no more work is an exit code for the supervisor, not an idle worker."""
-    engine = FakeEngine()
-    worker = farm.start(engine)
-    (job_id,) = farm.submit(job("slow", windows=20, window_s=0.05))
-    wait_until(lambda: engine.in_flight == 1)
-    engine.break_down(InvalidModel("engine", "the device is gone"))
-    assert worker.wait() == 1
-    assert farm.state(job_id) == "queued"
-    farm.start()
-    assert farm.result(job_id).status == "succeeded"
-
-
-@pytest.mark.slow
-def test_a_dead_worker_is_noticed_and_its_recordings_are_resumed(farm):
-    """kill -9: a peer takes over when the lease ends, past the checkpoint."""
-    victim = farm.start_process()
-    jobs = [job(f"k{n}", windows=60, window_s=0.05) for n in range(4)]
-    job_ids = farm.submit(*jobs)
-    wait_until(lambda: read_progress(farm.connection, job_ids).keys() == set(job_ids))
-    engine = FakeEngine()
-    farm.start(engine)
-    victim.signal(signal.SIGKILL)
-    results = [farm.result(job_id) for job_id in job_ids]
-    assert [each.text for each in results] == [expected_text(each.source) for each in jobs]
-    assert all(ticket.checkpoint.seek >= 3000 for ticket in engine.seen)
-    assert farm.commits() == dict.fromkeys(job_ids, 1)
-    assert farm.leftovers() == []
-
-
-@pytest.mark.slow
-def test_a_sleeper_beyond_its_lease_is_fenced_off_and_lives_on(farm, tmp_path):
-    """SIGSTOP, as when a Mac sleeps: a peer does the work, the sleeper's results do not count."""
-    log = tmp_path / "log"
-    sleeper = farm.start_process(log=log)
-    job_ids = farm.submit(*(job(f"z{n}", windows=10, window_s=0.2) for n in range(4)))
-    wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
-    sleeper.signal(signal.SIGSTOP)
-    farm.start()
-    results = [farm.result(job_id, 30) for job_id in job_ids]
-    assert {each.worker.split("-")[0] for each in results} == {"thread"}
-    sleeper.signal(signal.SIGCONT)
-    wait_until(lambda: log.read_text().count("lease_lost") == 4)
-    assert farm.commits() == dict.fromkeys(job_ids, 1)
-    assert sleeper.process.poll() is None
-
-
-@pytest.mark.slow
-def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_not(farm):
-    """Suspects run one at a time, so two deaths tell the poison from who stood beside it."""
-    farm.configure(slots=4)
-    poison = job("poison", windows=5, crash_at=1, window_s=0.05)
-    neighbours = [job(f"n{n}", windows=3, window_s=0.05) for n in range(8)]
-    worker = farm.start_process()
-    job_ids = farm.submit(*neighbours[:2], poison, *neighbours[2:])
-    poison_id = job_ids.pop(2)
-    supervised = [worker]
-
-    def is_over():
-        if supervised[-1].process.poll() is not None:
-            supervised.append(farm.start_process())
-        return read_result(farm.connection, poison_id)
-
-    wait_until(is_over, 60)
-    assert len(supervised) == 3
-    result = farm.result(poison_id, 1)
-    assert result.error.code == "poison"
-    assert [attempt.code for attempt in result.attempts] == ["worker_lost"] * 2
-    farm.start()
-    assert {farm.result(job_id).status for job_id in job_ids} == {"succeeded"}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(90)
-@pytest.mark.parametrize(
-    ("lease_s", "heartbeat_s", "reap_s", "limit_s"),
-    [(15.0, 3.0, 5.0, 20.0), pytest.param(30.0, 5.0, 10.0, 40.0, id="defaults")],
-)
-def test_idle_peers_take_up_a_dead_workers_jobs_in_time(
-    farm, lease_s, heartbeat_s, reap_s, limit_s
-):
-    """At most a lease and a look; the time is taken from the kill to the new claim."""
-    farm.configure(lease_s=lease_s, heartbeat_s=heartbeat_s, reap_s=reap_s)
-    victim = farm.start_process()
-    job_ids = farm.submit(*(job(f"k{n}", windows=10_000, window_s=0.05) for n in range(4)))
-    wait_until(lambda: all(farm.state(job_id) == "started" for job_id in job_ids))
-    for _ in range(2):
-        farm.start(FakeEngine())
-    fences = {job_id: farm.field(job_id, "fence") for job_id in job_ids}
-    victim.signal(signal.SIGKILL)
-    killed = time.monotonic()
-
-    def all_started_again():
-        return all(
-            farm.state(job_id) == "started" and (farm.field(job_id, "worker_name") or "").startswith("thread")
-            and farm.field(job_id, "fence") != fences[job_id]
-            and not farm.field(job_id, "lost_worker")
-            for job_id in job_ids
-        )  # fmt: skip
-
-    wait_until(all_started_again, limit_s + 5)
-    took_s = time.monotonic() - killed
-    print(f"taken up after {took_s:.1f} s")
-    assert took_s < limit_s
-    list(cancel_jobs(farm.connection, farm.settings, job_ids))

@@ -14,24 +14,22 @@ from rq.job import JobStatus
 from rq.registry import StartedJobRegistry, clean_registries
 from rq.results import Result
 
-from producer import embedded
-from producer.result import Audio, Model, Timing, Transcript
+from tests.stage.claims import make_transcript
 from tests.stage.fake_engine import FakeEngine, expected_text, job, source
-from tests.stage.farm import Farm, wait_until
-from worker.farm.commit import Commit, commit
-from worker.farm.in_flight import read_flight, success
+from tests.stage.farm import wait_until
+from worker.farm.commit import CommitVerdict, commit
+from worker.farm.endings import success
+from worker.farm.in_flight import read_flight
 from worker.farm.scripts import FarmScripts, Release
 
 TASK = "worker.tasks.transcribe"
 
 
 @pytest.fixture
-def farm(settings, connection):
+def farm(farm):
     """Return a farm whose leases end at once: what is claimed and not renewed is a dead worker's."""
-    farm = Farm(f"unix://{embedded.status(settings).socket}")
     farm.configure(lease_s=0.05, heartbeat_s=0.02)
-    yield farm
-    farm.stop()
+    return farm
 
 
 def scripts(farm, name):
@@ -41,10 +39,6 @@ def scripts(farm, name):
 def reap(farm, name="peer"):
     """Take over what dead workers had, as soon as their leases have ended."""
     return wait_until(lambda: scripts(farm, name).reap())
-
-
-def stock_queue(farm, name="default"):
-    return Queue(name, connection=farm.connection, serializer="json")
 
 
 def stock_start(farm, queue, *, retry=None):
@@ -61,18 +55,6 @@ def long_after():
     return (datetime.now(UTC) + timedelta(hours=2)).timestamp()
 
 
-def transcript():
-    return Transcript(
-        job_id="",
-        text="text",
-        language="en",
-        segments=[],
-        audio=Audio(duration_s=1, sample_rate_hz=16000, channels=1, format="fake"),
-        model=Model(name="fake", revision="0", dtype="float32"),
-        timing=Timing(),
-    )
-
-
 class _MeetingJob(RQJob):
     """A job whose readers all read before one of them writes."""
 
@@ -87,7 +69,7 @@ class _MeetingJob(RQJob):
 
 def test_h1_stock_two_cleanups_at_once_queue_an_abandoned_job_twice(farm):
     """`registry.count` and `rq info` clean up without a lock, so two of them meet."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     stock_start(farm, queue, retry=Retry(max=3))
     registries = [
         StartedJobRegistry(queue.name, farm.connection, job_class=_MeetingJob, serializer="json")
@@ -125,14 +107,14 @@ def test_h1_ours_is_not_disturbed_by_the_cleanup_of_rq_info(farm):
     """An expired lease is ours to deal with: RQ's clean-up comes an hour later."""
     (job_id,) = farm.submit(job("a"))
     scripts(farm, "dead").claim(1, suspects=1)
-    clean_registries(stock_queue(farm))
+    clean_registries(farm.queue())
     assert farm.state(job_id) == "started"
     assert [each.job_id for each in reap(farm)] == [job_id]
 
 
 def test_h2_stock_a_death_after_the_pop_from_two_queues_loses_the_job(farm):
     """Status queued, on no list, in no registry: nobody will ever look at it again."""
-    queues = [stock_queue(farm), stock_queue(farm, "low")]
+    queues = [farm.queue(), farm.queue("low")]
     rq_job = queues[0].enqueue(TASK, source="a")
     Queue.dequeue_any(queues, None, connection=farm.connection, serializer="json")
     for queue in queues:
@@ -158,7 +140,7 @@ def test_h2_to_h5_ours_a_death_after_the_claim_brings_the_job_back(farm):
 
 def test_h3_stock_a_death_after_the_pop_from_one_queue_waits_a_minute_and_then_fails(farm):
     """The intermediate queue is cleaned when a job was seen there twice, a minute apart."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     rq_job = queue.enqueue(TASK, source="a")
     Queue.dequeue_any([queue], None, connection=farm.connection, serializer="json")
     worker = SimpleWorker([queue], connection=farm.connection, serializer="json")
@@ -174,7 +156,7 @@ def test_h3_stock_a_death_after_the_pop_from_one_queue_waits_a_minute_and_then_f
 
 def test_h4_stock_an_abandoned_job_without_retry_fails(farm):
     """A worker's death is the job's end."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     _, rq_job, _ = stock_start(farm, queue)
     StartedJobRegistry(queue=queue).cleanup(long_after())
     assert rq_job.get_status() == JobStatus.FAILED
@@ -182,7 +164,7 @@ def test_h4_stock_an_abandoned_job_without_retry_fails(farm):
 
 def test_h5_stock_a_death_before_the_job_is_prepared_leaves_it_in_between(farm):
     """The entry in the registry is dropped since the status still says queued."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     rq_job = queue.enqueue(TASK, source="a")
     worker = SimpleWorker([queue], connection=farm.connection, serializer="json")
     (rq_job, _) = Queue.dequeue_any([queue], None, connection=farm.connection, serializer="json")
@@ -196,7 +178,7 @@ def test_h5_stock_a_death_before_the_job_is_prepared_leaves_it_in_between(farm):
 
 def test_h6_stock_a_death_while_cleaning_blocks_maintenance_for_a_quarter_of_an_hour(farm):
     """The lock is a key with a long life that nobody else may take."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     assert queue.acquire_maintenance_lock()
     assert not queue.acquire_maintenance_lock()
     assert farm.connection.ttl(queue.registry_cleaning_key) > 890
@@ -205,7 +187,7 @@ def test_h6_stock_a_death_while_cleaning_blocks_maintenance_for_a_quarter_of_an_
 def test_h6_ours_a_reaper_that_dies_while_reaping_blocks_nobody_and_costs_the_job_nothing(farm):
     """There is no lock; what the reaper took has a lease like all else, and one death is counted."""
     (job_id,) = farm.submit(job("a"))
-    stock_queue(farm).acquire_maintenance_lock()
+    farm.queue().acquire_maintenance_lock()
     scripts(farm, "dead").claim(1, suspects=1)
     reap(farm, "reaper that dies")
     (taken,) = reap(farm, "peer")
@@ -216,7 +198,7 @@ def test_h6_ours_a_reaper_that_dies_while_reaping_blocks_nobody_and_costs_the_jo
 
 def test_h7_stock_a_zombie_finishes_a_job_that_another_worker_is_running(farm):
     """Nothing says whose result counts, and the job goes from finished back to queued."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     zombie, rq_job, execution = stock_start(farm, queue, retry=Retry(max=3))
     StartedJobRegistry(queue=queue).cleanup(long_after())
     assert rq_job.get_status() == JobStatus.QUEUED
@@ -240,13 +222,12 @@ def test_h7_ours_a_zombie_cannot_commit_nor_give_back_nor_report(farm):
     (job_id,) = farm.submit(job("a"))
     zombie = scripts(farm, "zombie")
     (claim,) = zombie.claim(1, suspects=1)
-    outcome = success(
-        read_flight(claim, None, "zombie", farm.settings), transcript(), "zombie", farm.settings
-    )
+    flight = read_flight(claim, None)
+    outcome = success(flight, make_transcript(), "zombie", farm.settings.queue)
     (taken,) = reap(farm)
     scripts(farm, "peer").release([Release(job_id, taken.execution_id, taken.queue)])
     (second,) = scripts(farm, "peer").claim(1, suspects=1)
-    assert commit(farm.connection, outcome) is Commit.FENCED_OFF
+    assert commit(farm.connection, outcome) is CommitVerdict.FENCED_OFF
     assert zombie.release([Release(job_id, claim.execution_id, claim.queue)]) == []
     assert not zombie.progress(claim, {"seconds_done": "1"}, "{}")
     assert zombie.heartbeat([claim], {}, 60).lost == [claim.execution_id]
@@ -256,7 +237,7 @@ def test_h7_ours_a_zombie_cannot_commit_nor_give_back_nor_report(farm):
 
 def test_h8_stock_a_death_while_retrying_leaves_a_job_scheduled_nowhere(farm):
     """The status is written outside of the transaction that fills the registry."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     rq_job = queue.enqueue(TASK, source="a", retry=Retry(max=3, interval=10))
     with farm.connection.pipeline() as pipeline:
         rq_job.retry(queue, pipeline)
@@ -274,14 +255,14 @@ def test_h8_ours_a_retry_is_scheduled_in_one_step(farm):
     release = Release(job_id, claim.execution_id, claim.queue, delay_s=0.5, record=record)
     assert scripts(farm, "w").release([release]) == [claim.execution_id]
     assert farm.state(job_id) == "scheduled"
-    assert stock_queue(farm).scheduled_job_registry.get_job_ids() == [job_id]
+    assert farm.queue().scheduled_job_registry.get_job_ids() == [job_id]
     assert wait_until(lambda: scripts(farm, "w").due()) == 1
-    assert stock_queue(farm).get_job_ids() == [job_id]
+    assert farm.queue().get_job_ids() == [job_id]
 
 
 def test_h9_stock_a_job_id_that_is_enqueued_twice_runs_twice(farm):
     """Without `unique` the queue holds the id twice."""
-    queue = stock_queue(farm)
+    queue = farm.queue()
     for _ in range(2):
         rq_job = queue.enqueue("time.time", job_id="same")
     worker = SimpleWorker([queue], connection=farm.connection, serializer="json")
@@ -291,7 +272,7 @@ def test_h9_stock_a_job_id_that_is_enqueued_twice_runs_twice(farm):
 
 def test_h9_ours_a_job_id_that_is_enqueued_twice_runs_once(farm):
     """The claim drops an entry whose job is not waiting."""
-    queue, engine = stock_queue(farm), FakeEngine()
+    queue, engine = farm.queue(), FakeEngine()
     for _ in range(3):
         queue.enqueue(TASK, source=source("a"), job_id="same")
     farm.start(engine, burst=True).wait()

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from rq import Queue, SimpleWorker
+from rq import SimpleWorker
 from rq.defaults import RQ_KEY_PREFIX
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
 from rq.job import Dependency
@@ -23,10 +23,9 @@ from rq.utils import str_to_date
 from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from producer import embedded
 from producer.queue import job_key, queue_key, registry_key, result_key
 from tests.stage.fake_engine import expected_text, job, source
-from tests.stage.farm import Farm, wait_until
+from tests.stage.farm import wait_until
 from worker.farm.job_hash import ALLOWED_FUNCTIONS
 from worker.farm.scripts import FIELDS, FarmScripts
 from worker.tasks import transcribe
@@ -58,18 +57,6 @@ def count_words(transcription_id):
 """
 
 
-@pytest.fixture
-def farm(settings, connection):
-    """Return a farm on an empty server."""
-    farm = Farm(f"unix://{embedded.status(settings).socket}")
-    yield farm
-    farm.stop()
-
-
-def rq_queue(farm, name="default"):
-    return Queue(name, connection=farm.connection, serializer="json")
-
-
 def test_rq_is_the_minor_version_that_the_scripts_were_written_for():
     """The farm works on RQ's keys; another minor version may lay them out differently."""
     assert version("rq").startswith("3.0.")
@@ -78,7 +65,7 @@ def test_rq_is_the_minor_version_that_the_scripts_were_written_for():
 def test_our_key_names_are_those_of_rq(farm):
     """Each name is made by RQ's own code on the left and by ours on the right."""
     assert RQJob.key_for("j") == job_key("j")
-    assert rq_queue(farm).key == queue_key("default")
+    assert farm.queue().key == queue_key("default")
     registries = {
         "wip": StartedJobRegistry,
         "finished": FinishedJobRegistry,
@@ -105,7 +92,7 @@ def test_the_fields_that_we_read_are_those_that_rq_writes(farm):
     from rq.rate_limit import RateLimit
     from rq.webhook import Webhook
 
-    rich = rq_queue(farm).enqueue(
+    rich = farm.queue().enqueue(
         TASK,
         source="a",
         retry=Retry(max=2, interval=[1, 2]),
@@ -118,7 +105,7 @@ def test_the_fields_that_we_read_are_those_that_rq_writes(farm):
         job_timeout=7,
         webhooks=[Webhook("http://127.0.0.1:1/", "finished")],
     )
-    limited = rq_queue(farm).enqueue(TASK, source="a", rate_limit=RateLimit("k", 1))
+    limited = farm.queue().enqueue(TASK, source="a", rate_limit=RateLimit("k", 1))
     written = set(farm.connection.hkeys(rich.key)) | set(farm.connection.hkeys(limited.key))
     assert set(FIELDS) - ours - {field.decode() for field in written} == set()
 
@@ -160,7 +147,7 @@ def test_a_strangers_rq_program_enqueues_a_recording_and_a_job_that_reads_the_te
     program = [sys.executable, "-c", STRANGER, farm.url.removeprefix("unix://"), recording]
     enqueued = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
     first_id, follower_id = json.loads(enqueued.stdout)
-    mail = rq_queue(farm, "mail")
+    mail = farm.queue("mail")
     assert mail.get_job_ids() == []
     farm.start()
     assert farm.result(first_id).text == expected_text(recording)
@@ -173,7 +160,7 @@ def test_a_strangers_rq_program_enqueues_a_recording_and_a_job_that_reads_the_te
 
 def test_a_dependent_that_allows_failure_runs_after_a_failed_recording_and_another_does_not(farm):
     """RQ's rules for dependents hold for the farm's jobs."""
-    queue, mail = rq_queue(farm), rq_queue(farm, "mail")
+    queue, mail = farm.queue(), farm.queue("mail")
     bad = queue.enqueue(TASK, source=source("bad", error="corrupt_audio"))
     lenient = mail.enqueue("time.time", depends_on=Dependency(bad, allow_failure=True))
     strict = mail.enqueue("time.time", depends_on=bad)
@@ -184,9 +171,9 @@ def test_a_dependent_that_allows_failure_runs_after_a_failed_recording_and_anoth
 
 def test_a_recording_may_depend_on_another_programs_job(farm):
     """`depends_on` works in both directions."""
-    mail = rq_queue(farm, "mail")
+    mail = farm.queue("mail")
     download = mail.enqueue("time.time")
-    waiting = rq_queue(farm).enqueue(TASK, source=source("a"), depends_on=download)
+    waiting = farm.queue().enqueue(TASK, source=source("a"), depends_on=download)
     farm.start()
     SimpleWorker([mail], connection=farm.connection, serializer="json").work(burst=True)
     assert farm.result(waiting.id).status == "succeeded"
@@ -196,7 +183,7 @@ def test_a_recording_may_depend_on_another_programs_job(farm):
 def test_ttls_that_an_rq_program_asks_for_are_honoured(farm, option, bad):
     """On the result, on the job's hash and in RQ's own stream."""
     farm.start()
-    asked = rq_queue(farm).enqueue(TASK, source=source("a", error=bad), **{option: 77})
+    asked = farm.queue().enqueue(TASK, source=source("a", error=bad), **{option: 77})
     farm.result(asked.id)
     keys = (result_key(asked.id), asked.key, f"{RQ_KEY_PREFIX}:results:{asked.id}")
     assert all(0 < farm.connection.ttl(key) <= 77 for key in keys)
@@ -207,7 +194,7 @@ def test_a_waiting_job_expires_by_its_ttl_and_a_running_one_does_not(farm):
     (running,) = farm.submit(job("r"))
     FarmScripts(farm.connection, farm.settings, "w").claim(1, suspects=1)
     assert farm.connection.ttl(job_key(running)) == -1
-    short = rq_queue(farm).enqueue(TASK, source=source("a"), ttl=1)
+    short = farm.queue().enqueue(TASK, source=source("a"), ttl=1)
     wait_until(lambda: not farm.connection.exists(short.key))
     farm.start(burst=True).wait()
     assert short.id not in farm.commits()
@@ -219,7 +206,7 @@ def test_job_ids_registries_and_counters_are_readable_by_rq(farm):
     good, bad = farm.submit(job("a"), job("b", error="corrupt_audio"))
     farm.result(good)
     farm.result(bad)
-    queue = rq_queue(farm)
+    queue = farm.queue()
     assert queue.finished_job_registry.get_job_ids() == [good]
     assert queue.failed_job_registry.get_job_ids() == [bad]
     counts = farm.connection.hmget(worker.worker.key, "successful_job_count", "failed_job_count")

@@ -14,6 +14,7 @@ from producer.errors import InvalidModel, SourceUnreachable
 from tests.stage.tiny_models import same_arrays, tiny_random_whisper, write_huggingface, write_mlx
 from worker.cli.models import app
 from worker.models import hub
+from worker.models.whisper.weights.config import is_whisper
 from worker.models.whisper.weights.load import load_weights
 
 REPOSITORY = "someone/whisper-small-test"
@@ -238,6 +239,29 @@ def test_fetch_and_list_on_the_command_line(server, tmp_path, monkeypatch):
     assert server.main in fetched.output
     listed = CliRunner().invoke(app, ["list"])
     assert re.search(rf"{REPOSITORY}\W+hub\W+\d", listed.output), listed.output
+
+
+def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path, monkeypatch):
+    """Known by the config, not by the name: MLX's, CTranslate2's and Hugging Face's."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached(tmp_path, "mlx-community/distil-large", '{"n_mels": 80}')
+    cached(tmp_path, "Systran/faster-tiny", '{"alignment_heads": [], "lang_ids": []}')
+    cached(tmp_path, "openai/small", '{"model_type": "whisper"}')
+    cached(tmp_path, "meta/llama", '{"model_type": "llama"}')
+    cached(tmp_path, "someone/damaged", "[")
+    cached(tmp_path, "someone/list", "[]")
+    assert [name for name, _ in hub.fetched(is_whisper)] == [
+        "Systran/faster-tiny",
+        "mlx-community/distil-large",
+        "openai/small",
+    ]
+
+
+def cached(cache, name, config):
+    """Leave a model in the hub's cache as huggingface_hub does."""
+    snapshot = cache / f"models--{name.replace('/', '--')}" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(config)
 
 
 def point_at(url, monkeypatch):

@@ -46,6 +46,8 @@ def transcribe(path, max_seconds):
 class ArchiveEngine:
     """Reads recordings in threads; each gives one segment, a quiet one is flagged."""
 
+    model = Model(name="fake", revision="0", dtype="float32")
+
     def __init__(self, settings, capacity=8):
         self.capacity = capacity
         self._settings = settings
@@ -123,7 +125,7 @@ class ArchiveEngine:
                 channels=header.channels,
                 format=header.format,
             ),
-            model=Model(name="fake", revision="0", dtype="float32"),
+            model=self.model,
             timing=Timing(windows=1, decode_s=time.monotonic() - started),
         )
 

@@ -35,19 +35,19 @@ class BrokenOnce:
 def main():
     blas.preload()
     # MLX: not before the BLAS is chosen.
-    from worker.device.device import load_device
-    from worker.engine.engine import Engine
+    from worker.device.stepper import TokenStepper
+    from worker.engine.engine import BatchEngine
     from worker.farm.farm_worker import FarmWorker
+    from worker.models.load import load_family
 
     def load(settings):
-        device = load_device(settings)
-        device._whisper = BrokenOnce(device._whisper)
-        device.reset()
-        return device
+        family = load_family(settings)
+        family.stepper = TokenStepper(BrokenOnce(family.network), family.plan.slots)
+        return family
 
     settings = load_settings()
     log.configure(settings.log)
-    engine = Engine(settings, load)
+    engine = BatchEngine(settings, load)
     code = FarmWorker(engine, settings, connect(settings), "broken-once").run()
     engine.stop()
     sys.stderr.flush()

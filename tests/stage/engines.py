@@ -17,8 +17,8 @@ from tests.stage import archive_engine, fake_engine
 from tests.stage.archive_engine import ArchiveEngine
 from tests.stage.fake_engine import FakeEngine
 from tests.stage.tiny_models import tiny_random_whisper, write_mlx
-from worker.device.device import load_device
-from worker.engine.engine import Engine
+from worker.engine.engine import BatchEngine
+from worker.models.load import load_family
 
 RATE_HZ = 16_000
 # A window of the random Whisper costs 0.2 s, mostly its encoder; its text may be short.
@@ -82,7 +82,7 @@ def real(folder: Path, *, busy: bool) -> Stage:
     model = write_mlx(tiny_random_whisper(), folder / "model")
     settings = Settings(model={"name": str(model), "dtype": "float32"}, worker={"slots": 4})
     return Stage(
-        engine=Engine(settings, load_device),
+        engine=BatchEngine(settings, load_family),
         short=[_job(_noise(folder, number, 2.0)) for number in range(4)],
         long=_job(_noise(folder, 9, 150.0 if busy else 65.0)),
         bad=(_job(_text(folder)), "unsupported_format"),

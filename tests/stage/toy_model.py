@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from worker.device.rules import FREE
+from worker.device.rules import NO_RULES
 from worker.models.whisper.log_mel import MelConfig
 
 NUM_VOCAB = 61
@@ -20,12 +20,14 @@ class ToyModel:
     bos_token = BOS
     eos_token = EOS
     default_prompt = (BOS,)
-    default_rules = FREE
+    default_rules = NO_RULES
 
     def __init__(self, context_length=448):
         self.context_length = context_length
         self.mel = MelConfig(n_mels=80)
         self.calls = []
+
+    busy_s = 0.0
 
     @property
     def num_decoder_calls(self):
@@ -46,6 +48,9 @@ class ToyModel:
         seen = mx.put_along_axis(cache["tokens"], positions[:, None], tokens[:, None], axis=1)
         logits = self._logits(seen, positions, cache["audio"])
         return logits, {"tokens": seen, "audio": cache["audio"]}
+
+    def log_normalizer(self, logits):
+        return mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def resize_cache(self, cache, length):
         missing = length - cache["tokens"].shape[1]

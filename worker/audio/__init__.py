@@ -1,1 +1,1 @@
-"""A recording's file becomes 16 kHz samples, in threads of their own. NumPy; no MLX, no Redis."""
+"""Reads recordings of any format as 16 kHz samples. NumPy; never MLX or Redis."""

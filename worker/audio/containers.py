@@ -1,19 +1,17 @@
-"""Audio files as blocks of float32 frames behind one reader; the libraries' errors end here.
+"""Which library reads a file: opens a recording with libsndfile or with FFmpeg.
 
-libsndfile reads what counts its frames exactly (WAV, RF64, W64, AIFF, AU, CAF, FLAC and older
-kin). FFmpeg, inside PyAV, reads the rest: MP3, Ogg, AAC, MP4, WebM, Matroska, sound of videos.
+libsndfile reads the formats whose frames it counts exactly: WAV, RF64, W64, AIFF, AU, CAF, FLAC and
+some older ones. FFmpeg, inside PyAV, reads the rest: MP3, Ogg, AAC, MP4, WebM, Matroska, video.
 
 MP3 and Ogg go to FFmpeg although libsndfile knows them: soundfile seeks after every block, which
 gives wrong MP3 samples (libsndfile 1.2.2: by up to 0.8 of full scale), and libsndfile stops at
-the end of the first stream of a chained Ogg file without a word.
+the end of the first stream of a chained Ogg file without an error.
 """
 
 import io
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
@@ -27,35 +25,21 @@ from producer.errors import (
     UnsupportedFormat,
 )
 from worker.audio.data_chunk import DataChunk, find_data_chunk
+from worker.audio.errors import SNDFILE_SYSTEM, reason, translated
 from worker.audio.ffmpeg import FFmpegReader
-from worker.audio.reader import (
-    SNDFILE_SYSTEM,
-    AudioHeader,
-    Frames,
-    PathLike,
-    Reader,
-    block_frames,
-    reason,
-    translated,
-)
+from worker.audio.reader import AudioHeader, PathLike, Reader
+from worker.audio.sndfile import NotCounted, SndfileReader
 
-# No speech is recorded below; no converter offers more.
+# Speech is not recorded at lower rates, and no converter offers higher ones.
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 # Seventh-order ambisonics; a header with more is damaged.
 MAX_CHANNELS = 64
 
-_BYTES_PER_SAMPLE = {
-    **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
-    "PCM_16": 2,
-    "PCM_24": 3,
-    **dict.fromkeys(("PCM_32", "FLOAT"), 4),
-    "DOUBLE": 8,
-}
 _AUDIO_MAGIC = {
     *(b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b"riff", b".snd"),
     b"\x1a\x45\xdf\xa3",  # Matroska and WebM
 }
-# libsndfile's public number for a header it knows and cannot make sense of.
+# libsndfile's public number for a malformed header of a known format.
 _SNDFILE_MALFORMED = 3
 
 
@@ -82,7 +66,7 @@ def open_reader(path: PathLike) -> Reader:
 
 
 def _open_regular(name: str) -> io.FileIO:
-    """Open a file that has an end: a pipe, a device or a folder could block or never stop."""
+    """Open a regular file; a pipe or a device could block, or never end."""
     try:
         is_regular = stat.S_ISREG(Path(name).stat().st_mode)
     except ValueError as exc:  # a NUL or a lone surrogate: no file has such a name
@@ -105,11 +89,11 @@ def _choose_reader(name: str, file: io.FileIO) -> Reader:
     magic = start[:4]
     if not _is_for_ffmpeg(magic, data):
         try:
-            return _SndfileReader(name, file, data)
+            return SndfileReader(name, file, data)
         except soundfile.LibsndfileError as error:
             if error.code in (SNDFILE_SYSTEM, _SNDFILE_MALFORMED):
                 raise
-        except _NotCounted:
+        except NotCounted:
             pass
     try:
         return FFmpegReader(name, file, data)
@@ -120,7 +104,7 @@ def _choose_reader(name: str, file: io.FileIO) -> Reader:
 
 
 def _is_for_ffmpeg(magic: bytes, data: DataChunk | None) -> bool:
-    """Say whether libsndfile would read the file wrongly or only in part."""
+    """Return whether libsndfile would read the file wrongly or only in part."""
     is_mpeg_sync = magic[:1] == b"\xff" and magic[1:2] >= b"\xe0"
     is_unfinished_wav = data is not None and data.declared_bytes is None
     return magic == b"OggS" or magic[:3] == b"ID3" or is_mpeg_sync or is_unfinished_wav
@@ -132,48 +116,3 @@ def _check_limits(header: AudioHeader) -> None:
         raise OutOfRange(header.path, limit, header.sample_rate_hz)
     if not 1 <= header.channels <= MAX_CHANNELS:
         raise OutOfRange(header.path, f"channels must be in 1..{MAX_CHANNELS}", header.channels)
-
-
-class _NotCounted(Exception):
-    """libsndfile opened the file but does not know its length, or is not exact about it."""
-
-
-class _SndfileReader:
-    """A file whose frames libsndfile counts exactly."""
-
-    def __init__(self, name: str, file: io.FileIO, data: DataChunk | None) -> None:
-        self._file = file
-        self.data = data
-        self._sound: Any = soundfile.SoundFile(file.fileno(), closefd=False)
-        sound = self._sound
-        is_counted = 0 <= sound.frames < 2**62 and sound.seekable()  # FLAC may say "unknown"
-        if not is_counted or "MPEG" in sound.subtype:
-            sound.close()
-            raise _NotCounted
-        self.header = AudioHeader(
-            path=name,
-            sample_rate_hz=sound.samplerate,
-            channels=sound.channels,
-            num_frames=self._declared_frames(),
-            exact=True,
-            format=f"{sound.format}/{sound.subtype}",
-        )
-        self.least_frames = self.header.num_frames
-
-    def _declared_frames(self) -> int:
-        """Return what the header says; libsndfile says what the file can hold."""
-        width_bytes = _BYTES_PER_SAMPLE.get(self._sound.subtype)
-        if self.data is None or not self.data.is_cut_off or width_bytes is None:
-            return int(self._sound.frames)
-        frame_bytes = width_bytes * int(self._sound.channels)
-        return (self.data.declared_bytes or 0) // frame_bytes
-
-    def blocks(self) -> Iterator[Frames]:
-        num_frames = block_frames(self.header)
-        with translated(self.header.path):
-            while len(block := self._sound.read(num_frames, dtype="float32", always_2d=True)):
-                yield block
-
-    def close(self) -> None:
-        self._sound.close()
-        self._file.close()

@@ -1,20 +1,19 @@
-"""How many bytes of audio a file's own header declares: WAV and its kin, AIFF, W64, AU.
+"""How many bytes of samples a file's header declares: WAV, RF64, W64, AIFF, AU.
 
-libsndfile and FFmpeg both lower the declared length to what the file holds and go on, so a copy
-that broke off would become a shorter transcript. The header itself tells.
+libsndfile and FFmpeg both lower the declared length to what the file holds and go on, so a
+cut-off copy would become a shorter transcript. Therefore the header is read here.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Written by programs that stream and never come back to fill in the size: all ones, or as close
-# below 2 GiB or 4 GiB as their buffers allow (sox: 0x7FFFF000).
+# Sizes that streaming programs write instead of the real one: all ones, or just below 2 GiB or
+# 4 GiB (sox: 0x7FFFF000).
 _UNKNOWN_LENGTH_NEAR = (2**31, 2**32)
 _UNKNOWN_LENGTH_SLACK_BYTES = 4096
-# An archive's WAV has tens of chunks; a damaged one can spell millions of empty ones.
+# Real files have tens of chunks; a damaged one can hold millions of empty ones.
 _MAX_CHUNKS = 1_000
-_W64_GUID_TAIL_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class DataChunk:
     """The part of a file that holds the samples.
 
     Attributes:
-        declared_bytes: What the header says; None where it says that it does not know.
-        available_bytes: What follows up to the end of the file.
+        declared_bytes: Size in the header; None if the header marks it as unknown.
+        available_bytes: From the first sample to the end of the file.
     """
 
     declared_bytes: int | None
@@ -31,7 +30,7 @@ class DataChunk:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the file ends before its data does."""
+        """Return whether the file ends before its samples do."""
         return self.declared_bytes is not None and self.declared_bytes > self.available_bytes
 
 
@@ -43,7 +42,7 @@ class _Chunk:
 
 
 def find_data_chunk(fd: int) -> DataChunk | None:
-    """Read the chunk headers of the file; None where its format declares no such size.
+    """Find the samples by the file's chunk headers; None if its format has no such header.
 
     Raises:
         OSError: the disk or share did not answer.
@@ -79,7 +78,7 @@ def _find_in_riff(fd: int, file_bytes: int, magic: bytes) -> DataChunk | None:
             return DataChunk(size_64, max(0, file_bytes - chunk.start))
         riff_bytes = _number(magic[4:8], order)
         is_unfinished = riff_bytes + 8 <= chunk.start or riff_bytes == 2**32 - 1
-        if chunk.num_bytes == 0 and is_unfinished:  # a recorder died before it wrote the sizes
+        if chunk.num_bytes == 0 and is_unfinished:  # the recorder stopped before it wrote sizes
             return DataChunk(None, max(0, file_bytes - chunk.start))
         return _data(chunk, file_bytes)
     return None
@@ -110,7 +109,10 @@ def _walk(
     order: str,
     align: int,
 ) -> Iterator[_Chunk]:
-    """Yield the chunks of a file; W64 counts a chunk's own header in its size, others do not."""
+    """Yield the chunks of a file.
+
+    W64, known by its names of 16 bytes, counts a chunk's header in its size; the others do not.
+    """
     header_bytes = name_bytes + size_bytes
     counted_bytes = header_bytes if name_bytes > 4 else 0  # noqa: PLR2004
     for _ in range(_MAX_CHUNKS):

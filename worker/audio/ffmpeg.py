@@ -1,4 +1,4 @@
-"""Recordings that FFmpeg decodes, through PyAV: all that libsndfile cannot read, or not whole."""
+"""Reads with FFmpeg, through PyAV, the recordings that libsndfile cannot read, or not whole."""
 
 import io
 import os
@@ -12,25 +12,32 @@ import numpy as np
 
 from producer.errors import CorruptAudio, UnsupportedFormat
 from worker.audio.data_chunk import DataChunk
-from worker.audio.reader import AudioHeader, Frames, block_frames, translated
+from worker.audio.errors import translated
+from worker.audio.reader import AudioHeader, Frames, block_frames
 
-# What FFmpeg may open. Playlists and the like (hls, concat) stay out: they name other files.
+# What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,"
     "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv"
 )
-# Containers whose length is written down, not guessed from a bit rate.
+# Containers that store their length; for others FFmpeg estimates it from the bit rate.
 _DECLARE_LENGTH = {"mov", "ogg"}
-# PyAV 18 reads wild memory for planar frames of more channels; interleaving costs time.
+# PyAV 18 reads beyond its memory for planar frames of more channels. Interleaved frames, which
+# are safe, take longer.
 _MAX_PLANES = 8
-# Codec delay and padding, and rounded times, are shorter than this.
+# Codec delay, padding and rounding of times add up to less than this.
 _LENGTH_SLACK_S = 0.5
-# Tags behind the last frame (APE, lyrics) look like broken frames; more than this is damage.
+# Tags after the last frame (APE, lyrics) look like broken frames; more bytes are damage.
 _MAX_TAIL_BYTES = 128 * 1024
 
 
 class FFmpegReader:
-    """The first audio stream of any container that FFmpeg reads."""
+    """The first audio stream of any container that FFmpeg reads.
+
+    Raises:
+        UnsupportedFormat: no audio stream, or one of an unknown codec.
+        av.error.FFmpegError: FFmpeg cannot open the file, which is not closed.
+    """
 
     def __init__(self, name: str, file: io.FileIO, data: DataChunk | None) -> None:
         file.seek(0)
@@ -58,7 +65,10 @@ class FFmpegReader:
             raise
 
     def blocks(self) -> Iterator[Frames]:
-        """Yield (frames, channels) blocks; FFmpeg's own frames are joined to a useful size."""
+        """Yield (frames, channels) blocks, each joined from FFmpeg's shorter frames.
+
+        See `Reader.blocks`.
+        """
         enough = block_frames(self.header)
         waiting: list[Frames] = []
         num_waiting = 0
@@ -72,11 +82,11 @@ class FFmpegReader:
             yield np.concatenate(waiting)
 
     def _least_frames(self) -> int | None:
-        """Return the declared frames, less what codecs trim; None where length is guesswork."""
+        """Return the declared frames less `_LENGTH_SLACK_S`; None where they are estimated."""
         header = self.header
         kind = header.format.partition("/")[0]
         declared = None
-        # A Matroska file tells one length for all its streams, so a film's says nothing of sound.
+        # A Matroska file has one length for all its streams; a film's may be longer than its sound.
         if kind in _DECLARE_LENGTH or (kind == "matroska" and len(self._container.streams) == 1):
             declared = header.num_frames
         elif kind == "mp3":
@@ -86,6 +96,7 @@ class FFmpegReader:
         return max(0, declared - round(_LENGTH_SLACK_S * header.sample_rate_hz))
 
     def _decoded(self) -> Iterator[Frames]:
+        """Yield FFmpeg's frames as (frames, channels) of float32."""
         header = self.header
         is_planar = header.channels <= _MAX_PLANES
         resampler: Any = av.AudioResampler(format="fltp" if is_planar else "flt")
@@ -100,7 +111,7 @@ class FFmpegReader:
                     yield frames.T if is_planar else frames.reshape(-1, header.channels)
 
     def _audio_frames(self) -> Iterator[Any]:
-        """Decode packet by packet; only MP3 and ADTS may end in bytes that are no audio."""
+        """Decode packet by packet; only MP3 and ADTS may end in bytes that are not audio."""
         damage: av.error.InvalidDataError | None = None
         tail_bytes = 0
         for packet in self._container.demux(self._stream):
@@ -135,6 +146,7 @@ def _audio_stream(name: str, container: Any) -> Any:
 
 
 def _estimated_frames(stream: Any, container: Any) -> int | None:
+    """Return the length that the stream, or else the container, gives in its own time base."""
     rate_hz = int(stream.codec_context.sample_rate)
     if stream.duration is not None and stream.duration > 0:
         return round(int(stream.duration) * Fraction(stream.time_base) * rate_hz)
@@ -144,7 +156,7 @@ def _estimated_frames(stream: Any, container: Any) -> int | None:
 
 
 def _mp3_frames(fd: int, rate_hz: int) -> int | None:
-    """Return the samples that the tag in the first MP3 frame declares (Xing or Info)."""
+    """Return the samples per channel that the first MP3 frame declares (Xing or Info tag)."""
     tag = os.pread(fd, 10, 0)
     start = 0
     if tag[:3] == b"ID3" and len(tag) == 10:  # noqa: PLR2004 - the size of an ID3v2 header

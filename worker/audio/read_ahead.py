@@ -1,4 +1,4 @@
-"""Recordings are read in threads of their own, a few blocks ahead of the engine; numpy only."""
+"""Reads a recording in its own thread, at most `BLOCKS_AHEAD` blocks ahead of the engine."""
 
 import threading
 import time
@@ -11,11 +11,12 @@ import structlog
 from producer.errors import Internal, ScribefarmError
 from producer.result import Audio
 from producer.settings import AudioSettings
-from worker.audio.recording import SAMPLE_RATE_HZ, Samples, open_recording
+from worker.audio.reader import Samples
+from worker.audio.recording import SAMPLE_RATE_HZ, open_recording
 
-# Blocks that wait for the engine, a recording: 4 MB.
+# Blocks of a recording that may wait for the engine: 4 MB.
 BLOCKS_AHEAD = 2
-# The engine takes 30 s at a time: to it, few large blocks cost less than many small ones.
+# 30 s, which the engine takes at a time: each block has a fixed cost in its thread.
 BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
 
 _log = structlog.get_logger()
@@ -23,7 +24,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class End:
-    """A recording was read to its end.
+    """The last thing that a reading delivers: the recording was read to its end.
 
     Attributes:
         audio: What was read.
@@ -36,11 +37,13 @@ class End:
 
 @dataclass
 class Reading:
-    """One recording being read: hands out blocks, then `End` or an error.
+    """One recording being read: delivers its blocks, then `End` or an error.
 
     Attributes:
         path: The recording.
-        deliver: Is called in the reading thread with each block, and once with how it ended.
+        settings: Cap, resampler and whether to resample.
+        deliver: Called in the reading thread with each block (samples,), then once with `End`
+            or the error that ended the reading.
     """
 
     path: str
@@ -52,16 +55,16 @@ class Reading:
     _is_stopped: bool = field(default=False, init=False)
 
     def take(self) -> None:
-        """Say that a block was used: another may be read."""
+        """Note that the engine took a block, so that another may be delivered."""
         self._credit.release()
 
     def stop(self) -> None:
-        """Give up; nothing is delivered any more."""
+        """End the reading early; nothing more is delivered, except what is under way."""
         self._is_stopped = True
         self._credit.release()
 
     def run(self) -> None:
-        """Read the recording; blocks while the engine has enough."""
+        """Read the whole recording; waits while `BLOCKS_AHEAD` blocks are not yet taken."""
         try:
             ending: End | ScribefarmError = self._read()
         except ScribefarmError as error:
@@ -100,7 +103,7 @@ class Reading:
 
 
 def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:
-    """Join blocks until they hold `BLOCK_SAMPLES`; the last one holds what is left."""
+    """Join blocks to at least `BLOCK_SAMPLES` samples; the last one holds the rest."""
     waiting: list[Samples] = []
     for block in blocks:
         waiting.append(block)
@@ -112,7 +115,10 @@ def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:
 
 
 def longest_seconds(settings: AudioSettings) -> float:
-    """Return the cap on one recording: one pass, unless long ones are split."""
+    """Return the longest accepted recording in seconds.
+
+    `max_audio_seconds` counts only while long recordings are rejected.
+    """
     if settings.long_audio == "split":
         return settings.max_file_seconds
     return min(settings.max_audio_seconds, settings.max_file_seconds)

@@ -1,43 +1,26 @@
 """The capped pipeline: a recording becomes 16 kHz mono float32 samples, or a typed error.
 
-The order of refusal: the cap's own value, before any file is touched; the header, before
-any sample is decoded; a running count while decoding, for headers that lie or do not count.
+The order of refusal: the cap itself, before the file is opened; the header, before any sample is
+decoded; a running count while decoding, for headers that lie or do not declare a length.
 Memory stays at a few blocks of `BLOCK_FRAMES` frames whatever the length of the recording.
 """
 
 import math
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
-import soxr
-from numpy.typing import NDArray
 
 from producer.errors import CorruptAudio, EmptyInput, InvalidOptions, NonFinite, OutOfRange
 from worker.audio.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
-from worker.audio.reader import AudioHeader, Frames, PathLike, Reader
-
-__all__ = [
-    "MAX_DECODED_SAMPLES",
-    "SAMPLE_RATE_HZ",
-    "AudioHeader",
-    "Recording",
-    "Samples",
-    "check_duration",
-    "load_audio",
-    "open_recording",
-    "probe",
-    "validate_max_seconds",
-]
-
-Samples = NDArray[np.float32]
+from worker.audio.reader import AudioHeader, Frames, PathLike, Reader, Samples
+from worker.audio.resample import RESAMPLERS, make_resampler
 
 SAMPLE_RATE_HZ = 16_000
-# One load never holds more, whatever cap is asked: 256 MiB of float32, 70 min at 16 kHz.
+# Limit of `load_audio` under any `max_seconds`: 256 MiB of float32, 70 min at 16 kHz.
 MAX_DECODED_SAMPLES = 64 * 1024 * 1024
-# Float files count in units of full scale, at worst in those of int32. The power of a
-# 400-sample mel frame overflows float32 above 4e16.
+# Float files hold values of about 1, at worst unscaled int32 values. The power of a 400-sample
+# mel frame overflows float32 above an amplitude of 4e16.
 MAX_AMPLITUDE = 2.0**32
 
 
@@ -55,11 +38,7 @@ def probe(path: PathLike) -> AudioHeader:
     """Read a recording's header and nothing else.
 
     Raises:
-        SourceNotFound, SourceForbidden, SourceUnreachable: the file cannot be read.
-        UnsupportedFormat: not a regular file, not audio, or a video without sound.
-        EmptyInput: the file has no bytes.
-        CorruptAudio: the header contradicts itself.
-        OutOfRange: the sampling rate or the number of channels.
+        ScribefarmError: as `open_reader` raises.
     """
     reader = open_reader(path)
     reader.close()
@@ -67,10 +46,10 @@ def probe(path: PathLike) -> AudioHeader:
 
 
 def check_duration(header: AudioHeader, max_seconds: float, context: str) -> None:
-    """Refuse a recording that its own exact header calls longer than `max_seconds`.
+    """Refuse a recording whose exact header declares more than `max_seconds`.
 
     The comparison is in float64, at the source rate; a duration equal to the cap passes. An
-    estimated length refuses nothing: the running count does that.
+    estimated length is not checked here: the running count decides.
 
     Raises:
         OutOfRange: the recording is too long.
@@ -87,13 +66,13 @@ def open_recording(
     auto_resample: bool = True,
     resampler: str = "soxr_hq",
 ) -> "Recording":
-    """Open a recording and check all that its header tells; nothing is decoded yet.
+    """Open a recording and check its header; nothing is decoded yet.
 
     Args:
         path: A regular file.
         max_seconds: Longest duration that is accepted, measured at the source rate.
         target_rate_hz: Sampling rate of the blocks.
-        auto_resample: Off, a recording of another rate is refused.
+        auto_resample: Resample other rates; if False, they are refused.
         resampler: "soxr_hq" (python-soxr, high quality) or "linear" (mlx-audio's interpolation).
 
     Raises:
@@ -101,14 +80,14 @@ def open_recording(
         InvalidOptions: no such resampler.
         EmptyInput: the header declares no samples.
         CorruptAudio: the file is shorter than its header says.
-        ScribefarmError: as `probe` raises.
+        ScribefarmError: as `open_reader` raises.
     """
     validate_max_seconds(max_seconds)
     if not MIN_RATE_HZ <= target_rate_hz <= MAX_RATE_HZ:
         limit = f"must be in {MIN_RATE_HZ}..{MAX_RATE_HZ} Hz"
         raise OutOfRange("target_rate_hz", limit, target_rate_hz)
-    if resampler not in _RESAMPLERS:
-        raise InvalidOptions("resampler", f"must be one of {', '.join(_RESAMPLERS)}", resampler)
+    if resampler not in RESAMPLERS:
+        raise InvalidOptions("resampler", f"must be one of {', '.join(RESAMPLERS)}", resampler)
     reader = open_reader(path)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
@@ -144,7 +123,7 @@ class Recording:
         self._reader = reader
         self._max_seconds = max_seconds
         self._target_rate_hz = target_rate_hz
-        self._resampler = _make_resampler(resampler, self.header.sample_rate_hz, target_rate_hz)
+        self._resampler = make_resampler(resampler, self.header.sample_rate_hz, target_rate_hz)
 
     @property
     def duration_s(self) -> float:
@@ -171,17 +150,11 @@ class Recording:
         first_frame = self.num_source_frames
         self.num_source_frames += len(frames)
         _check_frames(self.num_source_frames, self.header.sample_rate_hz, self._max_seconds, path)
-        is_sane = np.abs(frames) <= MAX_AMPLITUDE  # False for NaN
-        if not is_sane.all():
-            frame = int(np.argmin(is_sane.all(axis=1)))
-            value = float(frames[frame][~is_sane[frame]][0])
-            where = f"{path}: frame {first_frame + frame}"
-            if math.isfinite(value):
-                raise OutOfRange(where, f"amplitude must be at most {MAX_AMPLITUDE:g}", value)
-            raise NonFinite(where, "must be a finite sample", value)
+        _check_amplitude(frames, first_frame, path)
         return mix_to_mono(frames)
 
     def _check_end(self, num_samples: int) -> None:
+        """Refuse a recording that ended too early or without a sample."""
         path, least = self.header.path, self._reader.least_frames
         if least is not None and self.num_source_frames < least:
             limit = f"must hold the {self.header.num_frames} frames that it declares"
@@ -199,12 +172,7 @@ class Recording:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -247,8 +215,8 @@ def load_audio(
 def mix_to_mono(frames: Frames) -> Samples:
     """Average the channels of (frames, channels) with equal weights, in float32.
 
-    For stereo that is FFmpeg's own mix. For more channels FFmpeg weighs by speaker position and
-    drops the subwoofer; archives' multi-channel files are microphones, so all count the same.
+    For stereo that is FFmpeg's mix. For more channels FFmpeg weighs by speaker position and drops
+    the subwoofer; multi-channel files of archives are microphones, so all count the same.
     """
     if frames.shape[1] == 1:
         return frames[:, 0]
@@ -256,72 +224,23 @@ def mix_to_mono(frames: Frames) -> Samples:
     return mono
 
 
-class _Resampler(Protocol):
-    def resample_chunk(self, x: Samples, last: bool = False) -> Samples: ...
-
-
-class _SameRate:
-    """Equal rates: the samples themselves, bit for bit."""
-
-    def resample_chunk(self, x: Samples, last: bool = False) -> Samples:  # noqa: ARG002
-        return x
-
-
-class LinearResampler:
-    """Linear interpolation as mlx-audio defines it: floor(n * to / from) samples.
-
-    Output sample i lies at source position i * from / to; behind the last source sample its value
-    is held. Positions are exact integers, so blocks of any size give the same samples.
-    """
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        divisor = math.gcd(from_hz, to_hz)
-        self._from, self._to = from_hz // divisor, to_hz // divisor
-        self._kept = np.empty(0, np.float32)
-        self._kept_start = 0  # source index of the first kept sample
-        self._next = 0  # index of the next output sample
-
-    def resample_chunk(self, x: Samples, last: bool = False) -> Samples:
-        """Return the samples that the source up to here determines; with `last`, all."""
-        source = np.concatenate((self._kept, x))
-        num_source = self._kept_start + len(source)
-        stop = num_source * self._to // self._from
-        if not last:  # an interval needs both its ends
-            stop = min(stop, -(-max(0, num_source - 1) * self._to // self._from))
-        output = self._interpolate(source, max(self._next, stop))
-        keep_from = min(max(0, self._next * self._from // self._to - self._kept_start), len(source))
-        self._kept = source[keep_from:]
-        self._kept_start += keep_from
-        return output
-
-    def _interpolate(self, source: Samples, stop: int) -> Samples:
-        position = np.arange(self._next, stop, dtype=np.int64) * self._from
-        self._next = stop
-        left, rest = np.divmod(position, self._to)
-        left -= self._kept_start
-        right = np.minimum(left + 1, len(source) - 1)
-        weight = (rest / self._to).astype(np.float32)
-        output: Samples = source[left] * (np.float32(1) - weight) + source[right] * weight
-        return output
-
-
-def _soxr_hq(from_hz: int, to_hz: int) -> _Resampler:
-    """Return python-soxr's stream: equal to its one-shot result, sample for sample."""
-    stream: _Resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
-    return stream
-
-
-_RESAMPLERS = {"soxr_hq": _soxr_hq, "linear": LinearResampler}
-
-
-def _make_resampler(name: str, from_hz: int, to_hz: int) -> _Resampler:
-    return _SameRate() if from_hz == to_hz else _RESAMPLERS[name](from_hz, to_hz)
-
-
 def _check_frames(num_frames: int, rate_hz: int, max_seconds: float, context: str) -> None:
     duration_s = num_frames / rate_hz
     if duration_s > max_seconds:
         raise OutOfRange(context, f"duration must be at most {max_seconds:g} s", duration_s)
+
+
+def _check_amplitude(frames: Frames, first_frame: int, context: str) -> None:
+    """Refuse NaN, infinity and absurd values, naming the first such frame."""
+    is_sane = np.abs(frames) <= MAX_AMPLITUDE  # False for NaN
+    if is_sane.all():
+        return
+    frame = int(np.argmin(is_sane.all(axis=1)))
+    value = float(frames[frame][~is_sane[frame]][0])
+    where = f"{context}: frame {first_frame + frame}"
+    if math.isfinite(value):
+        raise OutOfRange(where, f"amplitude must be at most {MAX_AMPLITUDE:g}", value)
+    raise NonFinite(where, "must be a finite sample", value)
 
 
 def _check_ceiling(num_samples: int, context: str) -> None:
@@ -337,7 +256,7 @@ def _check_rate(header: AudioHeader, target_rate_hz: int, *, auto_resample: bool
 
 
 def _check_content(reader: Reader) -> None:
-    """Refuse what the header and the size of the file already tell."""
+    """Refuse a file that is shorter than its header declares, or declares no samples."""
     data = reader.data
     if data is not None and data.is_cut_off:
         limit = f"must hold the {data.declared_bytes} bytes of samples that its header declares"

@@ -155,7 +155,7 @@ def _device() -> Finding:
 def _blas() -> Finding:
     """Measure how fast matrices are multiplied, which is most of what an encoder does."""
     from worker.cli.measure import blas_library, matmul_gflops  # noqa: PLC0415 - the same
-    from worker.device.device import on_gpu  # noqa: PLC0415 - see the module's docstring
+    from worker.device.backend import on_gpu  # noqa: PLC0415 - see the module's docstring
 
     gflops = matmul_gflops()
     found = f"{gflops:.0f} GFLOP/s in float32, {blas_library()}"

@@ -21,15 +21,13 @@ from producer.job import Job, Options
 from producer.result import Model, Transcript
 from producer.settings import Settings
 from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
+from worker.device.backend import on_gpu
 from worker.device.cpu_math import num_cpus
-from worker.device.device import Device, load_device, on_gpu
-from worker.device.memory import MemoryPlan
-from worker.engine.engine import Engine
+from worker.engine.engine import BatchEngine
+from worker.engine.family import Computation, Family, Replies
+from worker.engine.memory import MemoryPlan
 from worker.engine.messages import Done, Event, Failed, Ticket
-from worker.engine.requests import Encode
-from worker.engine.track import EngineStats
-from worker.models.whisper.log_mel import LogMel
-from worker.models.whisper.weights.parameters import Weights
+from worker.models.load import load_family
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
@@ -43,32 +41,33 @@ MATMUL_S = 0.5
 OnEvent = Callable[[Event], None]
 
 
-class MeasuredDevice(Device):
-    """A device that waits for every encoder batch, so that its time is told from the decoder's.
+class EncoderClock:
+    """Waits for every batch of the encoder, so that its time is told from the decoder's.
 
     The wait costs about one step of host work for each batch.
 
     Attributes:
-        plan: What memory is for.
         encoder_s: Seconds that the encoder took, while nothing else ran.
         before_encode_s: Seconds that earlier work, most of it steps, took before that.
     """
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
-        super().__init__(weights, dtype, plan)
-        self.plan = plan
+    def __init__(self) -> None:
         self.encoder_s = self.before_encode_s = 0.0
 
-    def encode(self, windows: list[tuple[LogMel, Encode]]) -> list[mx.array]:
-        """Encode a batch of windows, from start to end."""
-        started = time.perf_counter()
-        mx.synchronize()
-        before = time.perf_counter()
-        states = super().encode(windows)
-        mx.eval(states)
-        self.before_encode_s += before - started
-        self.encoder_s += time.perf_counter() - before
-        return states
+    def measured(self, computation: Computation) -> Computation:
+        """Return a computation that is waited for from start to end, and counted."""
+
+        def start(requests: list[Any]) -> Replies:
+            started = time.perf_counter()
+            mx.synchronize()
+            before = time.perf_counter()
+            replies = computation.start(requests)
+            mx.eval(replies)
+            self.before_encode_s += before - started
+            self.encoder_s += time.perf_counter() - before
+            return replies
+
+        return dataclasses.replace(computation, start=start)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +141,15 @@ class Workbench:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._devices: list[MeasuredDevice] = []
+        self._encoder = EncoderClock()
         started = time.perf_counter()
-        self.engine = Engine(settings, self._load)
+        self.engine = BatchEngine(settings, self._load)
         self.load_s = time.perf_counter() - started
 
     @property
     def plan(self) -> MemoryPlan:
         """How memory is shared out."""
-        return self._devices[0].plan
+        return self._family.plan
 
     def __enter__(self) -> Self:
         return self
@@ -173,21 +172,20 @@ class Workbench:
         Raises:
             ScribefarmError: the engine itself broke; what is wrong with a recording is counted.
         """
-        before, device = dataclasses.replace(self.engine.stats), self._devices[0]
-        encoder_s, before_encode_s = device.encoder_s, device.before_encode_s
+        before = self._figures()
         mx.reset_peak_memory()
         started = time.perf_counter()
         outcomes = list(self._outcomes(self._tickets(sources, options, seconds), on_event))
         wall_s = time.perf_counter() - started
-        stats = _difference(self.engine.stats, before)
+        spent = {name: value - before[name] for name, value in self._figures().items()}
         done = [(each, s) for each, s in outcomes if isinstance(each, Done)]
         transcripts = [each.transcript for each, _ in done]
-        encoder_s = device.encoder_s - encoder_s
-        decoder_s = stats.device_wait_s + device.before_encode_s - before_encode_s
+        decoder_s = spent["device_wait_s"] + spent["before_encode_s"]
+        host_s = wall_s - spent["encoder_s"] - decoder_s - spent["idle_s"]
         return Measurement(
             model=self.engine.model,
-            slots=device.num_slots,
-            encode_batch=device.encode_batch,
+            slots=self.plan.slots,
+            encode_batch=self.plan.batch_size,
             num_recordings=len(done),
             failures=[str(each.error) for each, _ in outcomes if isinstance(each, Failed)],
             audio_s=sum(transcript.audio.duration_s for transcript in transcripts),
@@ -195,23 +193,31 @@ class Workbench:
             wall_s=wall_s,
             windows=_total(transcripts, "windows"),
             tokens=_total(transcripts, "generated_tokens"),
-            steps=stats.steps,
-            row_steps=stats.row_steps,
-            encoder_s=encoder_s,
+            steps=int(spent["steps"]),
+            row_steps=int(spent["row_steps"]),
+            encoder_s=spent["encoder_s"],
             decoder_s=decoder_s,
-            host_s=max(0.0, wall_s - encoder_s - decoder_s - stats.idle_s),
-            idle_s=stats.idle_s,
-            peak_device_bytes=device.peak_memory_bytes(),
+            host_s=max(0.0, host_s),
+            idle_s=spent["idle_s"],
+            peak_device_bytes=self._family.peak_memory_bytes(),
             peak_resident_bytes=peak_resident_bytes(),
             latencies_s={int(each.execution_id): s for each, s in done},
             texts={int(each.execution_id): each.transcript.text for each, _ in done},
         )
 
-    def _load(self, settings: Settings) -> MeasuredDevice:
-        device = load_device(settings, MeasuredDevice)
-        assert isinstance(device, MeasuredDevice)  # noqa: S101 - for mypy: load_device made one
-        self._devices.append(device)
-        return device
+    def _load(self, settings: Settings) -> Family:
+        """Load the model; runs in the engine's thread."""
+        family = load_family(settings)
+        family.computations = {
+            kind: self._encoder.measured(each) if each.patience_steps else each
+            for kind, each in family.computations.items()
+        }
+        self._family = family
+        return family
+
+    def _figures(self) -> dict[str, float]:
+        """Return where the time went so far, the encoder's apart."""
+        return self.engine.stats.figures() | vars(self._encoder)
 
     @staticmethod
     def _tickets(
@@ -314,11 +320,6 @@ def peak_resident_bytes() -> int:
     """Return the most memory that this process has had at once."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _difference(after: EngineStats, before: EngineStats) -> EngineStats:
-    fields = (each.name for each in dataclasses.fields(EngineStats))
-    return EngineStats(**{name: getattr(after, name) - getattr(before, name) for name in fields})
 
 
 def _total(transcripts: list[Transcript], name: str) -> int:

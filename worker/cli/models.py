@@ -1,7 +1,7 @@
 """`scribefarm-worker models`: list, fetch and convert weights.
 
-Errors are reported by `worker.__main__`. MLX and huggingface_hub are imported by the commands, so
-that `--help` needs neither, and no BLAS is loaded before it is chosen.
+`worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
+`--help` needs neither, and no BLAS is loaded before it is chosen.
 """
 
 from enum import StrEnum
@@ -35,11 +35,12 @@ class DType(StrEnum):
 def list_models() -> None:
     """Show the packaged models, and the Whisper models that were fetched from the hub."""
     from worker.models.hub import fetched  # noqa: PLC0415 - see the module's docstring
+    from worker.models.whisper.weights.config import is_whisper  # noqa: PLC0415 - the same
 
     table = Table("model", "from", "here")
     for name, packaged in MODELS.items():
         table.add_row(name, packaged.requirement, "yes" if packaged.is_installed() else "no")
-    for name, size in fetched():
+    for name, size in fetched(is_whisper):
         table.add_row(name, "hub", size)
     Console().print(table)
 
@@ -92,7 +93,7 @@ def convert(
 
 def _report(weights: "Weights") -> None:
     num_bytes = sum(array.nbytes for array in weights.arrays.values())
-    kind = str(weights.arrays["decoder.ln.weight"].dtype).removeprefix("mlx.core.")
+    kind = str(weights.dtype).removeprefix("mlx.core.")
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(

@@ -1,18 +1,23 @@
-"""Logits processors and sampling filters for a batch of rows, as functions of arrays.
+"""Logits processors, sampling filters and the draw for a batch of rows, as functions of arrays.
 
-Each takes one parameter per row, as an array (B, 1), and leaves rows alone whose parameter is
-neutral, to the bit. Nothing here waits for the device, shapes are those of the input, and all of
-it may run inside `mx.compile`.
+Each takes one parameter per row, as an array (B, 1); rows whose parameter is neutral keep every
+bit. All results are lazy, shapes are those of the input, and everything may run inside
+`mx.compile`.
+
+A transcription is greedy or draws (`Stage.DRAW`). All other stages serve the contract of one
+utterance (`worker.generate`).
 """
 
 import enum
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Iterable, Mapping
 
 import mlx.core as mx
 
 
 class Stage(enum.Flag):
-    """The steps that some row asks for; a compiled step is specialised on their union."""
+    """The steps that a row's parameters ask for; a decode step is compiled for their union."""
 
     NONE = 0
     LOGIT_BIAS = enum.auto()
@@ -30,16 +35,30 @@ class Stage(enum.Flag):
     PROCESSORS = LOGIT_BIAS | PENALTIES
 
 
-def process(
+def union(stages: Iterable[Stage]) -> Stage:
+    """Return all stages together."""
+    return functools.reduce(operator.or_, stages, Stage.NONE)
+
+
+def process_logits(
     logits: mx.array,
     history: mx.array,
     lengths: mx.array,
     arrays: Mapping[str, mx.array],
     stages: Stage,
 ) -> mx.array:
-    """Apply the processors of `stages` to raw logits (B, V); see `BatchedSampling.process`."""
+    """Apply bias and penalties to raw float32 logits.
+
+    Args:
+        logits: Of the model (B, V).
+        history: Tokens of each row, prompt included (B, any length), padded at the end with
+            anything.
+        lengths: Number of tokens in each row's history (B,).
+        arrays: From `BatchedSampling`.
+        stages: From `BatchedSampling`; without a processor `logits` are returned.
+    """
     if Stage.LOGIT_BIAS in stages:
-        # Adding zero would turn -0.0 into 0.0: neutral rows keep their very bits.
+        # Adding zero would turn -0.0 into 0.0; neutral rows keep every bit.
         bias = arrays["logit_bias"]
         logits = mx.where(bias != 0, logits + bias, logits)
     if Stage.REPETITION in stages:
@@ -58,10 +77,21 @@ def process(
     return logits
 
 
-def sample(
+def sample_tokens(
     logprobs: mx.array, step: mx.array, arrays: Mapping[str, mx.array], stages: Stage
 ) -> mx.array:
-    """Filter log-probabilities (B, V) and draw (B,); see `BatchedSampling.sample`."""
+    """Choose a token for each row: the most likely one, or a draw after the row's filters.
+
+    Args:
+        logprobs: Normalised float32 log-probabilities (B, V).
+        step: Index of the token in its row (B,), so that a row's randomness does not depend on
+            when it joined.
+        arrays: From `BatchedSampling`.
+        stages: From `BatchedSampling`.
+
+    Returns:
+        Token ids (B,) as uint32.
+    """
     if Stage.DRAW not in stages:
         return mx.argmax(logprobs, axis=-1)
     keys = _step_keys(arrays["stream_keys"], step)
@@ -76,7 +106,8 @@ def sample(
         filtered = _xtc(filtered, chance, arrays)
     if Stage.TOP_K in stages:
         filtered = mx.where(_most_likely(filtered, arrays["top_k"]), filtered, -mx.inf)
-    # argmax(x / T + gumbel) is a categorical draw; times T it needs no division by a small T.
+    # argmax(x / T + gumbel) is a categorical draw (Gumbel-max trick). Multiplied by T, it needs no
+    # division by a small T.
     temperature = arrays["temperature"]
     noise = mx.vmap(lambda key: mx.random.gumbel(logprobs.shape[1:], key=key))(keys[:, 0])
     drawn = filtered + temperature * noise
@@ -84,7 +115,7 @@ def sample(
 
 
 def _step_keys(stream_keys: mx.array, step: mx.array) -> mx.array:
-    """Return the (B, 2 streams, 2) keys of a step: a bijection of it under each hashed seed."""
+    """Return the step's keys (B, 2 streams, 2); under one seed no two steps have the same."""
     steps = step.astype(mx.uint32)[:, None]
     return stream_keys ^ mx.concatenate([mx.zeros_like(steps), steps], axis=1)[:, None]
 
@@ -102,19 +133,19 @@ def _occurrences(
 
 
 def _top_p(logprobs: mx.array, top_p: mx.array) -> mx.array:
-    """Keep the most likely tokens up to mass `top_p`; equals of the last one stay too."""
+    """Keep the most likely tokens up to mass `top_p`, and all that equal the last one."""
     ordered = mx.sort(logprobs, axis=-1)
     probs = mx.exp(ordered)
     mass_above = mx.cumsum(probs, axis=-1, reverse=True, inclusive=False)
     total = mass_above[:, :1] + probs[:, :1]
     num_dropped = (mass_above >= top_p * total).sum(axis=-1, keepdims=True)
-    # A row of nothing but -inf would drop even its last token.
+    # Otherwise a row of -inf alone would drop even its last token.
     last = mx.minimum(num_dropped, logprobs.shape[1] - 1)
     return mx.where(logprobs < mx.take_along_axis(ordered, last, axis=-1), -mx.inf, logprobs)
 
 
 def _min_p(logprobs: mx.array, log_min_p: mx.array, keep: mx.array | None) -> mx.array:
-    """Drop tokens less likely than the top one times min-p, but never the `keep` likeliest."""
+    """Drop tokens below min-p times the top probability, except the `keep` most likely."""
     dropped = logprobs < logprobs.max(axis=-1, keepdims=True) + log_min_p
     if keep is not None:
         dropped = dropped & ~_most_likely(logprobs, keep)
@@ -122,7 +153,10 @@ def _min_p(logprobs: mx.array, log_min_p: mx.array, keep: mx.array | None) -> mx
 
 
 def _xtc(logprobs: mx.array, chance: mx.array, arrays: Mapping[str, mx.array]) -> mx.array:
-    """Where `chance` (B, 1) falls, drop the likely tokens but the least likely of them."""
+    """Drop all tokens above the threshold but the least likely of them.
+
+    Only in rows whose `chance` (B, 1), uniform in [0, 1), is at most their probability of XTC.
+    """
     probs = mx.softmax(logprobs, axis=-1)
     likely = mx.where(probs > arrays["xtc_threshold"], probs, mx.inf)
     dropped = (probs > likely.min(axis=-1, keepdims=True)) & ~arrays["xtc_special"]
@@ -130,7 +164,7 @@ def _xtc(logprobs: mx.array, chance: mx.array, arrays: Mapping[str, mx.array]) -
 
 
 def _most_likely(logprobs: mx.array, count: mx.array) -> mx.array:
-    """Mark exactly `count` (B, 1) tokens of each row; among equals the lowest ids win."""
+    """Return a mask of exactly `count` (B, 1) tokens a row; among equals the lowest ids."""
     smallest = mx.take_along_axis(mx.sort(logprobs, axis=-1), logprobs.shape[1] - count, axis=-1)
     above = logprobs > smallest
     equal = logprobs == smallest

@@ -7,20 +7,20 @@ from typing import Literal, TypeAlias
 import mlx.core as mx
 
 from producer.errors import NonFinite, ScribefarmError
-from worker.device.rules import FREE
-from worker.device.sampling import GREEDY, SamplingParams
-from worker.engine.requests import RowRules
+from worker.device.requests import RowRules
+from worker.device.rules import NO_RULES
+from worker.device.sampling_params import GREEDY, SamplingParams
 
 FinishReason: TypeAlias = Literal["stop", "length", "error", "removed"]
 
 
 @dataclass(eq=False)
-class Sequence:
+class Row:
     """One row's past and future: what was asked, what was sampled, how it ended.
 
     Attributes:
         prompt: Token ids that are read, not sampled.
-        states: Encoder states of the window, without the row axis.
+        encoder_states: Of the window, without the row axis.
         eos: Ids that end the row.
         max_tokens: The row ends after this many sampled tokens.
         sot_index: Position in the prompt at which `no_speech_token` is weighed.
@@ -31,11 +31,11 @@ class Sequence:
     """
 
     prompt: tuple[int, ...]
-    states: mx.array
+    encoder_states: mx.array
     eos: frozenset[int]
     max_tokens: int
     sampling: SamplingParams = GREEDY
-    rules: RowRules = FREE
+    rules: RowRules = NO_RULES
     sot_index: int = 0
     no_speech_token: int | None = None
     tokens: list[int] = field(default_factory=list)

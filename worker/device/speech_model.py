@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, RankMismatch
-from worker.engine.requests import RowRules
+from worker.device.requests import RowRules
 from worker.models.whisper.log_mel import MelConfig
 
 LOGITS_RANK = 2
@@ -46,6 +46,10 @@ class SpeechModel(Protocol):
     def default_rules(self) -> RowRules:
         """What may be sampled when nothing else is asked."""
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the host has computed in the device's place so far; 0 where it never does."""
+
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""
 
@@ -59,6 +63,9 @@ class SpeechModel(Protocol):
 
         The cache that was given is used up.
         """
+
+    def log_normalizer(self, logits: mx.array) -> mx.array:
+        """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
 
     def resize_cache(self, cache: Any, length: int) -> Any:
         """Return the cache with room for `length` tokens a row."""

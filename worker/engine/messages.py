@@ -1,30 +1,31 @@
 """What the farm worker and the engine hand each other: plain records, no tensors, no Redis."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from producer.errors import ScribefarmError
 from producer.job import Job
-from producer.result import Segment, Transcript
+from producer.result import Model, Segment, Transcript
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a recording stands between two windows; enough to go on with the same text.
+    """Where a recording stands; enough for another worker to go on with the same text.
 
     Attributes:
-        seek: Next mel frame (10 ms) to decode.
         segments: Finished segments so far.
-        prompt_reset_since: How many tokens of the initial prompt and of the segments later
-            windows are not conditioned on.
         language: Language code, once known.
+        state: What else the model's family needs, as JSON values. Only the family that wrote it
+            reads it, and it starts over if another one did.
     """
 
-    seek: int = 0
     segments: tuple[Segment, ...] = ()
-    prompt_reset_since: int = 0
     language: str | None = None
-    state: dict[str, float] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    # A checkpoint of another version's shape is refused, never read in part.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Progress:
-    """A recording finished a window.
+    """A recording passed a checkpoint.
 
     Attributes:
-        seconds_done: Audio seconds behind us.
+        seconds_done: Audio seconds that need not be looked at again.
         duration_s: Audio seconds in all.
         checkpoint: From where another worker could go on.
     """
@@ -76,7 +77,11 @@ class Engine(Protocol):
     """What the farm worker needs of an engine; every method may be called from any thread."""
 
     capacity: int
-    """Recordings taken at once: decoder rows and a small read-ahead."""
+    """Recordings taken at once: those that are decoded, and a small read-ahead."""
+
+    @property
+    def model(self) -> Model:
+        """The pinned model."""
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""

@@ -1,85 +1,83 @@
-"""What the engine keeps and stands on: its device, its recordings, its figures."""
+"""One recording's place in the engine, from its ticket to its transcript."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from producer.result import Audio, Model
+from producer.result import Audio, Model, Timing, Transcript
 from worker.audio.read_ahead import Reading
-from worker.engine.messages import Ticket
-from worker.engine.requests import Align, Decode, DetectLanguage, Encode
-from worker.models.whisper.transcription import ModelLimits, Requests, Transcription
-
-
-@dataclass
-class EngineStats:
-    """Where the engine's thread spent its time, in seconds, and what it did meanwhile.
-
-    Attributes:
-        idle_s: Waiting for work.
-        receive_s: Taking audio (log-mel) and messages.
-        encode_s: Cutting windows and starting the encoder.
-        step_s: Starting steps, and waiting for the device to finish the one before.
-        device_wait_s: The part of `step_s` in which the thread waited for the device.
-        reply_s: Alignment and language replies.
-        row_steps: Rows advanced, summed over steps; over `steps` it is the mean occupancy.
-    """
-
-    idle_s: float = 0.0
-    receive_s: float = 0.0
-    encode_s: float = 0.0
-    step_s: float = 0.0
-    device_wait_s: float = 0.0
-    reply_s: float = 0.0
-    steps: int = 0
-    row_steps: int = 0
-    encoder_batches: int = 0
-    windows: int = 0
-
-
-class Device(Protocol):
-    """What the engine needs of `worker.device.device.Device`; the tests have a fake one."""
-
-    limits: ModelLimits
-    model: Model
-    encode_batch: int
-
-    @property
-    def num_slots(self) -> int: ...  # noqa: D102 see worker.device.device
-    @property
-    def num_active(self) -> int: ...  # noqa: D102 see worker.device.device
-    @property
-    def wait_s(self) -> float: ...  # noqa: D102 see worker.device.device
-    @property
-    def num_rows_wanted(self) -> int: ...  # noqa: D102
-    def log_mel(self) -> Any: ...  # noqa: D102
-    def encode(self, windows: list[tuple[Any, Encode]]) -> list[Any]: ...  # noqa: D102
-    def detect_language(self, requests: list[DetectLanguage]) -> Callable[[], list[Any]]: ...  # noqa: D102
-    def align(self, requests: list[Align]) -> Callable[[], list[Any]]: ...  # noqa: D102
-    def decode(self, key: Any, request: Decode) -> None: ...  # noqa: D102
-    def step(self) -> list[tuple[Any, Any]]: ...  # noqa: D102
-    def drop(self, key: Any) -> None: ...  # noqa: D102
-    def shrink(self) -> bool: ...  # noqa: D102
-    def reset(self) -> None: ...  # noqa: D102
-    def peak_memory_bytes(self) -> int: ...  # noqa: D102
+from worker.engine.family import Features, Transcription
+from worker.engine.messages import Checkpoint, Progress, Ticket
+from worker.engine.requests import Requests
 
 
 @dataclass(eq=False)
-class Recording:
+class Track:
     """One recording on its way through the engine.
 
     Attributes:
-        windows: The transcription's generator, once all audio was read.
-        waited: Steps that its window has waited to be encoded.
+        requests: The transcription's generator, once all audio was read.
+        audio: What was read, once it was.
+        audio_prep_s: Seconds that reading, decoding and resampling took.
+        started: Monotonic time at which decoding began.
+        waited: Turns that its batched request has waited for company.
     """
 
     ticket: Ticket
     transcription: Transcription
+    features: Features
     reading: Reading
-    mel: Any
-    windows: Requests | None = None
+    requests: Requests[None] | None = None
     audio: Audio | None = None
     audio_prep_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
     waited: int = 0
+
+    @property
+    def key(self) -> str:
+        """By which the engine and the farm know it: the execution's id."""
+        return self.ticket.execution_id
+
+    def begin(self, audio: Audio, audio_prep_s: float) -> None:
+        """Take note that all audio was read: the transcription can start."""
+        self.audio, self.audio_prep_s = audio, audio_prep_s
+        self.features.finish()
+        self.requests = self.transcription.requests(self.features)
+        self.started = time.monotonic()
+
+    def progress(self, checkpoint: Checkpoint) -> Progress:
+        """Return the event of a checkpoint."""
+        duration_s = self.audio.duration_s if self.audio else 0.0
+        return Progress(self.key, self.transcription.seconds_done, duration_s, checkpoint)
+
+    def transcript(self, audio: Audio, model: Model, peak_memory_bytes: int) -> Transcript:
+        """Return the result of a transcription that has ended."""
+        transcription = self.transcription
+        return Transcript(
+            job_id=self.ticket.job_id,
+            text=transcription.text,
+            language=transcription.language,
+            language_probability=transcription.language_probability,
+            segments=transcription.segments,
+            audio=audio,
+            model=model,
+            timing=self._timing(audio.duration_s, peak_memory_bytes),
+            flags=transcription.flags,
+        )
+
+    def _timing(self, duration_s: float, peak_memory_bytes: int) -> Timing:
+        """Return where the time went; token rates are over the time since decoding began."""
+        counts = self.transcription.counts
+        decode_s = max(1e-9, time.monotonic() - self.started)
+        total_s = self.audio_prep_s + decode_s
+        return Timing(
+            audio_prep_s=round(self.audio_prep_s, 3),
+            decode_s=round(decode_s, 3),
+            total_s=round(total_s, 3),
+            windows=counts.windows,
+            prompt_tokens=counts.prompt_tokens,
+            generated_tokens=counts.generated_tokens,
+            prompt_tokens_per_s=round(counts.prompt_tokens / decode_s, 1),
+            generated_tokens_per_s=round(counts.generated_tokens / decode_s, 1),
+            peak_memory_bytes=peak_memory_bytes,
+            real_time_factor=round(duration_s / total_s, 2),
+        )

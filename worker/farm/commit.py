@@ -1,10 +1,10 @@
-"""The end of a job: its result, its RQ status and its dependents change together or not at all.
+"""Commit a job's end: result, RQ status and dependents change in one transaction.
 
 The fence makes the result exactly-once: the transaction runs only while the job hash still holds
-the execution that did the work. An execution may be repeated after a death; a result may not.
+the id of the execution that did the work. After a worker's death the work may be done again; its
+result is stored once.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -27,65 +27,49 @@ from producer.queue import (
     result_key,
 )
 from producer.result import Failure, Transcript, dump_result
-from worker.farm.scripts import Claim
+from worker.farm.endings import Outcome
 
-# The stream is how waiting clients learn of results. It has no TTL, so its length is bounded:
-# about a night's jobs, some 30 MB. Who reads later looks at the result keys.
+# Waiting clients learn of results from this stream. It has no TTL, so its length is bounded: about a
+# night's jobs, some 30 MB. Later readers use the result keys.
 MAX_EVENTS = 100_000
 
-# Fields of ours that a finished job no longer needs; the fence stays, to know our own commit.
+# Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
+# lost recognises its own commit.
 _SPENT_FIELDS = ("attempts", "tries", "deaths", "lost_worker", "cancel")
 
-# Dependents that are added or finished at the same moment make the transaction start over.
+# The transaction starts over when dependents are added or finished at the same moment.
 _MAX_RACES = 50
 
 _log = structlog.get_logger()
 
 
-class Commit(Enum):
-    """What became of a commit."""
+class CommitVerdict(Enum):
+    """What became of a commit: stored, or refused by the fence."""
 
     DONE = "done"
     FENCED_OFF = "fenced_off"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One job's end, ready to be stored.
-
-    Attributes:
-        status: RQ's word for it: finished, failed or stopped.
-        ttl_s: Seconds to keep it; -1 is for ever, which only an RQ program can ask for.
-        busy_s: Seconds from claim to end.
-    """
-
-    claim: Claim
-    result: Transcript | Failure
-    status: JobStatus
-    ttl_s: int
-    worker: str
-    busy_s: float
-    batch: str | None = None
-
-
-def commit(connection: redis.Redis, outcome: Outcome) -> Commit:
+def commit(connection: redis.Redis, outcome: Outcome) -> CommitVerdict:
     """Store a job's end, if the job is still ours; safe to call again after a lost reply.
 
     Raises:
-        redis.RedisError: the server did not answer, or too many neighbours changed; call again.
+        redis.RedisError: the server did not answer, or dependents changed in each of 50 tries; call
+            again.
     """
     try:
-        return _race(connection, outcome, with_dependents=True)
+        return _retry_races(connection, outcome, with_dependents=True)
     except Exception as error:
         if isinstance(error, redis.RedisError) and not str(error).startswith("WRONGTYPE"):
             raise
-        # Some program's damaged dependent, which makes RQ raise anything, must not keep this job
-        # from ending.
+        # RQ may raise anything on a damaged dependent of another program; this job ends all the same.
         _log.exception("dependents_unreadable", job_id=outcome.claim.job_id)
-        return _race(connection, outcome, with_dependents=False)
+        return _retry_races(connection, outcome, with_dependents=False)
 
 
-def _race(connection: redis.Redis, outcome: Outcome, *, with_dependents: bool) -> Commit:
+def _retry_races(
+    connection: redis.Redis, outcome: Outcome, *, with_dependents: bool
+) -> CommitVerdict:
     for _ in range(_MAX_RACES):
         with connection.pipeline() as pipe:
             try:
@@ -97,7 +81,7 @@ def _race(connection: redis.Redis, outcome: Outcome, *, with_dependents: bool) -
 
 def _try_commit(
     connection: redis.Redis, pipe: Any, outcome: Outcome, *, with_dependents: bool
-) -> Commit:
+) -> CommitVerdict:
     claim = outcome.claim
     job = Job(claim.job_id, connection=connection, serializer=JSONSerializer)
     job.origin = claim.queue
@@ -105,20 +89,20 @@ def _try_commit(
     pipe.watch(job.key, job.dependents_key)
     status, fence = pipe.hmget(job.key, "status", "fence")
     if fence is None or fence.decode() != claim.execution_id:
-        return Commit.FENCED_OFF
+        return CommitVerdict.FENCED_OFF
     if status != b"started":
         # Our own commit, whose reply was lost; any other ending would have another fence.
-        return Commit.DONE if status.decode() == outcome.status else Commit.FENCED_OFF
-    left = _enqueue_dependents(connection, pipe, job) if with_dependents else {}
+        return CommitVerdict.DONE if status.decode() == outcome.status else CommitVerdict.FENCED_OFF
+    rate_limited = _enqueue_dependents(connection, pipe, job) if with_dependents else {}
     if not pipe.explicit_transaction:
         pipe.multi()
     _store_result(pipe, outcome)
     _store_status(pipe, job, outcome)
     _forget_execution(pipe, outcome)
     pipe.execute()
-    if left:
-        Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(left)
-    return Commit.DONE
+    if rate_limited:
+        Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(rate_limited)
+    return CommitVerdict.DONE
 
 
 def _enqueue_dependents(connection: redis.Redis, pipe: Any, job: Job) -> dict[str, list[str]]:
@@ -132,20 +116,20 @@ def _enqueue_dependents(connection: redis.Redis, pipe: Any, job: Job) -> dict[st
     pipe.watch(*(Job.key_for(job_id) for job_id in dependents))
     queue = Queue(job.origin, connection=connection, serializer=JSONSerializer)
     ready = queue.move_dependents_to_ready(job, pipeline=pipe, refresh_job_status=False)
-    left: dict[str, list[str]] = {}
+    rate_limited: dict[str, list[str]] = {}
     for name, job_ids in ready.items():
         target = Queue(name, connection=connection, serializer=JSONSerializer)
         for freed in Job.fetch_many(job_ids, connection=connection, serializer=JSONSerializer):
             if freed is None:
                 continue
             if freed.has_rate_limit:
-                left.setdefault(name, []).append(freed.id)
+                rate_limited.setdefault(name, []).append(freed.id)
                 continue
             target.ready_job_registry.remove(freed, pipeline=pipe)
             at_front = freed.should_enqueue_at_front()
             # RQ's public way commits on its own; ours must be part of this transaction.
             target._enqueue_job(freed, pipeline=pipe, at_front=at_front)  # noqa: SLF001
-    return left
+    return rate_limited
 
 
 def _store_result(pipe: Any, outcome: Outcome) -> None:

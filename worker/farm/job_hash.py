@@ -1,7 +1,7 @@
-"""From the fields of a job hash to a job that we run: everything in them is a stranger's word.
+"""Parse and validate an RQ job hash. Every field is untrusted input.
 
 The function is compared with an allow-list and never imported. Data is JSON or refused; callbacks,
-webhooks and `meta` are never loaded. What an RQ program asks for and we cannot do is refused by
+webhooks and `meta` are never loaded. A feature of RQ that the farm does not support is refused by
 name rather than ignored.
 """
 
@@ -23,10 +23,10 @@ from worker.farm.scripts import MAX_FIELD_BYTES, Claim
 
 ALLOWED_FUNCTIONS = frozenset({TASK_NAME})
 
-# What RQ writes into every job that asks for no timeout of its own.
-_UNASKED_TIMEOUT_S = Queue.DEFAULT_TIMEOUT
+# RQ writes this timeout into every job that asks for none.
+_DEFAULT_TIMEOUT_S = Queue.DEFAULT_TIMEOUT
 
-# Requests of RQ programs that this farm does not serve, and what to do instead.
+# RQ features that the farm does not support, and what to use instead.
 _REFUSED_FIELDS = {
     "success_callback_name": "on_success callbacks are not run here; use depends_on",
     "failure_callback_name": "on_failure callbacks are not run here; use depends_on",
@@ -40,8 +40,8 @@ _CHECKPOINT = TypeAdapter(Checkpoint)
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What the RQ job asks of its execution.
+class RqTimes:
+    """Timeout and TTLs that an RQ job asks for.
 
     Attributes:
         timeout_s: Seconds it may run; None scales with the recording, -1 is no limit.
@@ -72,28 +72,28 @@ def read_job(claim: Claim) -> Job:
     return Job.from_kwargs(_read_kwargs(claim.fields["data"]))
 
 
-def read_terms(claim: Claim) -> Terms:
-    """Return the times that the RQ job asks for.
+def read_times(claim: Claim) -> RqTimes:
+    """Return the timeout and TTLs that the RQ job asks for.
 
     Raises:
         JobRefused: a time that is not a number, or a result that would be dropped unread.
     """
     timeout_s = _read_int(claim, "timeout")
-    terms = Terms(
-        timeout_s=None if timeout_s == _UNASKED_TIMEOUT_S else timeout_s,
+    times = RqTimes(
+        timeout_s=None if timeout_s == _DEFAULT_TIMEOUT_S else timeout_s,
         result_ttl_s=_read_int(claim, "result_ttl"),
         failure_ttl_s=_read_int(claim, "failure_ttl"),
     )
-    for name, ttl_s in (("result_ttl", terms.result_ttl_s), ("failure_ttl", terms.failure_ttl_s)):
+    for name, ttl_s in (("result_ttl", times.result_ttl_s), ("failure_ttl", times.failure_ttl_s)):
         if ttl_s is not None and (ttl_s == 0 or ttl_s < -1):
             raise JobRefused(f"job: {name}", "must be positive, or -1 for ever", ttl_s)
     if timeout_s is not None and (timeout_s == 0 or timeout_s < -1):
         raise JobRefused("job: timeout", "must be positive, or -1 for no limit", timeout_s)
-    return terms
+    return times
 
 
 def read_history(claim: Claim) -> History:
-    """Return the attempts that count; a damaged record counts as none."""
+    """Return the failed tries and dead workers on record; a damaged record counts as none."""
     try:
         delays = tuple(float(delay) for delay in json.loads(claim.fields["retry_intervals"]))
     except (ValueError, TypeError):
@@ -116,6 +116,11 @@ def read_attempts(claim: Claim) -> list[ErrorRecord]:
         except ValidationError:
             continue
     return records
+
+
+def error_record(error: ScribefarmError) -> str:
+    """Return the line that `read_attempts` reads."""
+    return json.dumps(error.to_dict())
 
 
 def read_checkpoint(stored: bytes | None) -> Checkpoint | None:
@@ -158,7 +163,7 @@ def _read_kwargs(stored: bytes) -> dict[str, Any]:
 
 
 def _decompress(stored: bytes) -> bytes:
-    """Undo RQ's zlib, without room for a bomb; data that is not compressed is taken as it is."""
+    """Undo RQ's zlib, up to `MAX_FIELD_BYTES`; data that is not compressed is returned as it is."""
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(stored, MAX_FIELD_BYTES)
@@ -182,8 +187,3 @@ def _lenient_int(stored: bytes) -> int:
         return int(stored)
     except ValueError:
         return 0
-
-
-def error_record(error: ScribefarmError) -> str:
-    """Return the line that `read_attempts` reads."""
-    return json.dumps(error.to_dict())

@@ -1,20 +1,21 @@
-"""One canonical log line a job, and one for each time it goes back to a queue."""
+"""Log lines about jobs: one canonical line for each end, one for each return to a queue."""
 
 import json
 
 import structlog
 
 from producer.result import Transcript
-from worker.farm.commit import Commit, Outcome
+from worker.farm.commit import CommitVerdict
+from worker.farm.endings import Outcome
 from worker.farm.job_hash import waited_s
 from worker.farm.scripts import Release
 
 _log = structlog.get_logger()
 
 
-def log_outcome(outcome: Outcome, commit: Commit) -> None:
-    """Say how a job ended: the line to search for, with the same keys for every job."""
-    if commit is Commit.FENCED_OFF:
+def log_outcome(outcome: Outcome, verdict: CommitVerdict) -> None:
+    """Log how a job ended, as event `job` with the same first keys for every job."""
+    if verdict is CommitVerdict.FENCED_OFF:
         _log.warning("fenced_off", job_id=outcome.claim.job_id, busy_s=round(outcome.busy_s, 3))
         return
     result = outcome.result
@@ -46,7 +47,7 @@ def log_outcome(outcome: Outcome, commit: Commit) -> None:
 
 
 def log_release(release: Release, *, is_ours: bool) -> None:
-    """Say that a job went back to its queue, and why."""
+    """Log that a job went back to its queue, and why; `is_ours` is false if it was fenced off."""
     if not is_ours:
         _log.warning("fenced_off", job_id=release.job_id)
         return

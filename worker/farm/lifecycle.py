@@ -1,4 +1,4 @@
-"""The worker's side that is not about jobs: birth and death, signals, RQ's commands."""
+"""The RQ worker apart from its jobs: registration, signals, commands over pubsub."""
 
 import contextlib
 import json
@@ -22,11 +22,11 @@ _log = structlog.get_logger()
 
 
 class ForcedExit(BaseException):
-    """A second signal: leave now."""
+    """A second SIGTERM or SIGINT arrived: exit without waiting for anything."""
 
 
-class CommandedWorker(BaseWorker):
-    """A worker that notes signals and RQ's commands, for its loop to act on."""
+class DrainableWorker(BaseWorker):
+    """A worker that keeps signals and RQ's commands until its loop asks for them."""
 
     drain_asked: bool = False
 
@@ -39,9 +39,20 @@ class CommandedWorker(BaseWorker):
         """Ask the loop to claim no more, finish what fits in the grace period, and end."""
         self.drain_asked = True
 
+    def stop_requests(self) -> list[str]:
+        """Return the job and execution ids that stop commands named since the last call."""
+        asked = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                asked.append(self._stop_requests.get_nowait())
+        return asked
+
     @contextlib.contextmanager
-    def on_duty(self, **facts: Any) -> Iterator[None]:
-        """Be known to RQ, hear its commands and the signals; undo all of it at the end.
+    def registered(self, **facts: Any) -> Iterator[None]:
+        """Register with RQ and receive its commands and the signals; undo it at the end.
+
+        Args:
+            facts: Fields of the log line that announces the worker.
 
         Raises:
             ForcedExit: in the block, when a second signal comes.
@@ -68,7 +79,7 @@ class CommandedWorker(BaseWorker):
         self.drain()
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Keep the socket timeout: RQ would raise it to minutes, beyond any lease."""
+        """Keep the socket timeout: RQ would raise it to minutes, longer than a lease."""
         return connection
 
     def handle_payload(self, message: dict[str, Any]) -> None:
@@ -89,7 +100,10 @@ class CommandedWorker(BaseWorker):
             _log.warning("command_unknown", command=str(command)[:40])
 
     def unsubscribe(self) -> None:
-        """Hear no more commands. RQ stops its thread last, which then sleeps on for a minute."""
+        """Receive no more commands.
+
+        RQ unsubscribes before it stops its thread, which then sleeps for a minute.
+        """
         if self.pubsub_thread is not None:
             self.pubsub_thread.stop()
             self.pubsub.unsubscribe()
@@ -99,7 +113,7 @@ class CommandedWorker(BaseWorker):
     def _pubsub_exception_handler(
         self, exc: Exception, pubsub: PubSub, pubsub_thread: threading.Thread
     ) -> None:
-        """Wait and listen again; the main loop says that the server is away."""
+        """Wait and listen again; the main loop logs the outage."""
         del pubsub, pubsub_thread
         if not isinstance(exc, redis.RedisError | OSError):
             _log.warning("command_failed", error=str(exc))

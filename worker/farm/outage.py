@@ -1,11 +1,11 @@
-"""A server that does not answer: said once, waited out, never spun on."""
+"""Redis outages: log the first failure, then retry with growing pauses."""
 
 import time
 
 import redis
 import structlog
 
-# Gone, restarting, full or read-only: all of these pass, and work in flight goes on meanwhile.
+# Gone, restarting, full or read-only: all of these are temporary, and the engine works on.
 OUTAGES = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -20,27 +20,27 @@ _log = structlog.get_logger()
 
 
 class Outage:
-    """Whether the server answers, and when to ask it again."""
+    """Keeps track of whether the server answers, and of when to try again."""
 
     def __init__(self, max_wait_s: float = MAX_WAIT_S) -> None:
-        """Ask at least every `max_wait_s`, and every `MAX_WAIT_S`, whether it is back."""
+        """Pause at most `max_wait_s` and at most `MAX_WAIT_S` between two tries."""
         self._max_wait_s = min(max_wait_s, MAX_WAIT_S)
         self._since: float | None = None
         self._wait_s = FIRST_WAIT_S
         self._next_try = 0.0
 
     @property
-    def is_on(self) -> bool:
-        """True between a command that failed and one that did not."""
+    def is_active(self) -> bool:
+        """Return whether the last command failed."""
         return self._since is not None
 
     @property
-    def is_time(self) -> bool:
-        """True if the server may be asked now."""
+    def may_retry(self) -> bool:
+        """Return whether the pause since the last failed command is over."""
         return time.monotonic() >= self._next_try
 
-    def note(self, error: redis.RedisError) -> None:
-        """Take a failed command: log the first one, wait longer before each next try."""
+    def record(self, error: redis.RedisError) -> None:
+        """Record a failed command: log the first one, double the pause before the next try."""
         now = time.monotonic()
         if self._since is None:
             self._since = now
@@ -48,8 +48,8 @@ class Outage:
         self._next_try = now + self._wait_s
         self._wait_s = min(2 * self._wait_s, self._max_wait_s)
 
-    def end(self) -> bool:
-        """Take a command that succeeded; True if that ended an outage."""
+    def clear(self) -> bool:
+        """Record that the server answers; return whether that ended an outage."""
         if self._since is None:
             return False
         _log.warning("server_back", outage_s=round(time.monotonic() - self._since, 1))
@@ -58,5 +58,5 @@ class Outage:
 
 
 def _without_secrets(error: redis.RedisError) -> str:
-    """Name the error; redis-py puts addresses but no passwords in its first line."""
+    """Return type and first line: redis-py puts addresses there, but no passwords."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

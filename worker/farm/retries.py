@@ -1,4 +1,4 @@
-"""What becomes of a job whose attempt failed: pure policy, no Redis."""
+"""Decide whether a failed attempt is repeated, and when. Policy only, no Redis."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from producer.settings import QueueSettings
 
 @dataclass(frozen=True)
 class History:
-    """What a job has been through since it last made progress.
+    """What a job has been through since it last stored a checkpoint.
 
     Attributes:
         tries: Attempts that failed, without the present one.
-        deaths: Workers that died with it, one after the other, without a window done in between.
+        deaths: Workers in a row that died with it, without a checkpoint in between.
         retries_left: What an RQ program asked for with `Retry`; None if it did not.
         retry_delays_s: The delays it asked for; empty if it did not.
     """
@@ -24,7 +24,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Again:
+class RetryIn:
     """Try once more, after this many seconds; 0 means at once and before others."""
 
     delay_s: float
@@ -32,7 +32,7 @@ class Again:
 
 def after_failure(
     error: ScribefarmError, history: History, settings: QueueSettings
-) -> Again | ScribefarmError:
+) -> RetryIn | ScribefarmError:
     """Return when to try again, or the error that the job ends with.
 
     Permanent errors are final at once. A recording that was there when `queue.poison_after`
@@ -53,5 +53,5 @@ def after_failure(
             return error
         delays = settings.retry_delays_s
     if isinstance(error, WorkerLost) and history.deaths <= 1:
-        return Again(0.0)
-    return Again(delays[min(history.tries, len(delays) - 1)])
+        return RetryIn(0.0)
+    return RetryIn(delays[min(history.tries, len(delays) - 1)])

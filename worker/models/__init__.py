@@ -1,12 +1,13 @@
 """Speech models by name.
 
-To add one that a package carries: describe it in `packaged.py` and add its line here. Everything
-else is loaded by folder or hub id (`worker.models.whisper.weights.load.load_weights`).
+To add one that a package carries: describe it in `packaged.py` and add its line here. A new family
+of models is a folder beside `whisper/` and a line here (worker/README.md has the recipe). Every
+other name is a folder or a hub id, opened by Whisper.
 """
 
-from worker.models.packaged import BASE, TINY_EN, Packaged
+from worker.models.packaged import BASE, TINY_EN, Listed
 
-MODELS: dict[str, Packaged] = {
+MODELS: dict[str, Listed] = {
     "tiny.en": TINY_EN,
     "base": BASE,
 }

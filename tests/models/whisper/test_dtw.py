@@ -13,8 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import LengthMismatch, OutOfRange, RankMismatch
-from worker.models.whisper import dtw as alignment
-from worker.models.whisper.dtw import alignment_matrix, dtw, median_filter, path_times, token_times
+from worker.models.whisper.dtw import (
+    _MEDIAN_OF_7,
+    alignment_matrix,
+    dtw,
+    median_filter,
+    path_times,
+    token_times,
+)
 from worker.models.whisper.log_mel import LogMel
 from worker.models.whisper.network import Whisper
 from worker.models.whisper.tokenizer import Tokenizer
@@ -63,21 +69,21 @@ def cell_by_cell(cost):
 
 
 def scripted(case, recipes):
-    """The tokenizer and the attention scores of a stored case."""
+    """The tokenizer and the cross-attention of a stored case."""
     is_multilingual = case["multilingual"]
     tokenizer = Tokenizer(51865, case["language"]) if is_multilingual else Tokenizer(51864)
     num_tokens = len(tokenizer.sot_sequence) + 2 + len(case["text_tokens"])
     num_content = case["num_frames"] // 2
-    scores = recipes.scripted_attention(
+    cross_qk = recipes.scripted_attention(
         case["num_heads"], num_tokens, 1500, num_content, case["seed"]
     )
-    return tokenizer, scores
+    return tokenizer, cross_qk
 
 
-def words_of(case, tokenizer, scores):
+def words_of(case, tokenizer, cross_qk):
     text_tokens = case["text_tokens"]
     words, word_tokens = tokenizer.split_to_word_tokens([*text_tokens, tokenizer.eot])
-    times = token_times(scores, case["num_frames"], len(tokenizer.sot_sequence))
+    times = token_times(cross_qk, case["num_frames"], len(tokenizer.sot_sequence))
     return find_words(words, word_tokens, times, [0.5] * len(text_tokens))
 
 
@@ -129,7 +135,7 @@ def test_the_median_network_sorts_its_middle():
     """All zeros and ones in, the median out: then any seven values (the zero-one principle)."""
     for bits in itertools.product((0.0, 1.0), repeat=7):
         lanes = list(bits)
-        for low, high in alignment._MEDIAN_OF_7:
+        for low, high in _MEDIAN_OF_7:
             lanes[low], lanes[high] = min(lanes[low], lanes[high]), max(lanes[low], lanes[high])
         assert lanes[3] == float(sum(bits) > 3)
 
@@ -158,15 +164,15 @@ def test_rows_too_short_to_mirror_are_not_filtered():
     ids=lambda case: case["name"],
 )
 def test_scripted_attention_gives_the_references_words(case, recipes):
-    """From scores to words: matrix within float32 rounding, path and times exact."""
-    tokenizer, scores = scripted(case, recipes)
+    """From attention to words: matrix within float32 rounding, path and times exact."""
+    tokenizer, cross_qk = scripted(case, recipes)
     num_sot = len(tokenizer.sot_sequence)
-    matrix = alignment_matrix(scores, case["num_frames"], num_sot)
+    matrix = alignment_matrix(cross_qk, case["num_frames"], num_sot)
     np.testing.assert_allclose(matrix, STORED[f"{case['name']}/matrix"], rtol=1e-4, atol=2e-5)
     rows, columns = dtw(-matrix.astype(np.float64))
     assert rows.tolist() == case["text_indices"]
     assert columns.tolist() == case["time_indices"]
-    found = words_of(case, tokenizer, scores)
+    found = words_of(case, tokenizer, cross_qk)
     assert [[w.word, list(w.tokens), w.start, w.end] for w in found] == [
         word[:4] for word in case["words"]
     ]
@@ -179,8 +185,8 @@ def test_scripted_attention_gives_the_references_words(case, recipes):
 )
 def test_a_window_of_one_position_has_its_words_at_its_start(case, recipes):
     """The reference divides by zero there and starts them 20 ms before the window."""
-    tokenizer, scores = scripted(case, recipes)
-    found = words_of(case, tokenizer, scores)
+    tokenizer, cross_qk = scripted(case, recipes)
+    found = words_of(case, tokenizer, cross_qk)
     expected = [(word[0], max(0.0, word[2]), max(0.0, word[3])) for word in case["words"]]
     assert [(w.word, w.start, w.end) for w in found] == expected
 
@@ -208,9 +214,9 @@ def test_words_of_real_speech_have_the_references_times(case, shared_data):
     text, num_sot = case["text_tokens"], len(tokenizer.sot_sequence)
     tokens = [*tokenizer.sot_sequence_including_notimestamps, *text, tokenizer.eot]
     states = model.encode_audio(log_mel.window(0)[None])
-    scores, logprobs = model.align(states, mx.array([tokens]), tokenizer.eot)
+    cross_qk, logprobs = model.align(states, mx.array([tokens]), tokenizer.eot)
 
-    times = token_times(np.array(scores[0]), case["num_frames"], num_sot)
+    times = token_times(np.array(cross_qk[0]), case["num_frames"], num_sot)
     words, word_tokens = tokenizer.split_to_word_tokens([*text, tokenizer.eot])
     probs = np.exp(np.array(logprobs[0, num_sot : num_sot + len(text)])).tolist()
     found = find_words(words, word_tokens, times, probs)
@@ -224,11 +230,11 @@ def test_words_of_real_speech_have_the_references_times(case, shared_data):
 def test_a_position_that_all_tokens_attend_to_equally_is_no_evidence():
     """Zero deviation must not become NaN: times after it would be lost."""
     rng = np.random.default_rng(3)
-    scores = rng.standard_normal((2, 9, 60)).astype(np.float32)
-    scores[:, :, 20:24] = -200.0  # underflows to exactly zero in every softmax
-    matrix = alignment_matrix(scores, 120, 3)
+    cross_qk = rng.standard_normal((2, 9, 60)).astype(np.float32)
+    cross_qk[:, :, 20:24] = -200.0  # underflows to exactly zero in every softmax
+    matrix = alignment_matrix(cross_qk, 120, 3)
     assert np.isfinite(matrix).all()
-    times = token_times(scores, 120, 3)
+    times = token_times(cross_qk, 120, 3)
     assert (np.diff(times) >= 0).all()
     assert times[-1] > 0
 
@@ -243,8 +249,8 @@ def test_a_position_that_all_tokens_attend_to_equally_is_no_evidence():
 def test_times_climb_and_stay_within_the_content(num_heads, num_text, num_frames, seed):
     """Whatever the attention, a word neither starts before the window nor ends after it."""
     rng = np.random.default_rng(seed)
-    scores = (rng.standard_normal((num_heads, 3 + num_text + 2, 30)) * 20).astype(np.float32)
-    times = token_times(scores, num_frames, 3)
+    cross_qk = (rng.standard_normal((num_heads, 3 + num_text + 2, 30)) * 20).astype(np.float32)
+    times = token_times(cross_qk, num_frames, 3)
     assert times.shape == (num_text + 1,)
     assert (np.diff(times) >= 0).all()
     assert times.min() >= 0

@@ -3,8 +3,8 @@
 import pytest
 
 from producer.job import Options
-from worker.engine.requests import Decoded
-from worker.models.whisper.fallback import Attempt, turns_in_a_circle
+from worker.device.requests import Decoded
+from worker.models.whisper.fallback import Attempt, repeats_a_phrase
 
 
 def attempt(text, *, avg_logprob=-0.2, no_speech_prob=0.01):
@@ -32,7 +32,7 @@ def attempt(text, *, avg_logprob=-0.2, no_speech_prob=0.01):
     ],
 )
 def test_a_phrase_four_times_in_a_row_is_a_circle(text):
-    assert turns_in_a_circle(text)
+    assert repeats_a_phrase(text)
     assert "repetition" in attempt(text).flags
 
 
@@ -51,7 +51,7 @@ def test_a_phrase_four_times_in_a_row_is_a_circle(text):
     ],
 )
 def test_speech_that_repeats_itself_is_no_circle(text):
-    assert not turns_in_a_circle(text)
+    assert not repeats_a_phrase(text)
     assert attempt(text).flags == ()
 
 
@@ -74,5 +74,5 @@ def test_flags_do_not_change_what_is_tried_again_or_skipped():
     """Those are the reference's rules, and the text is its text."""
     doubtful = attempt("no no no no no", avg_logprob=-0.9, no_speech_prob=0.5)
     assert doubtful.flags == ("repetition", "likely_silence")
-    assert not doubtful.looks_wrong
-    assert not doubtful.is_silence
+    assert not doubtful.needs_fallback
+    assert not doubtful.should_skip

@@ -14,9 +14,9 @@ import pytest
 
 from producer.job import Job, Options
 from producer.settings import load_settings
-from worker.device.device import load_device
-from worker.engine.engine import Engine
+from worker.engine.engine import BatchEngine
 from worker.engine.messages import Done, Failed, Ticket
+from worker.models.load import load_family
 
 DATA = Path(__file__).parents[2] / "data"
 DEADLINE_S = 1500
@@ -53,7 +53,7 @@ def options_of(entry):
 
 def transcribe(model, wanted, folder):
     """Return the transcript of each entry, by its key."""
-    engine = Engine(load_settings(model={"name": model, "dtype": "float32"}), load_device)
+    engine = BatchEngine(load_settings(model={"name": model, "dtype": "float32"}), load_family)
     transcripts, deadline = {}, time.monotonic() + DEADLINE_S
     try:
         for key, entry in wanted.items():

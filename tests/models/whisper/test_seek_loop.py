@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from producer.job import Options
+from worker.device.requests import Decode, Decoded
 from worker.engine.messages import Checkpoint
-from worker.engine.requests import Align, Alignment, Compute, Decode, Decoded, Encode
+from worker.engine.requests import Compute
 from worker.models.whisper import words
+from worker.models.whisper.requests import Align, Alignment, Encode
 from worker.models.whisper.transcription import ModelLimits, Transcription
 from worker.models.whisper.word_timing import WordTiming
 
@@ -92,7 +95,7 @@ def test_windows_prompts_fallback_and_segments_equal_the_references(case, monkey
     monkeypatch.setattr(words, "token_times", lambda *_: None)
     monkeypatch.setattr(words, "find_words", replay.find_words)
     transcription = Transcription(options_of(case), LIMITS)
-    requests = transcription.windows(case["content_frames"])
+    requests = transcription.requests(SimpleNamespace(content_frames=case["content_frames"]))
     reply = None
     try:
         while True:

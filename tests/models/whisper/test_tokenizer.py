@@ -4,12 +4,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from producer.errors import InvalidModel, InvalidOptions
-from worker.models.whisper.tokenizer import LANGUAGES, Tokenizer, load_ranks, parse_language
+from worker.models.whisper.languages import LANGUAGES, parse_language
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.vocabulary import load_ranks
 
 DATA = Path(__file__).parents[2] / "data"
 VECTORS = json.loads((DATA / "tokenizer_vectors.json").read_text(encoding="utf-8"))
@@ -23,8 +26,10 @@ def test_special_tokens_have_the_reference_ids(n_vocab):
     vector = VOCABULARIES[n_vocab]
     tokenizer = Tokenizer(n_vocab)
     assert tokenizer.vocabulary.special_tokens == vector["special_tokens"]
-    assert {name: getattr(tokenizer, name) for name in vector["ids"]} == vector["ids"]
-    assert tokenizer.n_vocab == n_vocab
+    assert asdict(tokenizer.vocabulary.special) == vector["ids"]
+    for name in ("eot", "sot", "sot_prev", "no_speech", "no_timestamps", "timestamp_begin"):
+        assert getattr(tokenizer, name) == vector["ids"][name]
+    assert tokenizer.vocabulary.encoding.n_vocab == n_vocab
 
 
 @every_vocabulary

@@ -5,15 +5,17 @@ the rules that the reference does not have are tested: flags, hotwords, seeds, c
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
+from worker.device.requests import Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
-from worker.engine.requests import Decode, Decoded, DetectLanguage, Encode, RowRules, TimestampRules
+from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.tokenizer import Tokenizer
-from worker.models.whisper.transcription import ModelLimits, Transcription
+from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
 
 ENGLISH = ModelLimits(n_vocab=51_864, context_length=448)
 MULTILINGUAL = ModelLimits(n_vocab=51_865, context_length=448)
@@ -44,7 +46,10 @@ class Script:
         self.windows, self.asked, self.checkpoints, self.detected = [], [], [], []
 
     def run(self, transcription, content_frames):
-        requests, reply = transcription.windows(content_frames), None
+        requests, reply = (
+            transcription.requests(SimpleNamespace(content_frames=content_frames)),
+            None,
+        )
         try:
             while True:
                 reply = self._answer(requests.send(reply))
@@ -196,7 +201,7 @@ def test_every_attempt_decodes_the_same_states():
     """A window is encoded once, whatever its text is like."""
     _, script = transcribe([UNLIKELY, REPETITIVE, GOOD], 20, temperatures=(0.0, 0.4, 0.8))
     assert script.windows == [(0, 2000)]
-    assert {("states", 0, False)} == {decode.states for decode in script.asked}
+    assert {("states", 0, False)} == {decode.encoder_states for decode in script.asked}
 
 
 def test_the_likeliest_of_several_samples_is_taken():
@@ -207,7 +212,7 @@ def test_the_likeliest_of_several_samples_is_taken():
     )
     assert transcription.text == " 1."
     assert [len(decode.seeds) for decode in script.asked] == [1, 3]
-    assert transcription.num_prompt_tokens == 4
+    assert transcription.counts.prompt_tokens == 4
 
 
 def test_seeds_differ_by_window_attempt_and_sample_and_come_again_with_the_job():
@@ -329,7 +334,7 @@ def test_the_likeliest_language_is_taken_and_told():
     assert transcription.language == "de"
     assert german.sot_sequence == script.asked[0].prompt
     assert script.windows == [(3000, 1000)]
-    assert script.asked[0].states == ("states", 0, True)
+    assert script.asked[0].encoder_states == ("states", 0, True)
 
 
 def test_detection_chooses_among_the_languages_that_are_allowed():
@@ -403,8 +408,8 @@ def test_resuming_at_any_checkpoint_gives_the_uninterrupted_transcript():
             resumed.language,
             resumed.flags,
         )
-        asked = [dataclasses.replace(decode, states=None) for decode in script.asked[done:]]
-        again = [dataclasses.replace(decode, states=None) for decode in rest.asked]
+        asked = [dataclasses.replace(decode, encoder_states=None) for decode in script.asked[done:]]
+        again = [dataclasses.replace(decode, encoder_states=None) for decode in rest.asked]
         assert asked == again
         assert rest.detected == []
         assert resumed.seconds_done == 128
@@ -430,9 +435,21 @@ def test_a_checkpoint_tells_how_far_a_recording_is():
     ],
 )
 def test_what_the_model_cannot_do_is_refused_before_any_window(options, error):
-    """When the transcription is made: nothing was read yet."""
+    """When the options are checked: nothing was read yet."""
     with pytest.raises(error):
-        Transcription(Options(**options), ENGLISH)
+        check_options(Options(**options), ENGLISH)
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"family": "parakeet", "seek": 1}, {"family": "whisper"}, {"seek": 3000}]
+)
+def test_a_checkpoint_that_is_not_ours_or_not_whole_counts_as_none(state):
+    """Another family wrote it, or another version: the recording starts over."""
+    stored = transcribe([GOOD, GOOD], 45)[1].checkpoints[0]
+    foreign = dataclasses.replace(stored, state=state)
+    resumed, script = transcribe([GOOD, GOOD], 45, checkpoint=foreign)
+    assert script.windows[0] == (0, 3000)
+    assert resumed.text == transcribe([GOOD, GOOD], 45)[0].text
 
 
 def test_a_recording_without_a_whole_frame_has_no_window():

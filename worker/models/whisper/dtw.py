@@ -1,12 +1,14 @@
-"""Word timestamps from cross-attention, as openai-whisper computes them, in plain numpy.
+"""Token times from cross-attention, as openai-whisper computes them, in NumPy.
 
-A window's text is aligned to its audio by the attention of a few decoder heads: softmax over
-the frames, standardised over the tokens, smoothed by a median filter, averaged over heads, and the
-cheapest monotone path through the result by dynamic time warping (Sakoe and Chiba 1978) in
-float64. `worker.models.whisper.word_timing` makes words and segment times of the path's token times.
+A window's text is aligned to its audio by the attention of a few decoder heads: softmax over the
+frames, standardised over the tokens, smoothed by a median filter and averaged over the heads. The
+cheapest monotone path through the result is found by dynamic time warping (Sakoe and Chiba 1978)
+in float64. `word_timing` turns token times into words.
 
-Where every token attends equally to a frame, the reference divides zero by zero and loses all
-times after it; here such a frame counts as no evidence.
+`cross_qk` is openai-whisper's name for the scores of cross-attention before the softmax.
+
+If all tokens attend equally to a frame, the reference divides zero by zero and loses all times
+after it; here such a frame counts as no evidence.
 """
 
 import numpy as np
@@ -18,8 +20,8 @@ FRAMES_PER_POSITION = 2  # mel frames (10 ms) in one position of the encoder's o
 POSITIONS_PER_SECOND = 50
 MEDIAN_FILTER_WIDTH = 7
 
-# Compare-and-swap pairs that leave the median of seven values in place 3; a test runs them over
-# all 128 inputs of zeros and ones, which is a proof (Knuth, TAOCP 5.3.4, theorem Z).
+# Compare-and-swap pairs after which place 3 holds the median of seven values. A test runs them on
+# all 128 inputs of zeros and ones, which proves it for all (Knuth, TAOCP 5.3.4, theorem Z).
 _MEDIAN_OF_7 = (
     (0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6),
     (2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4),
@@ -35,14 +37,14 @@ def token_times(cross_qk: Float32, num_frames: int, num_sot_tokens: int) -> Floa
     Args:
         cross_qk: Attention scores before the softmax, of the alignment heads, for the tokens
             `sot sequence, no_timestamps, text, eot`: (heads, tokens, positions).
-        num_frames: Mel frames of the window that are content rather than padding.
+        num_frames: Mel frames of the window that are not padding.
         num_sot_tokens: Length of the sot sequence.
 
     Returns:
         Seconds from the start of the window, (text tokens + 1,): token i spans [i] to [i + 1].
 
     Raises:
-        RankMismatch: scores of another rank.
+        RankMismatch: `cross_qk` of another rank.
         LengthMismatch: fewer tokens than the sequence around the text has.
         OutOfRange: a negative number of frames.
     """
@@ -50,10 +52,10 @@ def token_times(cross_qk: Float32, num_frames: int, num_sot_tokens: int) -> Floa
 
 
 def alignment_matrix(cross_qk: Float32, num_frames: int, num_sot_tokens: int) -> Float32:
-    """Return how well each text token fits each position: (text tokens + 1, positions).
+    """Return the evidence for each text token at each position: (text tokens + 1, positions).
 
-    Row 0 belongs to `no_timestamps`, the row that predicts the first text token. Arguments and
-    errors are those of `token_times`.
+    Row 0 is that of `no_timestamps`, which predicts the first text token. Arguments and errors are
+    those of `token_times`.
     """
     if cross_qk.ndim != 3:  # noqa: PLR2004 - heads, tokens, positions
         raise RankMismatch("alignment: cross_qk", "(heads, tokens, positions)", cross_qk.shape)
@@ -63,7 +65,7 @@ def alignment_matrix(cross_qk: Float32, num_frames: int, num_sot_tokens: int) ->
     if num_frames < 0:
         raise OutOfRange("alignment: num_frames", "at least 0", num_frames)
     num_positions = num_frames // FRAMES_PER_POSITION
-    # Head by head, so that a long window's temporaries stay small.
+    # Head by head: temporaries of one head instead of all.
     total = np.zeros((cross_qk.shape[1] - num_sot_tokens - 1, num_positions), np.float32)
     for head in cross_qk if num_positions else ():
         evidence = _standardise(_softmax(head[:, :num_positions]))[num_sot_tokens:-1]
@@ -76,16 +78,16 @@ def path_times(matrix: Float32) -> Float64:
     """Return the seconds at which the best path through `alignment_matrix` enters each row."""
     text_indices, time_indices = dtw(-matrix.astype(np.float64))
     enters = np.diff(text_indices, prepend=-1) > 0
-    # A window without a whole position has the path at -1: nothing starts before the window.
+    # In a window without a whole position the path is at -1; times are never before the window.
     return np.maximum(time_indices[enters], 0) / POSITIONS_PER_SECOND
 
 
 def dtw(cost: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the cheapest monotone path through a cost matrix (N, M), as row and column indices.
 
-    A cell is reached diagonally or from above only if that is cheaper than both other ways, and
-    otherwise from the left, even if that is the dearest: so ties go where the reference's go.
-    Whole anti-diagonals are computed at once, N + M numpy steps.
+    On ties the step is taken from the left, as in openai-whisper's dtw: diagonal and upward steps
+    must be strictly cheaper than both others. Whole anti-diagonals are computed at once, in
+    N + M NumPy steps.
     """
     totals = _accumulate(cost)
     row, column = cost.shape
@@ -100,14 +102,14 @@ def dtw(cost: Float64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _accumulate(cost: Float64) -> Float64:
-    """Return the cheapest total up to each cell, as (anti-diagonal, row): (N + M + 1, N + 1).
+    """Return the cost of the path to each cell, by anti-diagonal and row: (N + M + 1, N + 1).
 
-    Row and column 0 are the border before the matrix, where only the corner is free.
+    Row and column 0 lie before the matrix; they cost infinity, except for the corner.
     """
     num_rows, num_columns = cost.shape
     totals = np.full((num_rows + num_columns + 1, num_rows + 1), np.inf)
     totals[0, 0] = 0.0
-    # With one more column, a step down an anti-diagonal is a stride of `num_columns`.
+    # With the border's column, the next cell of an anti-diagonal is `num_columns` away.
     flat_cost = np.pad(cost, ((1, 0), (1, 0))).reshape(-1)
     for diagonal in range(2, num_rows + num_columns + 1) if num_columns else ():
         first = max(1, diagonal - num_columns)
@@ -126,7 +128,7 @@ def _accumulate(cost: Float64) -> Float64:
 
 
 def _move(totals: Float64, row: int, column: int) -> tuple[bool, bool]:
-    """Return whether the path came to a cell from the row above, and from the column before."""
+    """Return whether the path's last step to a cell changed the row, and the column."""
     if row == 0 or column == 0:
         return row > 0, column > 0
     before = totals[row + column - 2, row - 1]
@@ -140,7 +142,7 @@ def _move(totals: Float64, row: int, column: int) -> tuple[bool, bool]:
 def median_filter(values: Float32) -> Float32:
     """Return the running median of width 7 along the last axis, mirrored at both ends.
 
-    Rows of three values or fewer are too short to mirror and come back as they are.
+    Rows of three values or fewer are too short to mirror and are returned unchanged.
     """
     half = MEDIAN_FILTER_WIDTH // 2
     if values.shape[-1] <= half:
@@ -156,8 +158,8 @@ def median_filter(values: Float32) -> Float32:
     return lanes[half]
 
 
-def _softmax(scores: Float32) -> Float32:
-    weights: Float32 = np.exp(scores - scores.max(axis=-1, keepdims=True))
+def _softmax(cross_qk: Float32) -> Float32:
+    weights: Float32 = np.exp(cross_qk - cross_qk.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights
 

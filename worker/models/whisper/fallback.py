@@ -1,15 +1,16 @@
-"""What speaks against a window's text: the reference's thresholds, and what they let through.
+"""Decide whether a window's text is retried, skipped as silence, or flagged for review.
 
 The thresholds decide what is tried again and what is skipped, exactly as in openai-whisper. Flags
 decide nothing: they tell a person where to look, and may be stricter.
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
 from producer.job import Options
-from worker.engine.requests import Decoded, compression_ratio
+from worker.device.requests import Decoded
 
 # Text over noises and animals passes the thresholds when the model is sure neither of the text nor
 # of the silence. Base on the shared recordings, (no-speech, log-probability): noises (0.27, -0.81)
@@ -18,7 +19,7 @@ DOUBTFUL_NO_SPEECH = 0.2
 DOUBTFUL_LOGPROB = -0.6
 # The likeliest of 99 languages should be likelier than all others together.
 DOUBTFUL_LANGUAGE = 0.5
-# A phrase of up to so many words, said so often in a row, is a decoder that turns in a circle.
+# A phrase of up to 8 words, four times in a row, is a decoder that repeats itself for ever.
 LONGEST_PHRASE = 8
 TIMES_IN_A_ROW = 4
 # Thai and Lao, kana, Chinese characters: scripts without spaces, in which a character is a word.
@@ -46,14 +47,14 @@ class Attempt:
         return compression_ratio(self.text)
 
     @property
-    def looks_wrong(self) -> bool:
-        """Whether another temperature should be tried; silence is no reason."""
+    def needs_fallback(self) -> bool:
+        """Whether another temperature should be tried (temperature fallback); silence is no reason."""
         if self._is_unlikely and self._sounds_silent:
             return False
         return self._is_compressible or self._is_unlikely
 
     @property
-    def is_silence(self) -> bool:
+    def should_skip(self) -> bool:
         """Whether the window is skipped: no speech, unless the text is likely enough."""
         threshold = self.options.logprob_threshold
         is_likely = threshold is not None and self.decoded.avg_logprob > threshold
@@ -63,10 +64,10 @@ class Attempt:
     def flags(self) -> tuple[str, ...]:
         """Why a person should look; see `producer.result.Segment`."""
         reasons = {
-            "repetition": self._is_compressible or turns_in_a_circle(self.text),
+            "repetition": self._is_compressible or repeats_a_phrase(self.text),
             "low_confidence": self._is_unlikely,
             "likely_silence": self._sounds_silent or self._is_doubtful,
-            "fallback_exhausted": self.looks_wrong,
+            "fallback_exhausted": self.needs_fallback,
         }
         return tuple(reason for reason, holds in reasons.items() if holds)
 
@@ -94,13 +95,19 @@ class Attempt:
         )
 
 
+def compression_ratio(text: str) -> float:
+    """Return UTF-8 bytes over zlib bytes: text that repeats itself is above 2.4."""
+    encoded = text.encode("utf-8")
+    return len(encoded) / len(zlib.compress(encoded))
+
+
 def is_doubtful_language(probability: float | None) -> bool:
-    """Tell whether a language is no likelier than all others; None was not detected."""
+    """Return whether a language is no likelier than all others; None was not detected."""
     return probability is not None and probability <= DOUBTFUL_LANGUAGE
 
 
-def turns_in_a_circle(text: str) -> bool:
-    """Tell whether a phrase of up to 8 words is said four times in a row.
+def repeats_a_phrase(text: str) -> bool:
+    """Return whether a phrase of up to 8 words is said four times in a row.
 
     Case and punctuation do not count; where a script has no spaces, a character is a word.
     """

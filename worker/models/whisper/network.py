@@ -14,7 +14,7 @@ from mlx import nn
 
 from producer.job import Options
 from worker.device import cpu_math
-from worker.engine.requests import RowRules
+from worker.device.requests import RowRules
 from worker.models.whisper.layers import (
     AnyArray,
     LayerNorm,
@@ -310,6 +310,17 @@ class Whisper(nn.Module):
             grown.append((keys, values))
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
         return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
+
+    def log_normalizer(self, logits: mx.array) -> mx.array:
+        """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
+        if cpu_math.is_useful():
+            return mx.array(cpu_math.log_sum_exp(logits))
+        return mx.logsumexp(logits, axis=-1, keepdims=True)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the host has computed in the device's place so far."""
+        return cpu_math.stopwatch.total_s
 
     def resize_cache(self, cache: Cache, length: int) -> Cache:
         """Return the cache with room for `length` tokens a row; what it drops must be unused."""

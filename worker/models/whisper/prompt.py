@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from producer.job import Options
-from worker.engine.requests import RowRules, TimestampRules
-from worker.models.whisper.tokenizer import TIMESTAMP_S, Tokenizer
+from worker.device.requests import RowRules, TimestampRules
+from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.vocabulary import TIMESTAMP_S
 
 
 def row_rules(tokenizer: Tokenizer, options: Options) -> RowRules:

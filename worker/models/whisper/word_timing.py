@@ -1,9 +1,8 @@
-"""Words with times out of aligned tokens, and what follows from them, as openai-whisper has it.
+"""Words and their times from aligned tokens, as openai-whisper computes them.
 
-Tokens become words, punctuation joins its word, overlong words at pauses are shortened, segments
-snap to their words. Then the seek position moves to the last word, and silence around words that
-look invented is skipped (`settle_window`): so asking for words can change later text.
-All numbers that are not explained are the reference's (`whisper/timing.py`, `transcribe.py`).
+Tokens become words, punctuation joins its word, overlong words at pauses are shortened, and
+segments take the times of their words. Constants without a comment are the reference's
+(`whisper/timing.py`).
 """
 
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from worker.models.whisper.dtw import Float64
 FRAMES_PER_SECOND = 100
 WINDOW_FRAMES = 3000
 PREPEND_PUNCTUATIONS = "\"'“¿([{-"
-# Full-width signs of Chinese and Japanese text are meant.
+# The full-width signs are those of Chinese and Japanese text.
 APPEND_PUNCTUATIONS = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
-_PUNCTUATION = PREPEND_PUNCTUATIONS + APPEND_PUNCTUATIONS
 _SENTENCE_END_MARKS = ".。!！?？"  # noqa: RUF001
 _LONGEST_MEDIAN_S = 0.7
-_SNAP_S = 0.5  # how far a word may reach over its segment's timestamp before it is cut
+# A word that reaches further over its segment's timestamp is cut there.
+_SNAP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class WordTiming:
 
     @property
     def duration(self) -> float:
-        """Seconds from start to end."""
+        """Return the seconds from start to end."""
         return self.end - self.start
 
     def to_result(self) -> Word:
@@ -59,7 +58,7 @@ class TimedSegment:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where a window lies, in mel frames (10 ms).
+    """A window's place in its recording, in mel frames (10 ms).
 
     Attributes:
         seek: First frame.
@@ -73,31 +72,13 @@ class Window:
 
     @property
     def start_s(self) -> float:
-        """Seconds of the recording at which the window starts."""
+        """Return the seconds of the recording at which the window starts."""
         return self.seek / FRAMES_PER_SECOND
 
     @property
     def end_s(self) -> float:
-        """Seconds at which the window's 30 s end, padding included."""
+        """Return the seconds at which the window's 30 s end, padding included."""
         return (self.seek + WINDOW_FRAMES) / FRAMES_PER_SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class SettledWindow:
-    """What is left of a window, and where to go on.
-
-    Attributes:
-        segments: The segments that are kept: the first ones of those given.
-        seek: Frame at which the next window starts.
-        last_speech_timestamp: Seconds at which the last word so far ends.
-        is_discarded: The window began with silence and invention: it counts as never decoded,
-            so the prompt's history stays as it was, too.
-    """
-
-    segments: tuple[TimedSegment, ...]
-    seek: int
-    last_speech_timestamp: float
-    is_discarded: bool = False
 
 
 def find_words(
@@ -106,12 +87,12 @@ def find_words(
     times: Float64,
     token_probs: Sequence[float],
 ) -> list[WordTiming]:
-    """Give the words of a window their times, in seconds from its start.
+    """Return the words of a window with their times, in seconds from its start.
 
     Args:
         words: From `split_to_word_tokens` of the text tokens and eot; the last one is eot's.
         word_tokens: The tokens of each word.
-        times: From `alignment.token_times`: (text tokens + 1,).
+        times: From `dtw.token_times`: (text tokens + 1,).
         token_probs: Probability of each text token, (text tokens,).
 
     Raises:
@@ -140,9 +121,9 @@ def merge_punctuations(
     prepended: str = PREPEND_PUNCTUATIONS,
     appended: str = APPEND_PUNCTUATIONS,
 ) -> list[WordTiming]:
-    """Join opening signs to the word after them and closing ones to the word before.
+    """Join opening punctuation to the word after it and closing punctuation to the word before.
 
-    A joined word keeps its own times: signs are not spoken.
+    A joined word keeps its own times, because punctuation is not spoken.
     """
     merged = list(alignment)
     following = len(merged) - 1
@@ -172,15 +153,15 @@ def add_word_timestamps(
     prepend_punctuations: str = PREPEND_PUNCTUATIONS,
     append_punctuations: str = APPEND_PUNCTUATIONS,
 ) -> list[TimedSegment]:
-    """Give a window's segments their words, and times that agree with them.
+    """Return a window's segments with their words, and with times that agree with the words.
 
     Args:
         segments: In order; their text tokens, joined, are what was aligned.
         alignment: From `find_words`, in seconds from the window's start.
         window: Where the window lies.
         last_speech_timestamp: Seconds at which the last word before the window ends.
-        prepend_punctuations: Signs that join the following word.
-        append_punctuations: Signs that join the word before.
+        prepend_punctuations: Punctuation that joins the following word.
+        append_punctuations: Punctuation that joins the word before.
     """
     durations = np.array([timing.duration for timing in alignment])
     durations = durations[durations.nonzero()]
@@ -189,7 +170,7 @@ def add_word_timestamps(
     clamped = _clamp_sentence_ends(alignment, 2 * median) if len(durations) else alignment
     merged = merge_punctuations(clamped, prepend_punctuations, append_punctuations)
     aligned = []
-    for segment, timings in zip(segments, _deal(merged, segments), strict=True):
+    for segment, timings in zip(segments, _words_by_segment(merged, segments), strict=True):
         words = [_placed(timing, window.start_s) for timing in timings if timing.word]
         if words:
             aligned.append(_snap(segment, words, median, last_speech_timestamp))
@@ -200,114 +181,11 @@ def add_word_timestamps(
 
 
 def last_word_end(segments: Sequence[TimedSegment]) -> float | None:
-    """Return when the last word ends; without words, when the last segment does."""
+    """Return the seconds at which the last word ends; without words, the last segment's end."""
     for segment in reversed(segments):
         if segment.words:
             return segment.words[-1].end
     return segments[-1].end if segments else None
-
-
-def word_anomaly_score(word: WordTiming) -> float:
-    """Score how odd a word is: improbable, shorter than 133 ms or longer than 2 s."""
-    score = 1.0 if word.probability < 0.15 else 0.0  # noqa: PLR2004 - see the docstring
-    if word.duration < 0.133:  # noqa: PLR2004
-        score += (0.133 - word.duration) * 15
-    if word.duration > 2.0:  # noqa: PLR2004
-        score += word.duration - 2.0
-    return score
-
-
-def is_segment_anomaly(segment: TimedSegment | None) -> bool:
-    """Tell whether a segment's first eight words look invented."""
-    if segment is None or not segment.words:
-        return False
-    words = [word for word in segment.words if word.word not in _PUNCTUATION][:8]
-    score = sum(word_anomaly_score(word) for word in words)
-    return score >= 3 or score + 0.01 >= len(words)  # noqa: PLR2004 - the reference's
-
-
-def next_words_segment(segments: Sequence[TimedSegment]) -> TimedSegment | None:
-    """Return the first segment that has words."""
-    return next((segment for segment in segments if segment.words), None)
-
-
-def settle_window(
-    segments: Sequence[TimedSegment],
-    window: Window,
-    seek: int,
-    *,
-    single_timestamp_ending: bool,
-    last_speech_timestamp: float,
-    hallucination_silence_threshold: float | None = None,
-) -> SettledWindow:
-    """Decide, from a window's words, what is kept and where the next window starts.
-
-    Args:
-        segments: From `add_word_timestamps`.
-        window: Where the window lies.
-        seek: Frame at which the timestamp tokens alone would go on.
-        single_timestamp_ending: The text ended in one timestamp: no speech after it.
-        last_speech_timestamp: Seconds at which the last word before the window ends.
-        hallucination_silence_threshold: Seconds of silence around odd words from which they are
-            taken for invented; None keeps all.
-    """
-    kept = tuple(segments)
-    end = last_word_end(kept)
-    follows_words = not single_timestamp_ending and end is not None and end > window.start_s
-    if follows_words and end is not None:
-        seek = round(end * FRAMES_PER_SECOND)
-    if (threshold := hallucination_silence_threshold) is not None:
-        if follows_words and end is not None and window.end_s - end <= threshold:
-            seek = window.seek + window.num_frames
-        first = next_words_segment(kept)
-        if first is not None and is_segment_anomaly(first):
-            gap = first.start - window.start_s
-            if gap > threshold:
-                skipped = window.seek + round(gap * FRAMES_PER_SECOND)
-                return SettledWindow((), skipped, last_speech_timestamp, is_discarded=True)
-        invented = _first_hallucination(kept, window, last_speech_timestamp, threshold)
-        if invented is not None:
-            seek = _seek_of(kept[invented], window, threshold)
-            kept = kept[:invented]
-    end = last_word_end(kept)
-    return SettledWindow(kept, seek, last_speech_timestamp if end is None else end)
-
-
-def _first_hallucination(
-    segments: Sequence[TimedSegment], window: Window, last_end: float, threshold: float
-) -> int | None:
-    """Return the index of the first odd segment between silence, or more oddity, on both sides."""
-    for index, segment in enumerate(segments):
-        if not segment.words:
-            continue
-        if is_segment_anomaly(segment):
-            following = next_words_segment(segments[index + 1 :])
-            next_start = (
-                following.words[0].start
-                if following is not None
-                else window.start_s + window.num_frames / FRAMES_PER_SECOND
-            )
-            silence_before = (
-                segment.start - last_end > threshold
-                or segment.start < threshold
-                or segment.start - window.start_s < 2.0  # noqa: PLR2004 - seconds at an edge
-            )
-            silence_after = (
-                next_start - segment.end > threshold
-                or is_segment_anomaly(following)
-                or window.end_s - segment.end < 2.0  # noqa: PLR2004
-            )
-            if silence_before and silence_after:
-                return index
-        last_end = segment.end
-    return None
-
-
-def _seek_of(invented: TimedSegment, window: Window, threshold: float) -> int:
-    """Go on where the invented segment starts, or end if hardly anything follows it."""
-    if window.content_frames / FRAMES_PER_SECOND - invented.end < threshold:
-        return window.content_frames
-    return round(max(window.start_s + 1, invented.start) * FRAMES_PER_SECOND)
 
 
 def _joined(left: WordTiming, right: WordTiming, spoken: WordTiming) -> WordTiming:
@@ -315,7 +193,7 @@ def _joined(left: WordTiming, right: WordTiming, spoken: WordTiming) -> WordTimi
 
 
 def _clamp_sentence_ends(alignment: Sequence[WordTiming], longest: float) -> list[WordTiming]:
-    """Shorten overlong signs that end a sentence, and overlong words after them."""
+    """Shorten marks that end a sentence, and the words after them, to `longest` seconds."""
     clamped = list(alignment[:1])
     for before, timing in pairwise(alignment):
         if timing.duration > longest and timing.word in _SENTENCE_END_MARKS:
@@ -327,26 +205,26 @@ def _clamp_sentence_ends(alignment: Sequence[WordTiming], longest: float) -> lis
     return clamped
 
 
-def _deal(
+def _words_by_segment(
     timings: Sequence[WordTiming], segments: Sequence[TimedSegment]
 ) -> list[list[WordTiming]]:
-    """Hand each segment words until they make up its tokens."""
-    dealt: list[list[WordTiming]] = []
+    """Return each segment's words: in order, until they make up its text tokens."""
+    by_segment: list[list[WordTiming]] = []
     remaining = iter(timings)
     for segment in segments:
-        dealt.append([])
+        by_segment.append([])
         num_tokens = 0
         while num_tokens < len(segment.text_tokens):
             timing = next(remaining, None)
             if timing is None:
                 break
-            dealt[-1].append(timing)
+            by_segment[-1].append(timing)
             num_tokens += len(timing.tokens)
-    return dealt
+    return by_segment
 
 
 def _placed(timing: WordTiming, offset_s: float) -> WordTiming:
-    """Move a word from the window's time to the recording's, in whole hundredths."""
+    """Return the word with times of the recording, rounded to hundredths of a second."""
     start, end = round(offset_s + timing.start, 2), round(offset_s + timing.end, 2)
     return replace(timing, start=start, end=end)
 
@@ -354,7 +232,11 @@ def _placed(timing: WordTiming, offset_s: float) -> WordTiming:
 def _snap(
     segment: TimedSegment, words: list[WordTiming], median: float, last_speech_timestamp: float
 ) -> TimedSegment:
-    """Shorten overlong words at the segment's borders, then let the borders follow the words."""
+    """Return the segment with its words; its borders and theirs agree.
+
+    A border word that reaches over the segment by more than `_SNAP_S` is cut there; otherwise the
+    segment takes the word's time.
+    """
     words = _shorten_after_pause(words, median, last_speech_timestamp)
     start, first = segment.start, words[0]
     if start < first.end and start - _SNAP_S > first.start:
@@ -372,7 +254,7 @@ def _snap(
 def _shorten_after_pause(
     words: list[WordTiming], median: float, last_speech_timestamp: float
 ) -> list[WordTiming]:
-    """Cut the first word, or two, after a pause to twice the median duration each."""
+    """Cut an overlong first word after a pause, and an overlong second one, to twice the median."""
     longest = 2 * median
     first, second = words[0], words[1] if len(words) > 1 else None
     is_long = first.duration > longest or (

@@ -1,6 +1,6 @@
-"""Words for the segments of one window: asks for the alignment, and settles what follows from it."""
+"""Word times for the segments of one window: ask for the alignment, then follow from it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -8,17 +8,18 @@ import numpy as np
 
 from producer.job import Options
 from producer.result import Segment
-from worker.engine.requests import Align, Alignment, Compute
+from worker.engine.requests import Compute, Requests, ask
 from worker.models.whisper.dtw import token_times
+from worker.models.whisper.hallucination import SettledWindow, settle_window
+from worker.models.whisper.requests import Align, Alignment
+from worker.models.whisper.segments import CutWindow
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.word_timing import (
-    SettledWindow,
     TimedSegment,
     Window,
     WordTiming,
     add_word_timestamps,
     find_words,
-    settle_window,
 )
 
 
@@ -34,47 +35,40 @@ class WordTimes:
         self._silence_threshold = options.hallucination_silence_threshold
 
     def add(
-        self,
-        states: Any,
-        segments: list[Segment],
-        window: Window,
-        tokenizer: Tokenizer,
-        *,
-        seek: int,
-        ends_alone: bool,
-    ) -> Generator[Any, Any, tuple[list[Segment] | None, int]]:
+        self, states: Any, cut: CutWindow, window: Window, tokenizer: Tokenizer
+    ) -> Requests[tuple[list[Segment] | None, int]]:
         """Align a window's text and give its segments words.
 
         Args:
             states: The window's encoder states.
-            segments: Cut by timestamps.
+            cut: Its segments, and where the timestamps alone would go on.
             window: Where the window lies.
             tokenizer: Of the recording's language.
-            seek: Where the timestamps alone would go on.
-            ends_alone: The text ended in a single timestamp.
 
         Returns:
             The segments that are kept (None: the window counts as never decoded), and the seek.
         """
-        timed = [_timed(segment, tokenizer.eot) for segment in segments]
+        timed = [_timed(segment, tokenizer.eot) for segment in cut.segments]
         text = [token for segment in timed for token in segment.text_tokens]
         alignment: Alignment | None = None
         if text:
             start = tokenizer.sot_sequence_including_notimestamps
-            alignment = yield Align(states, (*start, *text, tokenizer.eot), tokenizer.eot)
-        aligned = yield Compute(partial(self._align, timed, text, alignment, window, tokenizer))
+            tokens = (*start, *text, tokenizer.eot)
+            alignment = yield from ask(Align(states, tokens, tokenizer.eot))
+        align = partial(self._align, timed, text, alignment, window, tokenizer)
+        aligned = yield from ask(Compute(align))
         settled: SettledWindow = settle_window(
             aligned,
             window,
-            seek,
-            single_timestamp_ending=ends_alone,
+            cut.next_seek,
+            single_timestamp_ending=cut.single_timestamp_ending,
             last_speech_timestamp=self.last_speech_s,
             hallucination_silence_threshold=self._silence_threshold,
         )
         self.last_speech_s = settled.last_speech_timestamp
         if settled.is_discarded:
             return None, settled.seek
-        kept = zip(segments, settled.segments, strict=False)
+        kept = zip(cut.segments, settled.segments, strict=False)
         return [_with_words(segment, timing) for segment, timing in kept], settled.seek
 
     def _align(
@@ -89,7 +83,7 @@ class WordTimes:
         words: list[WordTiming] = []
         if alignment is not None:
             num_sot = len(tokenizer.sot_sequence)
-            times = token_times(alignment.scores, window.num_frames, num_sot)
+            times = token_times(alignment.cross_qk, window.num_frames, num_sot)
             probabilities = np.exp(alignment.logprobs[num_sot : num_sot + len(text)])
             spelt = tokenizer.split_to_word_tokens([*text, tokenizer.eot])
             words = find_words(*spelt, times, probabilities.tolist())

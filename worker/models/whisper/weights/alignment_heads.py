@@ -1,7 +1,7 @@
-"""Which cross-attention heads follow time, for word timestamps.
+"""The cross-attention heads that follow time, for word timestamps.
 
-OpenAI found them by hand for each of its models (whisper/__init__.py). Folders that publish their
-own (`alignment_heads`) are believed first.
+OpenAI chose them by hand for each of its models (`whisper/__init__.py`). The heads that a folder
+publishes (`alignment_heads`) come first.
 """
 
 import numpy as np
@@ -12,8 +12,7 @@ from worker.models.whisper.weights.parameters import Dimensions
 
 Heads = NDArray[np.int64]
 
-# (width, decoder layers, vocabulary, mels) -> (layer, head). large-v1 and large-v2 have the same
-# sizes; v2 replaced v1 under the same name, so v1 is known by its name only.
+# Pairs of (layer, head).
 _TINY_EN = ((1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4))
 _TINY = ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))
 _BASE_EN = ((3, 3), (4, 7), (5, 1), (5, 5), (5, 7))
@@ -40,6 +39,8 @@ _LARGE_V3 = (
 )
 _TURBO = ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14))
 
+# By (width, decoder layers, vocabulary, mels). large-v1 has the sizes of large-v2, so only the
+# model's name tells them apart.
 _KNOWN = {
     (384, 4, 51864, 80): _TINY_EN,
     (384, 4, 51865, 80): _TINY,
@@ -58,11 +59,13 @@ _KNOWN = {
 def alignment_heads(dims: Dimensions, name: str, published: object, source: str) -> Heads:
     """Return the heads, `(k, 2)` of (layer, head).
 
+    They are the published ones, else OpenAI's for a model of these sizes, else, as in
+    openai-whisper, all heads of the upper half of the decoder.
+
     Args:
-        dims: Sizes by which OpenAI's models are known.
-        name: Tells large-v1 from large-v2.
-        published: What the folder says, as a list of pairs; None or empty if it says nothing. Without
-            either, all heads of the upper half of the decoder are taken.
+        dims: Sizes of the model.
+        name: What was asked for; tells large-v1 from large-v2.
+        published: The folder's list of pairs; None or empty if it has none.
         source: Named in errors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Any loaded weights to an MLX folder, quantized if asked for."""
+"""Quantizes loaded weights, and writes them as an MLX folder."""
 
 import json
 import shutil
@@ -23,10 +23,10 @@ def quantize(weights: Weights, bits: int) -> Weights:
 
     Args:
         weights: Float weights.
-        bits: 4 or 8 for each number; each group of 64 in a row has a scale and a bias.
+        bits: Of each number, 4 or 8; each group of 64 in a row has a scale and a bias.
 
     Raises:
-        InvalidOptions: the weights are quantized already, or the bits are others.
+        InvalidOptions: the weights are quantized already, or the bits are neither 4 nor 8.
     """
     check_bits(bits)
     if weights.quantization is not None:
@@ -44,10 +44,10 @@ def quantize(weights: Weights, bits: int) -> Weights:
 
 
 def dequantize(weights: Weights, dtype: mx.Dtype) -> Weights:
-    """Return float weights that give what the packed ones stand for.
+    """Return the weights with packed tensors unpacked to floats.
 
-    MLX multiplies packed weights fast on Metal and CUDA; its CPU backend takes 40 times as long
-    as for floats (1500 x 384 by 384 x 1536, OpenBLAS), so a CPU worker is better off with these.
+    MLX multiplies packed weights fast on Metal and CUDA. Its CPU backend takes 40 times as long as
+    for floats (1500 x 384 by 384 x 1536, OpenBLAS), so a CPU worker unpacks them.
     """
     if weights.quantization is None:
         return cast(weights, dtype)
@@ -93,20 +93,20 @@ def save(weights: Weights, folder: Path) -> None:
 
 
 def check_bits(bits: int) -> None:
-    """Check that `quantize` can be asked for these bits.
+    """Check the bits for `quantize`.
 
     Raises:
-        InvalidOptions: it cannot.
+        InvalidOptions: neither 4 nor 8.
     """
     if bits not in BITS:
         raise InvalidOptions("quantize", "must be 4 or 8", bits)
 
 
 def check_out(folder: Path) -> None:
-    """Check that `save` would write over nothing.
+    """Check that `save` would overwrite nothing.
 
     Raises:
-        InvalidOptions: there is a file, or a folder with something in it.
+        InvalidOptions: there is a file, or a folder that is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidOptions("out", "must be a new or empty folder", str(folder))

@@ -1,7 +1,5 @@
-"""A model folder on disk: which of the three formats it is, and what is in it."""
+"""A Whisper model's folder: which of the three formats it is, and what it holds."""
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import mlx.core as mx
 
 from producer.errors import InvalidModel
 from worker.models.packaged import hash_files
+from worker.models.tensor_files import load_tensors, read_json
 from worker.models.whisper.weights import ctranslate2, huggingface
 from worker.models.whisper.weights.parameters import Dimensions
 
@@ -17,15 +16,22 @@ _SINGLE = ("weights.safetensors", "model.safetensors", "weights.npz")
 _INDEX = "model.safetensors.index.json"
 _BITS = (2, 3, 4, 5, 6, 8)
 _GROUP_SIZES = (32, 64, 128)
-# A safetensors header of a large model has about 200 KB; the format's own limit is 100 MB.
-_MAX_HEADER_BYTES = 100_000_000
-# Left by older converters; computed from the dimensions instead.
+# Stored by older converters; the network computes them from the dimensions.
 _COMPUTED = ("encoder._positional_embedding", "encoder.positional_embedding", "decoder._mask")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a folder holds, not checked against the dimensions yet; arrays may be lazy."""
+    """The content of a folder, not yet checked against the dimensions.
+
+    Attributes:
+        dims: Sizes.
+        arrays: Parameter name to array, perhaps not read yet.
+        quantization: `{"group_size": ..., "bits": ...}`, or None.
+        alignment_heads: As the folder gives them; None if it does not.
+        revision: Hub commit, or hash of the content.
+        source: The folder.
+    """
 
     dims: Dimensions
     arrays: dict[str, mx.array]
@@ -43,7 +49,7 @@ def open_folder(folder: Path, revision: str | None = None) -> Opened:
         revision: Hub commit; None takes a hash of the files.
 
     Raises:
-        InvalidModel: no weights that we read, a truncated file or an unknown config.
+        InvalidModel: no weights in a known format, a truncated file or an unknown config.
     """
     config = folder / "config.json"
     parts = _ctranslate2_parts(folder)
@@ -88,7 +94,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _weight_map(folder: Path) -> dict[str, str]:
     weight_map = read_json(folder / _INDEX).get("weight_map")
-    # A shard lies beside its index: a path out of the folder is refused.
+    # Shards lie beside their index; a path out of the folder is refused.
     if (
         not isinstance(weight_map, dict)
         or not weight_map
@@ -103,7 +109,7 @@ def _open_arrays(folder: Path, files: list[Path], revision: str) -> Opened:
     config = read_json(folder / "config.json")
     arrays: dict[str, mx.array] = {}
     for file in files:
-        arrays |= _load(file)
+        arrays |= load_tensors(file)
     heads = arrays.pop("alignment_heads", None)
     published = heads.tolist() if heads is not None else config.get("alignment_heads")
     generation = folder / "generation_config.json"
@@ -130,76 +136,3 @@ def _quantization(config: dict[str, Any], source: str) -> dict[str, int] | None:
             context, f"must have bits in {_BITS} and group_size in {_GROUP_SIZES}", str(stored)
         )
     return {"group_size": stored["group_size"], "bits": stored["bits"]}
-
-
-def _load(file: Path) -> dict[str, mx.array]:
-    """Return the file's tensors, lazily, after checking that the file is whole."""
-    if file.suffix == ".npz":
-        _check_npz(file)
-    else:
-        _check_safetensors(file)
-    try:
-        loaded = mx.load(str(file))
-    except (RuntimeError, ValueError) as error:
-        raise InvalidModel(str(file), "cannot be read", str(error)) from error
-    if not isinstance(loaded, dict):
-        raise InvalidModel(str(file), "must hold named tensors", type(loaded).__name__)
-    return loaded
-
-
-def _check_npz(file: Path) -> None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InvalidModel(str(file), "must be a whole npz file", str(error)) from error
-    if damaged is not None:
-        raise InvalidModel(f"{file}: {damaged.removesuffix('.npy')}", "has a wrong checksum")
-
-
-def _check_safetensors(file: Path) -> None:
-    """Check the header against the file's size: what breaks off is found before it is read."""
-    if not file.is_file():
-        raise InvalidModel(str(file), "is missing")
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        header_bytes = int.from_bytes(stream.read(8), "little")
-        if header_bytes > min(size - 8, _MAX_HEADER_BYTES):
-            raise InvalidModel(str(file), f"breaks off: header of {header_bytes} bytes", size)
-        header = _parsed_object(file, stream.read(header_bytes))
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            end = 8 + header_bytes + _end_offset(f"{file}: {name}", tensor)
-            if end > size:
-                raise InvalidModel(f"{file}: {name}", f"breaks off: {end} bytes", size)
-
-
-def _end_offset(context: str, tensor: Any) -> int:
-    try:
-        begin, end = tensor["data_offsets"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidModel(context, "must have data_offsets", str(tensor)) from error
-    if not isinstance(begin, int) or not isinstance(end, int) or not 0 <= begin <= end:
-        raise InvalidModel(context, "must have ascending data_offsets", [begin, end])
-    return end
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        InvalidModel: the file is missing or no JSON object.
-    """
-    if not file.is_file():
-        raise InvalidModel(str(file), "is missing")
-    return _parsed_object(file, file.read_bytes())
-
-
-def _parsed_object(file: Path, data: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidModel(str(file), "must be JSON", str(error)) from error
-    if not isinstance(parsed, dict):
-        raise InvalidModel(str(file), "must be a JSON object", type(parsed).__name__)
-    return parsed

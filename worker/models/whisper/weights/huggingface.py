@@ -24,7 +24,7 @@ _SIZES = {
     "n_text_head": "decoder_attention_heads",
     "n_text_layer": "decoder_layers",
 }
-# What every published config says, and what the network takes for granted.
+# Values of every published config, which the network assumes.
 _FIXED = {"model_type": "whisper", "activation_function": "gelu", "scale_embedding": False}
 
 _POSITIONS = "encoder.positional_embedding"
@@ -50,14 +50,14 @@ _LAYER_PARTS = {
 }
 _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.([\w.]+)\.(weight|bias|scales|biases)")
 _NORM = re.compile(r"(encoder|decoder)\.layer_norm\.(weight|bias)")
-_TIED = "proj_out."  # the token embedding once more
+_TIED = "proj_out."  # a second copy of the token embedding
 
 
 def dimensions(config: dict[str, Any], source: str) -> Dimensions:
-    """Return the sizes that a config.json gives, in MLX's or in Hugging Face's words.
+    """Return the sizes in a `config.json`, by MLX's or by Hugging Face's keys.
 
     Raises:
-        InvalidModel: a size is missing or wrong, or it is not Whisper's architecture.
+        InvalidModel: a size is missing or wrong, or the architecture is not Whisper's.
     """
     if "n_mels" in config:
         return Dimensions.checked(config, source)
@@ -70,7 +70,7 @@ def dimensions(config: dict[str, Any], source: str) -> Dimensions:
 
 
 def is_huggingface(arrays: dict[str, mx.array]) -> bool:
-    """Tell from the tensors' names whether transformers wrote them."""
+    """Return whether the tensors have the names that transformers writes."""
     return any(".layers." in name for name in arrays)
 
 
@@ -89,14 +89,14 @@ def renamed(arrays: dict[str, mx.array], dims: Dimensions, source: str) -> dict[
     if positions is not None:
         check_sinusoids(np.array(positions.astype(mx.float32)), dims, source)
     for conv in ("encoder.conv1.weight", "encoder.conv2.weight"):
-        # MLX-made folders with these names have swapped the axes already.
+        # Folders that MLX wrote with these names have the axes swapped already.
         if conv in found and found[conv].ndim == 3 and found[conv].shape[2] == 3:  # noqa: PLR2004 - three axes, three wide
             found[conv] = mx.contiguous(found[conv].swapaxes(1, 2))
     return found
 
 
 def _renamed(name: str) -> str:
-    """Return our name; an unknown one stays, and is refused by the check that follows."""
+    """Return our name; an unknown one is unchanged, and refused by `checked_arrays`."""
     if name in _WHOLE:
         return _WHOLE[name]
     if norm := _NORM.fullmatch(name):

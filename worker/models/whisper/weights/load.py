@@ -1,8 +1,8 @@
-"""Whisper weights by packaged name, folder or hub id, in one tree of parameters.
+"""Loads Whisper weights by packaged name, folder or hub id.
 
-Read are MLX folders (`weights.npz`, safetensors, quantized), Hugging Face folders as openai and
+MLX folders (`weights.npz`, safetensors, quantized), Hugging Face folders as openai and
 distil-whisper publish them, and CTranslate2 folders as faster-whisper uses them. Whatever is wrong
-with one is an `InvalidModel` that names the tensor.
+with a model is an `InvalidModel` that names the tensor.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import mlx.core as mx
 from producer.errors import InvalidModel
 from worker.models import MODELS
 from worker.models.hub import fetch, is_hub_id
+from worker.models.packaged import Packaged
 from worker.models.whisper.weights.alignment_heads import alignment_heads
 from worker.models.whisper.weights.folder import Opened, open_ctranslate2, open_folder
 from worker.models.whisper.weights.parameters import (
@@ -36,9 +37,9 @@ def load_weights(
 
     Args:
         name: A packaged name (`tiny.en`), a folder, or a hub id (`openai/whisper-small`).
-        revision: Hub branch, tag or commit; the result says which commit it was.
-        dtype: Floating-point type; None keeps what is stored.
-        cache_dir: Where hub files are kept; None takes huggingface_hub's own.
+        revision: Hub branch, tag or commit; the result has the commit.
+        dtype: Floating-point type; None keeps the stored one.
+        cache_dir: Folder for hub files; None takes huggingface_hub's own.
 
     Raises:
         InvalidModel: no such model, or its files are missing, truncated, mismatched or corrupt.
@@ -61,9 +62,10 @@ def load_weights(
 
 
 def _open(name: str, revision: str | None, cache_dir: Path | None) -> Opened:
-    if name in MODELS:
-        paths, config = MODELS[name].paths()
-        return open_ctranslate2(paths, config, MODELS[name].sha256)
+    listed = MODELS.get(name)
+    if isinstance(listed, Packaged):
+        paths, config = listed.paths()
+        return open_ctranslate2(paths, config, listed.sha256)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return open_folder(folder)

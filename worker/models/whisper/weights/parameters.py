@@ -1,8 +1,9 @@
-"""A Whisper model's parameters: names, shapes and checks; every folder format ends here.
+"""A Whisper model's parameters: names, shapes and checks, the same for all folder formats.
 
 Names and layouts are those of the MLX folders: `encoder.blocks.0.attn.query.weight`, linear
 weights `(out, in)`, convolutions `(out, width, in)`. Quantized tensors are three:
-`.weight` (packed uint32), `.scales` and `.biases`. The encoder's sinusoids are not stored.
+`.weight` (packed uint32), `.scales` and `.biases`. The encoder's positions are not stored: they
+are sinusoids.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ _CONV_WIDTH = 3
 _N_VOCABS = (51864, 51865, 51866)
 _N_MELS = (80, 128)
 _N_AUDIO_CTX = 1500  # 30 s of mel frames, halved by the second convolution
-# Far above large-v3's 5120-wide layers: a corrupt header must not ask for terabytes.
+# Far above large-v3's 5120: a damaged header must not cause an allocation of terabytes.
 _MAX_DIMENSION = 65536
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 _SINUSOID_TOLERANCE = 2e-3  # bfloat16 rounds values below 1 by up to 2**-9
@@ -39,11 +40,6 @@ class Dimensions:
     n_text_state: int
     n_text_head: int
     n_text_layer: int
-
-    @property
-    def is_multilingual(self) -> bool:
-        """Whether the vocabulary is the multilingual one."""
-        return self.n_vocab > min(_N_VOCABS)
 
     @classmethod
     def checked(cls, sizes: dict[str, Any], source: str) -> Self:
@@ -121,6 +117,12 @@ class Weights:
     revision: str
     source: str
 
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Return the type of the tensors that are not packed."""
+        kinds = (array.dtype for array in self.arrays.values())
+        return next(kind for kind in kinds if mx.issubdtype(kind, mx.floating))
+
 
 def parameter_shapes(dims: Dimensions) -> dict[str, tuple[int, ...]]:
     """Return the name and unquantized shape of every parameter."""
@@ -142,7 +144,7 @@ def parameter_shapes(dims: Dimensions) -> dict[str, tuple[int, ...]]:
 
 
 def is_quantizable(name: str) -> bool:
-    """Tell whether a parameter is a linear weight or the token embedding."""
+    """Return whether a parameter is a linear weight or the token embedding."""
     return name.endswith(".weight") and not any(
         part.startswith("conv") or part == "ln" or part.endswith("_ln") or part == "ln_post"
         for part in name.split(".")
@@ -158,12 +160,12 @@ def checked_arrays(
 ) -> dict[str, mx.array]:
     """Return the arrays, evaluated one by one, after checking each against the dimensions.
 
-    `arrays` is emptied on the way, so that a cast never holds two copies of the model.
+    Each array is taken out of `arrays`, so that a cast never holds two copies of the model.
 
     Args:
-        arrays: Every tensor of the model, lazily loaded.
-        dims: What the shapes must agree with.
-        quantization: Group size and bits of the tensors that have `.scales`.
+        arrays: Every tensor of the model, perhaps not read yet; empty afterwards.
+        dims: Sizes that the shapes must agree with.
+        quantization: Group size and bits of the tensors that have `.scales`; None if none has.
         source: Named in errors.
         dtype: Type of the result; None keeps each tensor's own.
 

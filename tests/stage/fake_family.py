@@ -1,4 +1,4 @@
-"""A device without a model, for tests of the engine's policy: it decodes what it is told to.
+"""A family without a model, for tests of the engine's policy: it decodes what it is told to.
 
 A window's text is a function of the recording's samples and of the window alone, so that every
 transcript can be checked whatever happened on the way. A decode takes `steps` steps of the loop.
@@ -11,8 +11,12 @@ import numpy as np
 
 from producer.errors import OutOfMemory
 from producer.result import Model
-from worker.engine.requests import Alignment, Decoded
-from worker.models.whisper.transcription import ModelLimits
+from worker.device.requests import Decoded
+from worker.engine.family import Computation
+from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.models.whisper.family import PATIENCE_STEPS
+from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
+from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
 
 EOT, BEGIN = 50_256, 50_363
 
@@ -42,30 +46,24 @@ class FakeMel:
         pass
 
 
-class FakeDevice:
-    """Implements `worker.engine.engine.Device`.
+class FakeStepper:
+    """A `worker.engine.family.Stepper` whose rows end after a number of steps.
 
     Attributes:
-        encode_errors, step_errors: Raised by the next calls, in order; None lets one pass.
+        step_errors: Raised by the next steps, in order; None lets one pass.
         outcome_errors: Level of a recording -> what its decode ends with.
         max_rows_that_fit: More rows raise `OutOfMemory` at a step.
         ended: (level, seek) of the windows decoded, in order.
-        batches: How many windows each call of `encode` had.
     """
 
-    def __init__(self, slots=2, encode_batch=2, steps=3):
-        self.limits = ModelLimits(n_vocab=51_864, context_length=448)
-        self.model = Model(name="fake", revision="0", dtype="float32")
-        self.encode_batch = encode_batch
+    def __init__(self, slots, steps):
         self.num_slots = slots
         self.steps = steps
         self.wait_s = 0.0
-        self.encode_errors, self.step_errors = deque(), deque()
+        self.step_errors = deque()
         self.outcome_errors = {}
         self.max_rows_that_fit = slots
-        self.max_windows_that_fit = encode_batch
-        self.ended, self.batches, self.threads = [], [], set()
-        self.is_scored = True
+        self.ended, self.threads = [], set()
         self._waiting, self._rows = {}, {}
         self._go = threading.Event()
         self._go.set()
@@ -86,36 +84,10 @@ class FakeDevice:
         return len(self._rows)
 
     @property
-    def num_rows_wanted(self):
+    def num_wanted(self):
         return len(self._rows) + len(self._waiting)
 
-    def log_mel(self):
-        self.threads.add(threading.get_ident())
-        return FakeMel()
-
-    def encode(self, windows):
-        if self.encode_errors and (error := self.encode_errors.popleft()):
-            raise error
-        if len(windows) > self.max_windows_that_fit:
-            raise OutOfMemory("device", "must have room for the batch", len(windows))
-        self.batches.append(len(windows))
-        return [(mel.level, asked.seek, asked.size) for mel, asked in windows]
-
-    def detect_language(self, requests):
-        raise AssertionError("an English model detects nothing")
-
-    def align(self, requests):
-        num_heads = 1 if self.is_scored else 0
-        alignments = [
-            Alignment(
-                np.zeros((num_heads, len(request.tokens), 1500), np.float32),
-                np.zeros(len(request.tokens) - 1, np.float32),
-            )
-            for request in requests
-        ]
-        return lambda: alignments
-
-    def decode(self, key, request):
+    def add(self, key, request):
         self._waiting[key] = request
 
     def step(self):
@@ -150,13 +122,75 @@ class FakeDevice:
     def reset(self):
         self._waiting, self._rows = {}, {}
 
-    def peak_memory_bytes(self):
-        return 1
-
     def _outcome(self, request):
-        level, seek, size = request.states
+        level, seek, size = request.encoder_states
         self.ended.append((level, seek))
         if level in self.outcome_errors:
             return self.outcome_errors[level]
         tokens = (BEGIN, *words_of(level, seek), BEGIN + size // 2)
         return [Decoded(tokens, -0.1 * len(tokens), 0.01)]
+
+
+class FakeFamily:
+    """A `worker.engine.family.Family` with Whisper's transcriptions over a fake device.
+
+    Attributes:
+        encode_errors: Raised by the next encodes, in order; None lets one pass.
+        max_windows_that_fit: More windows raise `OutOfMemory` when they are encoded.
+        batches: How many windows each encode had.
+        is_scored: Without, alignments have no attention, which breaks their recording.
+    """
+
+    def __init__(self, slots=2, encode_batch=2, steps=3):
+        self.limits = ModelLimits(n_vocab=51_864, context_length=448)
+        self.model = Model(name="fake", revision="0", dtype="float32")
+        self.needs = MemoryNeeds(0, 0, 0)
+        self.stepper = FakeStepper(slots, steps)
+        self.encode_errors = deque()
+        self.max_windows_that_fit = encode_batch
+        self.batches, self.threads = [], set()
+        self.is_scored = True
+        self.pin(MemoryPlan(1, self.needs, slots, encode_batch))
+
+    def pin(self, plan):
+        self.plan = plan
+        self.computations = {
+            Encode: Computation(self.encode, plan.batch_size, PATIENCE_STEPS),
+            DetectLanguage: Computation(self.detect_language, plan.batch_size),
+            Align: Computation(self.align, plan.batch_size),
+        }
+
+    def check(self, options):
+        check_options(options, self.limits)
+
+    def features(self):
+        self.threads.add(threading.get_ident())
+        return FakeMel()
+
+    def transcription(self, options, checkpoint):
+        return Transcription(options, self.limits, checkpoint)
+
+    def encode(self, windows):
+        if self.encode_errors and (error := self.encode_errors.popleft()):
+            raise error
+        if len(windows) > self.max_windows_that_fit:
+            raise OutOfMemory("device", "must have room for the batch", len(windows))
+        self.batches.append(len(windows))
+        return [(asked.features.level, asked.seek, asked.size) for asked in windows]
+
+    def detect_language(self, requests):
+        raise AssertionError("an English model detects nothing")
+
+    def align(self, requests):
+        num_heads = 1 if self.is_scored else 0
+        alignments = [
+            Alignment(
+                np.zeros((num_heads, len(request.tokens), 1500), np.float32),
+                np.zeros(len(request.tokens) - 1, np.float32),
+            )
+            for request in requests
+        ]
+        return lambda: alignments
+
+    def peak_memory_bytes(self):
+        return 1

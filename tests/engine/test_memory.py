@@ -1,0 +1,54 @@
+"""How many rows and batched requests fit beside a model: arithmetic over its needs."""
+
+import pytest
+
+from producer.errors import OutOfRange
+from worker.engine.memory import MemoryNeeds, plan_memory
+
+# tiny.en's, about.
+NEEDS = MemoryNeeds(weights_bytes=230_000_000, row_bytes=25_000_000, request_bytes=28_000_000)
+MOST_SLOTS = 8
+
+
+def plan(limit_bytes, slots="auto"):
+    return plan_memory(NEEDS, limit_bytes, slots, MOST_SLOTS)
+
+
+def test_slots_are_the_most_that_fit():
+    """More memory never gives fewer; the plan stays below its limit and is sure to use it."""
+    slots = []
+    for limit_bytes in (500_000_000, 600_000_000, 800_000_000, 2_000_000_000, 10**12):
+        chosen = plan(limit_bytes)
+        assert chosen.needed_bytes <= limit_bytes
+        if chosen.slots < MOST_SLOTS:
+            assert plan(10**12, chosen.slots * 2).needed_bytes > limit_bytes
+        slots.append(chosen.slots)
+    assert slots == sorted(slots)
+    assert len(set(slots)) > 1
+    assert slots[-1] == MOST_SLOTS
+
+
+@pytest.mark.parametrize(("slots", "batch_size"), [(1, 1), (8, 1), (64, 8), (128, 16), (256, 16)])
+def test_batches_grow_with_the_slots_up_to_sixteen(slots, batch_size):
+    assert plan(10**12, slots).batch_size == batch_size
+
+
+def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():
+    """Before a batch is made, with every summand."""
+    with pytest.raises(
+        OutOfRange, match=r"weights 0\.23 GB \+ 2 x 64 rows x .* of 0\.50 GB"
+    ) as got:
+        plan(500_000_000, slots=64)
+    assert got.value.value == 64
+
+
+def test_a_model_that_does_not_fit_at_all_is_refused():
+    """Not even one slot is left."""
+    with pytest.raises(OutOfRange, match="must fit into memory"):
+        plan(100_000_000)
+
+
+def test_a_model_without_rows_is_planned_by_its_batches():
+    """A family without a stepper has rows of no bytes."""
+    chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", 64)
+    assert (chosen.slots, chosen.batch_size, chosen.needed_bytes) == (16, 2, 1200)

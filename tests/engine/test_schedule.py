@@ -1,0 +1,259 @@
+"""The engine's policy turn by turn: no thread, no waiting, every decision seen."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from producer.errors import Cancelled, Internal, OutOfMemory
+from producer.job import Job
+from producer.result import Audio, Model
+from tests.stage.fake_family import FakeStepper
+from worker.engine.family import Computation, Counts
+from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.engine.messages import Checkpoint, Done, Failed, Progress, Ticket
+from worker.engine.requests import Batched, Compute, Rows, ask
+from worker.engine.schedule import Schedule
+from worker.engine.stats import EngineStats
+from worker.engine.track import Track
+
+
+class Encode(Batched):
+    """A request of the kind that waits for company."""
+
+    def __init__(self, name):
+        self.name = name
+
+
+class Weigh(Encode):
+    """A request whose reply is read after the next step."""
+
+
+class Decode(Rows):
+    """A request of the stepper's."""
+
+    def __init__(self, name):
+        self.encoder_states = (name, 0, 3000)
+
+
+class Scripted:
+    """A transcription that makes the requests it is given, and keeps the replies."""
+
+    text, language, language_probability, flags, seconds_done = "", "en", None, [], 1.0
+
+    def __init__(self, *requests):
+        self.script, self.replies = requests, []
+        self.segments, self.counts = [], Counts()
+
+    def requests(self, features):
+        for request in self.script:
+            if isinstance(request, Exception):
+                raise request
+            if isinstance(request, Checkpoint):
+                yield request
+            else:
+                self.replies.append((yield from ask(request)))
+
+
+class Desk:
+    """A schedule over scripted transcriptions, and all that it did."""
+
+    def __init__(self, slots=4, batch_size=2, patience=3, steps=2):
+        self.events, self.batches, self.reads, self.computed = [], [], [], []
+        self.room = 100
+        self.stepper = FakeStepper(slots, steps)
+        family = SimpleNamespace(
+            model=Model(name="scripted", revision="0", dtype="float32"),
+            plan=MemoryPlan(1, MemoryNeeds(0, 0, 0), slots, batch_size),
+            stepper=self.stepper,
+            computations={
+                Encode: Computation(self._encode, batch_size, patience),
+                Weigh: Computation(self._weigh, batch_size),
+            },
+            peak_memory_bytes=lambda: 1,
+        )
+        self.stats = EngineStats()
+        take = self.computed.append
+        self.schedule = Schedule(family, self.events.append, lambda *asked: take(asked), self.stats)
+
+    def _encode(self, requests):
+        if len(requests) > self.room:
+            raise OutOfMemory("device", "must have room", len(requests))
+        self.batches.append([request.name for request in requests])
+        return [request.name for request in requests]
+
+    def _weigh(self, requests):
+        names = [request.name for request in requests]
+        self.batches.append(names)
+
+        def read():
+            self.reads.append((names, self.stats.steps))
+            return names
+
+        return read
+
+    def begin(self, name, *requests):
+        transcription = Scripted(*requests)
+        reading = SimpleNamespace(stop=lambda: None)
+        features = SimpleNamespace(finish=lambda: None)
+        ticket = Ticket(name, f"job-{name}", Job(source=name))
+        track = Track(ticket, transcription, features, reading)
+        self.schedule.add(track)
+        track.begin(Audio(duration_s=2.0, sample_rate_hz=16_000, channels=1, format="x"), 0.1)
+        self.schedule.advance(track)
+        return track
+
+    def turns(self, count):
+        for _ in range(count):
+            self.schedule.turn()
+
+
+def test_an_idle_schedule_says_so_and_one_with_work_does_not():
+    """Its thread may sleep, then."""
+    desk = Desk()
+    assert desk.schedule.is_idle
+    track = desk.begin("a", Encode("a"))
+    assert not desk.schedule.is_idle
+    desk.turns(1)
+    assert desk.schedule.is_idle
+    assert track.transcription.replies == ["a"]
+    assert [type(event) for event in desk.events] == [Done]
+
+
+def test_an_idle_device_takes_a_batch_that_is_not_full():
+    """There is nothing better to do."""
+    desk = Desk(batch_size=8)
+    desk.begin("a", Encode("a"))
+    desk.turns(1)
+    assert desk.batches == [["a"]]
+
+
+def test_while_rows_are_stepped_a_batch_fills_up_or_has_waited_long_enough():
+    """Three steps of patience; a full batch goes at once."""
+    desk = Desk(batch_size=2, patience=3, steps=50)
+    desk.begin("row", Decode(1))
+    desk.turns(1)
+    desk.begin("a", Encode("a"))
+    desk.turns(3)
+    assert desk.batches == []
+    desk.turns(1)
+    assert desk.batches == [["a"]]
+    desk.begin("b", Encode("b"))
+    desk.begin("c", Encode("c"))
+    desk.turns(1)
+    assert desk.batches == [["a"], ["b", "c"]]
+    assert (desk.stats.batches, desk.stats.batched_requests) == (2, 3)
+
+
+def test_a_reply_that_waits_for_the_device_is_read_after_the_next_step_was_started():
+    """So the device has work while the thread waits."""
+    desk = Desk(steps=50)
+    desk.begin("row", Decode(1))
+    desk.turns(1)
+    started_at = desk.stats.steps
+    track = desk.begin("a", Weigh("a"))
+    desk.turns(1)
+    assert desk.reads == [(["a"], started_at + 1)]
+    assert track.transcription.replies == ["a"]
+
+
+def test_one_recordings_next_request_joins_in_the_same_turn():
+    """Encoded, it waits for no further turn to be decoded."""
+    desk = Desk(steps=1)
+    track = desk.begin("a", Encode("a"), Decode(7))
+    desk.turns(1)
+    assert desk.stepper.ended == [(7, 0)]
+    assert len(track.transcription.replies) == 2
+
+
+def test_a_checkpoint_is_said_and_not_answered():
+    """`Progress` comes before what follows it."""
+    desk = Desk()
+    desk.begin("a", Encode("a"), Checkpoint(language="de"))
+    desk.turns(1)
+    assert [type(event) for event in desk.events] == [Progress, Done]
+    assert desk.events[0].checkpoint.language == "de"
+    assert (desk.events[0].seconds_done, desk.events[0].duration_s) == (1.0, 2.0)
+
+
+def test_host_work_is_handed_out_and_its_result_comes_back_by_advance():
+    """The schedule itself computes nothing."""
+    desk = Desk()
+    track = desk.begin("a", Compute(lambda: 5))
+    [(handed, request)] = desk.computed
+    assert (handed, request.run()) == (track, 5)
+    desk.turns(1)
+    assert desk.events == []
+    desk.schedule.advance(track, 5)
+    assert track.transcription.replies == [5]
+
+
+def test_without_room_a_batch_is_halved_then_the_rows_then_its_recordings_fail():
+    """And the next recordings find a schedule that works."""
+    desk = Desk(slots=2, batch_size=4)
+    desk.room = 1
+    for name in "abcd":
+        desk.begin(name, Encode(name))
+    desk.turns(6)
+    assert desk.batches == [["a"], ["b"], ["c"], ["d"]]
+    desk.room = 0
+    desk.begin("e", Encode("e"))
+    desk.turns(1)
+    assert desk.stepper.num_slots == 1
+    desk.turns(1)
+    assert isinstance(desk.events[-1], Failed)
+    assert isinstance(desk.events[-1].error, OutOfMemory)
+    desk.room = 1
+    desk.begin("f", Encode("f"))
+    desk.turns(1)
+    assert isinstance(desk.events[-1], Done)
+
+
+@pytest.mark.parametrize("error", [Cancelled("job", "was stopped"), ZeroDivisionError("a defect")])
+def test_a_transcription_that_raises_ends_alone(error):
+    """An error of ours is its own, anything else is a defect; the neighbour goes on."""
+    desk = Desk()
+    desk.begin("bad", Encode("bad"), error)
+    desk.begin("good", Encode("good"))
+    desk.turns(2)
+    ended = {event.execution_id: event for event in desk.events}
+    assert isinstance(ended["bad"].error, Cancelled | Internal)
+    assert isinstance(ended["good"], Done)
+
+
+def test_a_request_that_no_family_computes_is_a_defect_of_its_recording():
+    """It is named, and nobody waits for ever."""
+
+    class Unknown(Batched):
+        """No family has it."""
+
+    desk = Desk()
+    desk.begin("a", Unknown())
+    assert isinstance(desk.events[-1].error, Internal)
+
+
+def test_a_failed_recording_leaves_no_request_behind():
+    """Neither in a queue nor in the stepper; its reply, if it still comes, goes nowhere."""
+    desk = Desk(steps=50, batch_size=4)
+    row, waiting = desk.begin("row", Decode(1)), None
+    desk.turns(1)
+    waiting = desk.begin("waiting", Encode("waiting"))
+    unread = desk.begin("unread", Weigh("unread"))
+    for track in (row, waiting, unread):
+        desk.schedule.fail(track, Cancelled("job", "was cancelled"))
+    assert desk.schedule.is_idle
+    desk.schedule.advance(unread, "late")
+    assert [event.execution_id for event in desk.events] == ["row", "waiting", "unread"]
+    assert unread.transcription.replies == []
+
+
+def test_time_is_counted_where_it_went():
+    """Batches, steps and replies; none of them twice."""
+    desk = Desk()
+    started = time.perf_counter()
+    desk.begin("a", Encode("a"), Decode(1), Weigh("a"))
+    desk.turns(5)
+    figures = desk.stats.figures()
+    spent = sum(figures[f"{part}_s"] for part in ("batch", "step", "reply"))
+    assert 0 < spent <= time.perf_counter() - started
+    assert figures["row_steps"] >= figures["steps"] > 0

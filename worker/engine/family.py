@@ -1,0 +1,192 @@
+"""What a family of speech models brings, for the engine to drive it. The engine owns this protocol.
+
+A family is one folder of `worker/models/` and one line of `worker.models.MODELS`. It turns samples
+into features, and a recording into requests; it computes its batched requests, and steps its rows.
+The engine decides when, for whom and how many at once. worker/README.md has the recipe.
+
+Every method is called from the engine's thread, the only one that may use the device, except where
+it says otherwise.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from producer.job import Options
+from producer.result import Model, Segment
+from worker.audio.reader import Samples
+from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.engine.messages import Checkpoint
+from worker.engine.requests import Batched, Requests, Rows
+
+Replies: TypeAlias = Sequence[Any] | Callable[[], Sequence[Any]]
+"""One reply a request, in order; or a function that waits for the device and returns them."""
+
+StepOutcome: TypeAlias = tuple[Hashable, Any]
+"""The key that rows were added with, and their reply, or the `ScribefarmError` they ended with."""
+
+
+class Features(Protocol):
+    """What a model is given of one recording, computed while the recording is read."""
+
+    def push(self, samples: Samples) -> None:
+        """Take the next samples, shape (n,): mono, 16 kHz. Must not wait for the device."""
+
+    def finish(self) -> None:
+        """Take note that the recording has ended; only then does `Transcription.requests` start."""
+
+
+@dataclass
+class Counts:
+    """What a transcription has taken so far.
+
+    Attributes:
+        windows: Pieces of audio that were decoded.
+        prompt_tokens: Tokens that were read; 0 for a model without prompts.
+        generated_tokens: Tokens that were sampled, or labels that were found.
+    """
+
+    windows: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+
+
+class Transcription(Protocol):
+    """One recording on its way to text: no thread, no tensor, no batch in it."""
+
+    segments: list[Segment]
+    """Finished so far; times in seconds of the recording."""
+
+    counts: Counts
+
+    @property
+    def text(self) -> str:
+        """The whole text so far."""
+
+    @property
+    def language(self) -> str:
+        """Code of the language that is transcribed."""
+
+    @property
+    def language_probability(self) -> float | None:
+        """Of the language; None if it was not detected."""
+
+    @property
+    def flags(self) -> list[str]:
+        """Every reason for a person to look at this recording, each once."""
+
+    @property
+    def seconds_done(self) -> float:
+        """Seconds of the recording that need not be looked at again."""
+
+    def requests(self, features: Any) -> Requests[None]:
+        """Go through the recording; `features` are this family's, finished.
+
+        Yields requests, each answered before the next, and a `Checkpoint` wherever another worker
+        could go on. What it raises ends this recording and no other; an error that is no
+        `ScribefarmError` counts as a defect.
+        """
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How one type of `Batched` request is computed.
+
+    Attributes:
+        start: Starts computing a batch. It returns the replies if they need no waiting (arrays that
+            the device has yet to compute, handed back to it later), else a function that waits for
+            them, which is called after the next step was started. It raises `OutOfMemory` if the
+            device has no room; the engine then tries fewer at once.
+        batch_size: Most requests that are computed together.
+        patience_steps: How many steps a request waits for others while rows are being stepped.
+    """
+
+    start: Callable[[list[Any]], Replies]
+    batch_size: int
+    patience_steps: int = 0
+
+
+class Stepper(Protocol):
+    """A batch of rows that all advance by a step at a time, and join and leave at any step."""
+
+    @property
+    def num_slots(self) -> int:
+        """Most rows that are stepped together."""
+
+    @property
+    def num_active(self) -> int:
+        """Rows that the next step advances."""
+
+    @property
+    def num_wanted(self) -> int:
+        """Rows that are in the batch or wait for a slot."""
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the engine's thread has waited for the device here so far."""
+
+    def add(self, key: Hashable, request: Rows[Any]) -> None:
+        """Let a request's rows join as soon as there are slots; `step` returns them by `key`."""
+
+    def step(self) -> list[StepOutcome]:
+        """Advance all rows by one step, and return the requests whose rows have all ended.
+
+        Raises:
+            OutOfMemory: the device has no room; `shrink` may help.
+            ScribefarmError: the model is broken for every row.
+        """
+
+    def drop(self, key: Hashable) -> None:
+        """Let a request's rows leave, if it has any; `step` does not return them."""
+
+    def shrink(self) -> bool:
+        """Halve the slots and start all unfinished requests anew; False if there is one slot."""
+
+    def reset(self) -> None:
+        """Forget all rows."""
+
+
+class Family(Protocol):
+    """A loaded model of one family, ready to be pinned and driven."""
+
+    model: Model
+    """Name, revision and dtype, as results carry them."""
+
+    needs: MemoryNeeds
+    """From which the plan is made that `pin` is given."""
+
+    computations: Mapping[type[Batched[Any]], Computation]
+    """Every type of `Batched` that its transcriptions ask for; there from `pin` on."""
+
+    stepper: Stepper | None
+    """Decodes its `Rows` requests; None for a family without them. There from `pin` on."""
+
+    plan: MemoryPlan
+    """What `pin` was given."""
+
+    def pin(self, plan: MemoryPlan) -> None:
+        """Make batches of the plan's sizes, and compile what the first recording would wait for.
+
+        Raises:
+            OutOfMemory: even the planned batch does not fit.
+        """
+
+    def check(self, options: Options) -> None:
+        """Refuse what this model cannot do, before a recording's file is touched.
+
+        Raises:
+            InvalidOptions: an option, language or task that the family or model does not have.
+            OutOfRange: a token that its vocabulary does not have.
+        """
+
+    def features(self) -> Features:
+        """Return the empty features of one recording."""
+
+    def transcription(self, options: Options, checkpoint: Checkpoint | None) -> Transcription:
+        """Return a recording's transcription, which goes on at the checkpoint if it has one.
+
+        A checkpoint of another family, or damaged, counts as none. `check` has passed the options.
+        """
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most device memory in use at once so far."""

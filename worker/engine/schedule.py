@@ -1,0 +1,255 @@
+"""Which recording gets what of the device next: the engine's policy, without its threads.
+
+```
+turn:   batches -> full batches of what waits longest; whatever waits, if the device is idle
+        step    -> every row of the stepper one step further
+        replies -> what is ready goes back to its recording, which asks for the next thing
+```
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from producer.errors import Internal, OutOfMemory, ScribefarmError
+from worker.engine.family import Computation, Family
+from worker.engine.messages import Checkpoint, Done, Event, Failed
+from worker.engine.requests import Batched, Compute, Request, Rows
+from worker.engine.stats import EngineStats
+from worker.engine.track import Track
+
+_log = structlog.get_logger()
+
+
+@dataclass
+class Waiting:
+    """The requests of one type that wait to be computed together, oldest first.
+
+    Attributes:
+        batch_size: Most at once; halved when the device had no room.
+    """
+
+    computation: Computation
+    batch_size: int
+    requests: deque[tuple[Track, Batched[Any]]] = field(default_factory=deque)
+
+    def is_due(self, *, device_is_idle: bool) -> bool:
+        """Return whether a batch is started: full, waited for long enough, or nothing else to do."""
+        if not self.requests:
+            return False
+        oldest, _ = self.requests[0]
+        is_full = len(self.requests) >= self.batch_size
+        return is_full or device_is_idle or oldest.waited > self.computation.patience_steps
+
+    def take(self) -> list[tuple[Track, Batched[Any]]]:
+        """Remove and return the next batch."""
+        size = min(self.batch_size, len(self.requests))
+        return [self.requests.popleft() for _ in range(size)]
+
+    def drop(self, track: Track) -> None:
+        """Forget a recording's request."""
+        self.requests = deque(item for item in self.requests if item[0] is not track)
+
+
+class Schedule:
+    """Drives many transcriptions over one family; all methods in one thread, none of them waits.
+
+    Args:
+        family: Pinned.
+        emit: Takes each recording's events; `Done` or `Failed` is its last.
+        compute: Runs host work elsewhere, and `advance`s or `fail`s the track with the result in
+            this thread.
+        stats: Counted up.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        emit: Callable[[Event], None],
+        compute: Callable[[Track, Compute[Any]], None],
+        stats: EngineStats,
+    ) -> None:
+        self._family = family
+        self._stepper = family.stepper
+        self._emit = emit
+        self._compute = compute
+        self._stats = stats
+        self._waiting = {
+            kind: Waiting(computation, computation.batch_size)
+            for kind, computation in family.computations.items()
+        }
+        self._unread: list[tuple[list[Track], Callable[[], Any]]] = []
+        self.tracks: dict[str, Track] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a turn would do nothing."""
+        waits = any(waiting.requests for waiting in self._waiting.values()) or self._unread
+        return not waits and (self._stepper is None or self._stepper.num_wanted == 0)
+
+    def add(self, track: Track) -> None:
+        """Hold a recording, which `advance` starts once its audio was read."""
+        self.tracks[track.key] = track
+
+    def turn(self) -> None:
+        """Give each part of the device its next work, and each recording what is ready for it.
+
+        Raises:
+            Exception: a defect of the family's; what happens to a single recording is emitted.
+        """
+        with self._stats.batch:
+            for waiting in self._waiting.values():
+                self._start_batches(waiting)
+        with self._stats.step:
+            self._step()
+        with self._stats.reply:
+            self._read_replies()
+
+    def advance(self, track: Track, reply: object = None) -> None:
+        """Send a recording what it waited for, and take what it asks for next."""
+        if track.requests is None or not self._is_held(track):
+            return
+        try:
+            request = track.requests.send(reply)
+            while isinstance(request, Checkpoint):
+                self._emit(track.progress(request))
+                request = next(track.requests)
+            self._take(track, request)
+        except StopIteration:
+            self._finish(track)
+        except ScribefarmError as error:
+            self.fail(track, error)
+        except Exception as error:  # noqa: BLE001 one recording fails, not all
+            _log.exception("transcription failed", job_id=track.ticket.job_id)
+            self.fail(track, Internal("transcription", "must not fail", repr(error)))
+
+    def fail(self, track: Track, error: ScribefarmError) -> None:
+        """Let one recording leave with an error; the others do not notice."""
+        if self._is_held(track):
+            self._leave(track)
+            self._emit(Failed(track.key, error))
+
+    def close(self) -> None:
+        """Give up all recordings without a word: none is read any further."""
+        for track in self.tracks.values():
+            track.reading.stop()
+
+    def _take(self, track: Track, request: Request[Any]) -> None:
+        match request:
+            case Batched():
+                self._waiting[type(request)].requests.append((track, request))
+            case Rows() if self._stepper is not None:
+                self._stepper.add(track.key, request)
+            case Compute():
+                self._compute(track, request)
+            case _:
+                raise TypeError(f"no family of ours computes {type(request).__name__}")
+
+    def _start_batches(self, waiting: Waiting) -> None:
+        """Start what is due of one type; of a type that waits for full batches, one a turn."""
+        for track, _ in waiting.requests:
+            track.waited += 1
+        is_patient = waiting.computation.patience_steps > 0
+        idle = self._stepper is None or self._stepper.num_active == 0
+        while waiting.is_due(device_is_idle=idle):
+            if not self._start_batch(waiting) or is_patient:
+                return
+
+    def _start_batch(self, waiting: Waiting) -> bool:
+        """Start one batch; False if the device had no room for it."""
+        batch = waiting.take()
+        try:
+            replies = waiting.computation.start([request for _, request in batch])
+        except OutOfMemory as error:
+            waiting.requests.extendleft(reversed(batch))
+            self._make_room(waiting, [track for track, _ in batch], error)
+            return False
+        tracks = [track for track, _ in batch]
+        for track in tracks:
+            track.waited = 0
+        if waiting.computation.patience_steps:
+            self._stats.batches += 1
+            self._stats.batched_requests += len(batch)
+        if callable(replies):
+            self._unread.append((tracks, replies))
+        else:
+            for track, reply in zip(tracks, replies, strict=True):
+                self.advance(track, reply)
+        return True
+
+    def _make_room(self, waiting: Waiting, tracks: list[Track], error: OutOfMemory) -> None:
+        """Compute half as many at once from now on, then step half the rows, then give up."""
+        if waiting.batch_size > 1:
+            waiting.batch_size //= 2
+        elif self._stepper is None or not self._stepper.shrink():
+            for track in tracks:
+                self.fail(track, error)
+
+    def _step(self) -> None:
+        """Advance every row, and start what ended rows and waiting ones make possible."""
+        stepper = self._stepper
+        if stepper is None:
+            return
+        self._stats.steps += stepper.num_active > 0
+        self._stats.row_steps += stepper.num_active
+        waited_s = stepper.wait_s
+        try:
+            ended = stepper.step()
+        except OutOfMemory as error:
+            _log.warning("out of memory", slots=stepper.num_slots)
+            if not stepper.shrink():
+                self._fail_all(error)
+            return
+        except ScribefarmError as error:
+            self._fail_all(error)
+            return
+        self._stats.device_wait_s += stepper.wait_s - waited_s
+        for key, outcome in ended:
+            track = self.tracks[str(key)]
+            if isinstance(outcome, ScribefarmError):
+                self.fail(track, outcome)
+            else:
+                self.advance(track, outcome)
+
+    def _read_replies(self) -> None:
+        """Read the replies of batches that were started before this turn's step."""
+        unread, self._unread = self._unread, []
+        for tracks, read in unread:
+            try:
+                replies = read()
+            except ScribefarmError as error:
+                for track in tracks:
+                    self.fail(track, error)
+                continue
+            for track, reply in zip(tracks, replies, strict=True):
+                self.advance(track, reply)
+
+    def _fail_all(self, error: ScribefarmError) -> None:
+        """Let every recording leave that has begun: the device failed, and may fail again."""
+        if self._stepper is not None:
+            self._stepper.reset()
+        for track in list(self.tracks.values()):
+            if track.requests is not None:
+                self.fail(track, error)
+
+    def _finish(self, track: Track) -> None:
+        if track.audio is None:
+            return
+        family = self._family
+        transcript = track.transcript(track.audio, family.model, family.peak_memory_bytes())
+        self._leave(track)
+        self._emit(Done(track.key, transcript))
+
+    def _leave(self, track: Track) -> None:
+        del self.tracks[track.key]
+        track.reading.stop()
+        for waiting in self._waiting.values():
+            waiting.drop(track)
+        if self._stepper is not None:
+            self._stepper.drop(track.key)
+
+    def _is_held(self, track: Track) -> bool:
+        return self.tracks.get(track.key) is track

@@ -1,0 +1,138 @@
+"""How a job ends here: with a result to commit, or back in a queue. Decisions only, no Redis."""
+
+from dataclasses import dataclass, replace
+
+from rq.job import JobStatus
+
+from producer.errors import Cancelled, ScribefarmError, WorkerLost
+from producer.job import Job
+from producer.result import ErrorRecord, Failure, Transcript
+from producer.settings import QueueSettings
+from worker.farm.in_flight import InFlight
+from worker.farm.job_hash import error_record, read_attempts, read_job, waited_s
+from worker.farm.retries import RetryIn, after_failure
+from worker.farm.scripts import Claim, Release
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One job's final result, ready to be committed.
+
+    Attributes:
+        ttl_s: Seconds to keep the result; -1 is for ever, which only an RQ program can ask for.
+        busy_s: Seconds from claim to end.
+        batch: Name of the job's batch, if it has one.
+    """
+
+    claim: Claim
+    result: Transcript | Failure
+    ttl_s: int
+    busy_s: float = 0.0
+    batch: str | None = None
+
+    @property
+    def worker(self) -> str:
+        """Return the name of the worker that ended the job."""
+        return self.result.worker
+
+    @property
+    def status(self) -> JobStatus:
+        """Return RQ's status of the ended job: finished, failed or stopped."""
+        if isinstance(self.result, Transcript):
+            return JobStatus.FINISHED
+        is_cancelled = self.result.error.code == Cancelled.code
+        return JobStatus.STOPPED if is_cancelled else JobStatus.FAILED
+
+
+Ending = Outcome | Release
+
+
+def success(
+    flight: InFlight, transcript: Transcript, worker: str, settings: QueueSettings
+) -> Outcome:
+    """Return the outcome of a finished recording, with what only the farm knows filled in."""
+    timing = transcript.timing.model_copy(update={"queue_s": round(waited_s(flight.claim), 3)})
+    filled = {
+        "job_id": flight.claim.job_id,
+        "source": flight.job.source,
+        "metadata": flight.job.metadata,
+        "worker": worker,
+        "timing": timing,
+    }
+    return Outcome(
+        flight.claim,
+        transcript.model_copy(update=filled),
+        ttl_s=flight.times.result_ttl_s or settings.result_ttl_s,
+        busy_s=flight.busy_s,
+        batch=flight.job.batch,
+    )
+
+
+def after_attempt(
+    flight: InFlight, error: ScribefarmError, worker: str, settings: QueueSettings
+) -> Ending:
+    """Return what to do with a recording whose attempt failed: end it or give it back."""
+    verdict = after_failure(error, flight.history, settings)
+    if isinstance(verdict, RetryIn):
+        return hand_back(flight)._replace(delay_s=verdict.delay_s, record=error_record(error))
+    return Outcome(
+        flight.claim,
+        _failure(flight.claim, flight.job, verdict, error, worker),
+        ttl_s=flight.times.failure_ttl_s or settings.result_ttl_s,
+        busy_s=flight.busy_s,
+        batch=flight.job.batch,
+    )
+
+
+def after_breakdown(
+    flight: InFlight, error: ScribefarmError, worker: str, settings: QueueSettings
+) -> Ending:
+    """Return what to do with a recording that was in flight when the engine broke down.
+
+    It counts as one more dead worker of this recording.
+    """
+    history = replace(flight.history, deaths=flight.history.deaths + 1)
+    lost = WorkerLost("engine", f"broke down: {error}", worker)
+    ending = after_attempt(replace(flight, history=history), lost, worker, settings)
+    return ending._replace(died=True) if isinstance(ending, Release) else ending
+
+
+def hand_back(flight: InFlight) -> Release:
+    """Return a recording to the front of its queue with its progress; no try is spent."""
+    claim = flight.claim
+    checkpoint = flight.progress.checkpoint()
+    return Release(claim.job_id, claim.execution_id, claim.queue, checkpoint=checkpoint)
+
+
+def refused(claim: Claim, error: ScribefarmError, worker: str, settings: QueueSettings) -> Outcome:
+    """Return the failure of a job that `read_flight` did not accept.
+
+    It names the source and the metadata where only the times of the RQ job were wrong.
+    """
+    try:
+        job = read_job(claim)
+    except ScribefarmError:
+        job = None
+    return Outcome(
+        claim,
+        _failure(claim, job, error, error, worker),
+        ttl_s=settings.result_ttl_s,
+        batch=job.batch if job else None,
+    )
+
+
+def _failure(
+    claim: Claim,
+    job: Job | None,
+    error: ScribefarmError,
+    last_attempt: ScribefarmError,
+    worker: str,
+) -> Failure:
+    return Failure.from_error(
+        claim.job_id,
+        error,
+        source=job.source if job else "",
+        metadata=job.metadata if job else {},
+        attempts=[*read_attempts(claim), ErrorRecord(**last_attempt.to_dict())],
+        worker=worker,
+    )

@@ -1,0 +1,37 @@
+"""Load the model that the settings name, whatever its family, and pin it."""
+
+import importlib
+
+from producer.settings import Settings
+from worker.device.memory import apply_memory_plan, device_memory_bytes, most_slots
+from worker.engine.family import Family
+from worker.engine.memory import plan_memory
+from worker.models import MODELS
+from worker.models.packaged import WHISPER
+
+
+def load_family(settings: Settings) -> Family:
+    """Load, check, pin and warm up the model that the settings name.
+
+    Raises:
+        InvalidModel: there is no such model, or its weights are damaged.
+        OutOfRange: the slots asked for, or the model, do not fit into memory.
+        SourceUnreachable: the hub does not answer and the model was not fetched before.
+    """
+    listed = MODELS.get(settings.model.name)
+    module = importlib.import_module(listed.family if listed else WHISPER)
+    family: Family = module.load(settings)
+    pin(family, settings)
+    return family
+
+
+def pin(family: Family, settings: Settings) -> None:
+    """Plan the memory beside a loaded model's weights, and pin it.
+
+    Raises:
+        OutOfRange: the slots asked for, or the model, do not fit into memory.
+    """
+    limit_bytes = settings.worker.memory_limit_bytes or device_memory_bytes()
+    plan = plan_memory(family.needs, limit_bytes, settings.worker.slots, most_slots())
+    apply_memory_plan(plan)
+    family.pin(plan)

@@ -1,0 +1,153 @@
+"""Whisper as the engine drives it: its network, its batched computations, its stepper."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from producer.job import Options
+from producer.result import Model
+from producer.settings import Settings
+from worker.device.backend import (
+    choose_dtype,
+    dtype_name,
+    on_gpu,
+    set_up_cuda,
+    started_stack,
+    translated_errors,
+)
+from worker.device.stepper import TokenStepper
+from worker.device.warm_up import warm_up
+from worker.engine.family import Computation
+from worker.engine.memory import MemoryPlan
+from worker.engine.messages import Checkpoint
+from worker.engine.requests import Batched
+from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
+from worker.models.whisper.memory import memory_needs
+from worker.models.whisper.network import Whisper
+from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
+from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
+from worker.models.whisper.weights.convert import dequantize
+from worker.models.whisper.weights.load import load_weights
+from worker.models.whisper.weights.parameters import Weights
+
+# A window waits at most this many steps for others to be encoded with it.
+PATIENCE_STEPS = 16
+
+
+class WhisperFamily:
+    """A Whisper checkpoint: a `worker.engine.family.Family`, whose docstrings tell the rest.
+
+    Args:
+        weights: Loaded and checked.
+        dtype: Of the computation.
+
+    Raises (all methods that compute):
+        OutOfMemory: the device had no room.
+    """
+
+    stepper: TokenStepper
+    computations: Mapping[type[Batched[Any]], Computation]
+    plan: MemoryPlan
+
+    def __init__(self, weights: Weights, dtype: mx.Dtype) -> None:
+        self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
+        self.network = Whisper(weights, dtype)
+        mx.eval(self.network.parameters())
+        self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
+        weights_bytes = sum(array.nbytes for array in weights.arrays.values())
+        self.needs = memory_needs(weights.dims, weights_bytes, dtype.size)
+
+    def pin(self, plan: MemoryPlan) -> None:
+        """Make the decoder's batch, and decode a window of silence with it."""
+        self.plan = plan
+        self.stepper = TokenStepper(self.network, plan.slots)
+        self.computations = {
+            Encode: Computation(self.encode, plan.batch_size, PATIENCE_STEPS),
+            DetectLanguage: Computation(self.detect_language, plan.batch_size),
+            Align: Computation(self.align, plan.batch_size),
+        }
+        silence = mx.zeros((1, WINDOW_FRAMES, self.network.mel.n_mels))
+        with translated_errors():
+            encoder_states = self.network.encode_audio(silence)[0]
+        warm_up(self.stepper.decoder, encoder_states)
+
+    def check(self, options: Options) -> None:
+        """Refuse a language, task or token that this model does not have."""
+        check_options(options, self.limits)
+
+    def features(self) -> LogMel:
+        """Return an empty log-mel spectrogram."""
+        return LogMel(self.network.mel.n_mels)
+
+    def transcription(self, options: Options, checkpoint: Checkpoint | None) -> Transcription:
+        """Return the seek loop of one recording."""
+        return Transcription(options, self.limits, checkpoint)
+
+    def encode(self, requests: Sequence[Encode]) -> list[mx.array]:
+        """Start encoding windows; the states are computed by when they are first used."""
+        with translated_errors():
+            mels = [_window(request) for request in requests]
+            for mel in mels:
+                # Separately, see `Decoder`: hardly two batches are cut alike.
+                mx.async_eval(mel)
+            states = self.network.encode_audio(started_stack(mels))
+            mx.async_eval(states)
+            return list(states)
+
+    def detect_language(self, requests: Sequence[DetectLanguage]) -> Any:
+        """Start weighing language tokens; what is returned waits for the probabilities."""
+        with translated_errors():
+            prompts = mx.array([[request.sot] for request in requests], mx.int32)
+            states = started_stack([request.encoder_states for request in requests])
+            logits, _ = self.network.prefill(states, prompts, mx.zeros_like(prompts))
+            # All requests are of one model: they weigh the same tokens.
+            languages = logits[:, 0, mx.array(requests[0].language_tokens)]
+            probabilities = mx.softmax(languages, axis=-1)
+            mx.async_eval(probabilities)
+        return lambda: np.array(probabilities).tolist()
+
+    def align(self, requests: Sequence[Align]) -> Any:
+        """Start following attention over whole rows; what is returned waits for the scores."""
+        longest = max(len(request.tokens) for request in requests)
+        padded = [[*request.tokens, *[0] * (longest - len(request.tokens))] for request in requests]
+        with translated_errors():
+            states = started_stack([request.encoder_states for request in requests])
+            tokens = mx.array(padded, mx.int32)
+            cross_qk, logprobs = self.network.align(states, tokens, requests[0].num_text)
+            mx.async_eval(cross_qk, logprobs)
+
+        def read() -> list[Alignment]:
+            rows = zip(requests, np.array(cross_qk), np.array(logprobs), strict=True)
+            return [
+                Alignment(scores[:, : len(request.tokens)], logprob[: len(request.tokens) - 1])
+                for request, scores, logprob in rows
+            ]
+
+        return read
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most device memory in use at once so far."""
+        return mx.get_peak_memory()
+
+
+def load(settings: Settings) -> WhisperFamily:
+    """Load and check the weights that the settings name.
+
+    Raises:
+        InvalidModel: there is no such model, or its weights are damaged.
+        SourceUnreachable: the hub does not answer and the model was not fetched before.
+    """
+    dtype = choose_dtype(settings.model.dtype)
+    set_up_cuda(dtype)
+    weights = load_weights(settings.model.name, revision=settings.model.revision, dtype=dtype)
+    if weights.quantization is not None and not on_gpu():
+        # MLX's CPU backend multiplies packed weights 40 times slower than float32.
+        weights = dequantize(weights, dtype)
+    return WhisperFamily(weights, dtype)
+
+
+def _window(asked: Encode) -> mx.array:
+    mel: LogMel = asked.features
+    return mel.language_window() if asked.for_language else mel.window(asked.seek, asked.size)
