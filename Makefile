@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup blas demo test check lint format type parity fuzz chaos archive bench clean
+.PHONY: help setup blas demo test test-computing test-waiting check lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -31,8 +31,17 @@ blas:
 demo: setup  ## Transcribe real speech here and now: make demo [AUDIO=path]
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
 
+# Side by side: tests that compute, and those that mostly wait for servers and workers.
+COMPUTING := $(addprefix tests/,audio cli device engine models sources test_end_to_end.py test_generate.py)
+
 test: setup  ## The quick tests, a few minutes: a real server, the real model
-	$(RUN)/pytest
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-O) test-computing test-waiting
+
+test-computing: setup
+	@$(RUN)/pytest -q $(COMPUTING)
+
+test-waiting: setup
+	@$(RUN)/pytest -q $(addprefix --ignore=,$(COMPUTING))
 
 check: lint type  ## Everything: style, types, all tests, golden files, kills and nights
 	$(RUN)/pytest -m '' --durations=30

@@ -97,6 +97,17 @@ def connection(server_settings):
 
 
 @pytest.fixture
+def farm(settings, connection):
+    """Return a farm on an empty server; its workers end with the test and leave no lease behind."""
+    # Tests of the engine do without the queue.
+    from tests.stage.farm import Farm
+
+    farm = Farm(f"unix://{embedded.status(settings).socket}")
+    yield farm
+    farm.stop()
+
+
+@pytest.fixture
 def wait_until():
     """Return a function that waits for a condition and gives its value, or fails at a deadline."""
 

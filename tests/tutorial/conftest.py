@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from producer import embedded
 from producer.queue import connect
-from tests.stage.farm import Farm
 from worker.farm.farm_worker import FarmWorker
 
 
@@ -40,11 +38,3 @@ def work(settings, real_engine):
             connection.close()
 
     return run
-
-
-@pytest.fixture
-def farm(settings, connection):
-    """Return a farm on the test's server; its workers have a fake engine."""
-    farm = Farm(f"unix://{embedded.status(settings).socket}")
-    yield farm
-    farm.stop()
