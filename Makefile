@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup blas demo test lint format type parity fuzz chaos archive bench clean
+.PHONY: help setup blas demo test test-computing test-waiting check lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -31,8 +31,20 @@ blas:
 demo: setup  ## Transcribe real speech here and now: make demo [AUDIO=path]
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
 
-test: setup  ## Run all tests: a real server, the real model
-	$(RUN)/pytest
+# Side by side: tests that compute, and those that mostly wait for servers and workers.
+COMPUTING := $(addprefix tests/,audio cli device engine models sources test_end_to_end.py test_generate.py)
+
+test: setup  ## The quick tests, a few minutes: a real server, the real model
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-O) test-computing test-waiting
+
+test-computing: setup
+	@$(RUN)/pytest -q $(COMPUTING)
+
+test-waiting: setup
+	@$(RUN)/pytest -q $(addprefix --ignore=,$(COMPUTING))
+
+check: lint type  ## Everything: style, types, all tests, golden files, kills and nights
+	$(RUN)/pytest -m '' --durations=30
 
 lint: setup  ## Check style and format
 	$(RUN)/ruff check . && $(RUN)/ruff format --check .
@@ -54,7 +66,7 @@ chaos: setup  ## Kill, freeze and cut off workers and server, count lost and rep
 	test ! -d ../shared/data || $(RUN)/python -m tests.chaos --real ../shared/data/audio/english
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
-	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q tests/test_archive_overnight.py
+	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q -m '' tests/test_archive_overnight.py
 
 bench: setup  ## Measure throughput and accuracy on this machine
 	$(RUN)/python tests/benchmarks/run.py

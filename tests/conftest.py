@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,9 +16,22 @@ from producer import embedded
 from producer.connection import connect
 from producer.keys import EVENTS_KEY
 from producer.settings import Settings, load_settings
+from tests.stage.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure():
+    """Let no test depend on signals that were ignored where pytest was started.
+
+    A shell without job control starts `pytest &` with SIGINT ignored, and programs inherit that. A
+    handler is not inherited: what the tests start has the default again.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item):
@@ -81,6 +95,17 @@ def connection(server_settings):
             if client.ttl(key) == -1 and key != EVENTS_KEY.encode()
         ]
         assert immortal == []
+
+
+@pytest.fixture
+def farm(settings, connection):
+    """Return a farm on an empty server; its workers end with the test and leave no lease behind."""
+    # Tests of the engine do without the queue.
+    from tests.stage.farm import Farm
+
+    farm = Farm(f"unix://{embedded.status(settings).socket}")
+    yield farm
+    farm.stop()
 
 
 @pytest.fixture
@@ -166,16 +191,19 @@ def start_scribefarm(settings, tmp_path):
 
 
 @pytest.fixture
-def scribefarm(start_scribefarm):
+def scribefarm(settings, tmp_path):
     """Return a function that runs the command line to its end."""
 
     def run(*arguments, **env):
-        with start_scribefarm(*arguments, **env) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=90)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        # Off a terminal there is no width to go by.
+        variables = {**os.environ, "COLUMNS": "200", **settings.to_environment(), **env}
+        done = run_command(
+            [str(argument) for argument in arguments],
+            env={name: value for name, value in variables.items() if value is not None},
+            cwd=tmp_path,
+            timeout_s=90,
+        )
+        stdout, stderr = done.stdout.decode(), done.stderr.decode()
+        return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
     return run

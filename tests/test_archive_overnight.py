@@ -68,6 +68,7 @@ def check_end_state(farm, archive, batch):
     assert set(commits.values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 + NUM_FILES)
 def test_every_file_of_an_archive_is_accounted_for_and_nothing_is_done_twice(farm, archive):
     """Three workers: the report matches the truth; again: nothing; ten changed files: ten jobs."""
@@ -96,6 +97,7 @@ def test_every_file_of_an_archive_is_accounted_for_and_nothing_is_done_twice(far
     assert counts.succeeded == len(archive.good)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 + NUM_FILES)
 def test_killing_everything_in_the_middle_does_not_change_the_end(farm, archive):
     """Submit, server and workers die by kill -9; started again, the end state is the truth."""
@@ -117,6 +119,7 @@ def test_killing_everything_in_the_middle_does_not_change_the_end(farm, archive)
     check_end_state(farm, archive, "night")
 
 
+@pytest.mark.slow
 @pytest.mark.archive
 @pytest.mark.weights
 @pytest.mark.timeout(600)

@@ -281,6 +281,7 @@ def test_wrong_usage_ends_with_2_and_nobody_there_with_3(lone_farm):
     assert "scribefarm-worker run" in no_worker.stderr
 
 
+@pytest.mark.slow
 def test_a_new_worker_finishes_the_job_of_one_that_was_killed(lone_farm):
     """kill -9 in the middle of a recording; after the lease the second worker has it."""
     job_id = lone_farm.enqueue(CLIP)

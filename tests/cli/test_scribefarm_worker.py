@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from producer import embedded
+from producer.queue import submit
+from tests.stage.fake_engine import job
 from tests.stage.farm import free_port, wait_until
 from worker.device import blas
 
@@ -121,28 +123,27 @@ def test_the_worker_starts_again_with_openblas_unless_told_not_to(environment, p
     assert shown.stdout == f"{preloaded} ['run', '--burst']\n"
 
 
-def test_logs_are_json_lines_on_stderr_when_it_is_no_terminal(settings, connection):
+def test_logs_are_json_lines_on_stderr_when_it_is_no_terminal(settings, connection, tmp_path):
     """One object a line, and nothing on stdout."""
+    submit(connection, settings, [job("a")])
     url = f"unix://{embedded.status(settings).socket}"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.stage.farm_process",
-            url,
-            settings.model_dump_json(exclude={"redis"}),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: connection.scard("rq:workers"))
+    document = settings.model_dump_json(exclude={"redis"})
+    log = tmp_path / "worker.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stage.farm_process", url, document],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+    # A worker that does jobs hears signals.
+    wait_until(lambda: "succeeded" in log.read_text())
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=30)
-    lines = [json.loads(line) for line in stderr.splitlines()]
-    assert stdout == ""
-    assert [line["event"] for line in lines] == ["worker_started", "draining", "worker_stopped"]
+    stdout, _ = process.communicate(timeout=30)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert stdout == b""
+    events = ["worker_started", "job", "draining", "worker_stopped"]
+    assert [line["event"] for line in lines] == events
     assert all({"level", "timestamp"} <= line.keys() for line in lines)
 
 

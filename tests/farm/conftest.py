@@ -1,14 +1,12 @@
-"""What the farm's tests share: a farm on an empty server."""
+"""What the farm's tests share: workers that lose no time while they are idle."""
 
 import pytest
 
-from producer import embedded
-from tests.stage.farm import Farm
+from worker.farm import farm_worker
 
 
-@pytest.fixture
-def farm(settings, connection):
-    """Return a farm on an empty server; its workers end with the test and leave no lease behind."""
-    farm = Farm(f"unix://{embedded.status(settings).socket}")
-    yield farm
-    farm.stop()
+@pytest.fixture(autouse=True)
+def _prompt_workers(monkeypatch):
+    """Let workers in this process look for work and for signals often; a test has few of them."""
+    monkeypatch.setattr(farm_worker, "POLL_IDLE_S", 0.02)
+    monkeypatch.setattr(farm_worker, "CLAIM_IDLE_S", 0.02)

@@ -5,6 +5,7 @@ import pytest
 from tests.chaos.run import Chaos
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_minute_of_kills_freezes_and_lost_replies_loses_nothing_and_repeats_no_commit(tmp_path):
     """Three workers, 1,500 jobs, every kind of fault: one right result each, whatever dies."""

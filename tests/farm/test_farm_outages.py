@@ -80,6 +80,7 @@ def test_work_in_flight_survives_a_server_that_is_killed_and_is_committed_afterw
     assert len(events) < len(down) + 20
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_a_lease_costs_no_attempt_even_with_peers(farm, server):
     """After an outage everybody renews before anybody reaps."""
     farm.configure(lease_s=1.0, heartbeat_s=0.2, reap_s=0.1)

@@ -8,6 +8,7 @@ import pytest
 from tests.chaos.resume import join_recordings, kill_and_resume
 
 
+@pytest.mark.slow
 @pytest.mark.archive
 @pytest.mark.weights
 @pytest.mark.timeout(600)

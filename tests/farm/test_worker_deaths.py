@@ -25,6 +25,7 @@ def test_a_broken_engine_ends_the_worker_and_its_jobs_go_to_a_peer(farm):
     assert farm.result(job_id).status == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_noticed_and_its_recordings_are_resumed(farm):
     """kill -9: a peer takes over when the lease ends, past the checkpoint."""
     victim = farm.start_process()
@@ -41,6 +42,7 @@ def test_a_dead_worker_is_noticed_and_its_recordings_are_resumed(farm):
     assert farm.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_sleeper_beyond_its_lease_is_fenced_off_and_lives_on(farm, tmp_path):
     """SIGSTOP, as when a Mac sleeps: a peer does the work, the sleeper's results do not count."""
     log = tmp_path / "log"
@@ -57,6 +59,7 @@ def test_a_sleeper_beyond_its_lease_is_fenced_off_and_lives_on(farm, tmp_path):
     assert sleeper.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_not(farm):
     """Suspects run one at a time, so two deaths tell the poison from who stood beside it."""
     farm.configure(slots=4)
@@ -81,6 +84,7 @@ def test_a_recording_that_kills_its_worker_is_set_aside_and_its_neighbours_are_n
     assert {farm.result(job_id).status for job_id in job_ids} == {"succeeded"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("lease_s", "heartbeat_s", "reap_s", "limit_s"),

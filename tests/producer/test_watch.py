@@ -95,6 +95,7 @@ def test_the_time_left_is_right_on_a_steady_load(seed):
     assert left / measure_speed(views, now_s).files_per_s == pytest.approx(end_s - now_s, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_time_left_comes_true(night):
     """A third of the way through a real queue; the tolerance is the machine's, not the method's."""
     night.submit({f"{n}.wav": job(f"r{n}", windows=1, window_s=0.2) for n in range(150)})

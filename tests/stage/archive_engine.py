@@ -5,6 +5,7 @@ every result can be checked, also after deaths. `python -m tests.stage.archive_e
 a farm worker with it.
 """
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import SecretStr
 
 from producer.connection import connect
-from producer.errors import ScribefarmError
+from producer.errors import Internal, ScribefarmError
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
 from worker import log
@@ -45,27 +46,35 @@ def transcribe(path, max_seconds):
 class ArchiveEngine:
     """Reads recordings in threads; each gives one segment, a quiet one is flagged."""
 
+    model = Model(name="fake", revision="0", dtype="float32")
+
     def __init__(self, settings, capacity=8):
         self.capacity = capacity
         self._settings = settings
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=2)
-        self._cancelled: dict[str, ScribefarmError] = {}
+        # Of each recording in flight: why it is to be dropped, if it is.
+        self._in_flight: dict[str, ScribefarmError | None] = {}
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def submit(self, ticket: Ticket):
+        with self._lock:
+            self._in_flight[ticket.execution_id] = None
         self._pool.submit(self._run, ticket)
 
     def cancel(self, execution_id, error):
-        self._cancelled[execution_id] = error
+        with self._lock:
+            if execution_id in self._in_flight:
+                self._in_flight[execution_id] = error
 
     def poll(self, timeout_s):
-        try:
-            events = [self._events.get(timeout=timeout_s)]
+        events = []
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(timeout=timeout_s))
             while True:
                 events.append(self._events.get_nowait())
-        except queue.Empty:
-            return events if "events" in locals() else []
+        return events
 
     def stop(self):
         self._stopped.set()
@@ -73,9 +82,16 @@ class ArchiveEngine:
 
     def _run(self, ticket):
         try:
-            self._events.put(Done(ticket.execution_id, self._transcript(ticket)))
+            ending = Done(ticket.execution_id, self._transcript(ticket))
         except ScribefarmError as error:
-            self._events.put(Failed(ticket.execution_id, error))
+            ending = Failed(ticket.execution_id, error)
+        except Exception as error:
+            defect = Internal("archive engine", "must not fail", repr(error))
+            ending = Failed(ticket.execution_id, defect)
+        with self._lock:
+            cancelled = self._in_flight.pop(ticket.execution_id)
+        if not self._stopped.is_set():
+            self._events.put(Failed(ticket.execution_id, cancelled) if cancelled else ending)
 
     def _transcript(self, ticket):
         started = time.monotonic()
@@ -85,8 +101,6 @@ class ArchiveEngine:
         )
         text, header, duration_s = transcribe(ticket.job.source, limit_s)
         self._stopped.wait(WORK_S)
-        if error := self._cancelled.pop(ticket.execution_id, None):
-            raise error
         segment = Segment(
             id=0,
             seek=0,
@@ -111,7 +125,7 @@ class ArchiveEngine:
                 channels=header.channels,
                 format=header.format,
             ),
-            model=Model(name="fake", revision="0", dtype="float32"),
+            model=self.model,
             timing=Timing(windows=1, decode_s=time.monotonic() - started),
         )
 

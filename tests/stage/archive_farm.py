@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from producer.batches.views import count, view_batch
+from tests.stage.command import run_command
 from tests.stage.farm import ROOT, Server, make_settings, wait_until
 from tests.stage.made_archive import MAX_SECONDS
 
@@ -49,14 +50,14 @@ class ArchiveFarm:
 
     def run(self, *arguments, stdin=None, timeout_s=120, code=0):
         """Run a command and return (stdout, stderr); `code` is the exit code it must have."""
-        pipe = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-        with self.start(*arguments, stdin=pipe) as process:
-            try:
-                out, err = process.communicate(stdin, timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        stdout, stderr = out.decode(), err.decode()
+        process = run_command(
+            [os.fsdecode(each) for each in arguments],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=stdin or b"",
+            timeout_s=timeout_s,
+        )
+        stdout, stderr = process.stdout.decode(), process.stderr.decode()
         if code is not None:
             assert process.returncode == code, (arguments, process.returncode, stdout, stderr)
         return stdout, stderr

@@ -11,6 +11,7 @@ function of its name alone, so every result can be checked, also after a resume 
 - `hang=1`: never answers, not even to `cancel`.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -25,6 +26,7 @@ from producer.result import Audio, Model, Segment, Timing, Transcript
 from worker.engine.messages import Checkpoint, Done, Event, Failed, Progress, Ticket
 
 WINDOW_AUDIO_S = 30.0
+MODEL = Model(name="fake", revision="0", dtype="float32")
 
 
 def source(name: str, **options: float | str) -> str:
@@ -86,12 +88,14 @@ class FakeEngine:
     """Steps all recordings in one thread; each window takes its own time, all side by side."""
 
     capacity: int = 8
+    model: Model = MODEL
     seen: list[Ticket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._rows: dict[str, _Row] = {}
         self._lock = threading.Lock()
-        self._events: queue.SimpleQueue[Event | ScribefarmError] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._broken: ScribefarmError | None = None
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-engine", daemon=True)
@@ -119,12 +123,13 @@ class FakeEngine:
 
     def poll(self, timeout_s: float) -> list[Event]:
         events: list[Event] = []
-        try:
-            events.append(self._raise_or_return(self._events.get(timeout=timeout_s)))
+        with contextlib.suppress(queue.Empty):
+            events.append(self._events.get(timeout=timeout_s))
             while True:
-                events.append(self._raise_or_return(self._events.get_nowait()))
-        except queue.Empty:
-            return events
+                events.append(self._events.get_nowait())
+        if not events and self._broken is not None:
+            raise self._broken
+        return events
 
     def stop(self) -> None:
         self._stopped.set()
@@ -132,19 +137,15 @@ class FakeEngine:
         self._thread.join()
 
     def break_down(self, error: ScribefarmError) -> None:
-        """Make the next poll raise, as an engine does that lost its device."""
-        self._events.put(error)
+        """Raise `error` from every poll after the events so far; nothing ends any more."""
+        self._broken = error
+        self._stopped.set()
+        self._wake.set()
 
     @property
     def in_flight(self) -> int:
         with self._lock:
             return len(self._rows)
-
-    @staticmethod
-    def _raise_or_return(event: Event | ScribefarmError) -> Event:
-        if isinstance(event, ScribefarmError):
-            raise event
-        return event
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -217,7 +218,7 @@ def _transcript(row: _Row) -> Transcript:
         language="en",
         segments=segments,
         audio=Audio(duration_s=duration_s, sample_rate_hz=16000, channels=1, format="fake"),
-        model=Model(name="fake", revision="0", dtype="float32"),
+        model=MODEL,
         timing=Timing(windows=row.windows_here, generated_tokens=row.windows_here),
     )
 
