@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from worker.device import blas
-
 WARM_STEPS = 3
 
 
@@ -67,7 +65,6 @@ def measure(device, steps):
 
 
 def main():
-    blas.preload()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--steps", type=int, default=50)
@@ -77,7 +74,14 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio.recording import load_audio
-    from worker.cli.measure import MeasuredDevice, clip, machine, versions, write_window
+    from worker.cli.measure import (
+        MeasuredDevice,
+        blas_library,
+        clip,
+        machine,
+        versions,
+        write_window,
+    )
     from worker.device.device import load_device
     from worker.engine.requests import Encode
 
@@ -92,7 +96,11 @@ def main():
     mel.finish()
     [states] = device.encode([(mel, Encode(0, 3000))])
     start_rows(device, states, arguments.rows)
-    report = {"machine": machine(), "versions": versions(), "model": arguments.model}
+    report = {
+        "machine": machine() | {"blas": blas_library(settings)},
+        "versions": versions(),
+        "model": arguments.model,
+    }
     report |= {"rows": arguments.rows, "steps": arguments.steps}
     report |= measure(device, arguments.steps)
     print(json.dumps(report, indent=1), flush=True)

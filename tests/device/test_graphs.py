@@ -17,7 +17,7 @@ from producer.settings import Settings
 from tests.device.test_decoder import Asked, run_queue
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import ToyModel
-from worker.device import cpu_math, device
+from worker.device import device
 from worker.device.decoder import Decoder
 from worker.device.device import pin_device, set_up_cuda
 from worker.device.row import Sequence
@@ -57,6 +57,11 @@ def leaves(tree):
     return [leaf for branch in branches for leaf in leaves(branch)]
 
 
+def settings(slots):
+    """Return settings of MLX's own network, whose graphs are counted."""
+    return Settings(worker={"slots": slots, "backend": "mlx"})
+
+
 @pytest.fixture
 def graphs(monkeypatch):
     """Return the graphs that were handed over since, those of nothing left out."""
@@ -70,7 +75,6 @@ def graphs(monkeypatch):
         start(*arrays)
 
     monkeypatch.setattr(mx, "async_eval", noting)
-    monkeypatch.setattr(cpu_math, "is_useful", lambda: False)
     return seen
 
 
@@ -85,7 +89,7 @@ def test_a_graph_tells_operations_and_their_order_apart():
 
 def test_windows_cut_anywhere_are_few_graphs(graphs):
     """From recordings of all lengths: inside a block or across two, whole or filled up."""
-    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": 4}))
+    pinned = pin_device(tiny_random_whisper(), mx.float32, settings(4))
     pinned._whisper.encode_audio = lambda mel: mel + 1
     generator, choose = np.random.default_rng(0), random.Random(0)
     recordings = []
@@ -142,7 +146,7 @@ def test_mlx_does_not_count_graphs_unless_told_to(dtype, wanted, monkeypatch):
 def test_joining_and_leaving_takes_no_operation_that_warming_up_did_not(slots, graphs, monkeypatch):
     """CUDA compiles what it has not seen, and the first recording would wait for it."""
     monkeypatch.setattr(device, "on_gpu", lambda: True)
-    pinned = pin_device(tiny_random_whisper(), mx.float32, Settings(worker={"slots": slots}))
+    pinned = pin_device(tiny_random_whisper(), mx.float32, settings(slots))
     assert pinned.num_active == 0
     built = operations_of(graphs)
     graphs.clear()

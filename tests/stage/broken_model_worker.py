@@ -10,7 +10,9 @@ import sys
 from producer.connection import connect
 from producer.settings import load_settings
 from worker import log
-from worker.device import blas
+from worker.device.device import load_device
+from worker.engine.engine import Engine
+from worker.farm.farm_worker import FarmWorker
 
 
 class BrokenOnce:
@@ -33,12 +35,6 @@ class BrokenOnce:
 
 
 def main():
-    blas.preload()
-    # MLX: not before the BLAS is chosen.
-    from worker.device.device import load_device
-    from worker.engine.engine import Engine
-    from worker.farm.farm_worker import FarmWorker
-
     def load(settings):
         device = load_device(settings)
         device._whisper = BrokenOnce(device._whisper)

@@ -1,7 +1,7 @@
 """`scribefarm-worker models`: list, fetch and convert weights.
 
 Errors are reported by `worker.__main__`. MLX and huggingface_hub are imported by the commands, so
-that `--help` needs neither, and no BLAS is loaded before it is chosen.
+that `--help` needs neither.
 """
 
 from enum import StrEnum

@@ -22,7 +22,6 @@ from worker.device.rules import (
     State,
     advance,
     apply_rules,
-    log_normalizer,
     start_state,
 )
 from worker.device.sampling import BatchedSampling
@@ -228,7 +227,7 @@ class Decoder:
             logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
         )
         at_sot = logits[:, 0]
-        no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - log_normalizer(at_sot)
+        no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - self.model.log_normalizer(at_sot)
         output = StepOutput(
             list(sequences), tokens, logprobs, all_logprobs, mx.exp(no_speech[:, 0])
         )
@@ -309,7 +308,7 @@ class Decoder:
         """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
         logits = process(logits, state["history"], state["position"] + 1, sampling, stages)
         logits = apply_rules(logits, state, rules)
-        logprobs = logits - log_normalizer(logits)
+        logprobs = logits - self.model.log_normalizer(logits)
         tokens = sample(logprobs, state["step"], sampling, stages).astype(mx.int32)
         chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
         kept = logprobs if self._keep_logprobs else None

@@ -13,14 +13,14 @@ import numpy as np
 from producer.errors import OutOfMemory, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
-from worker.device import cpu_math
 from worker.device.decoder import Decoder
 from worker.device.memory import MemoryPlan, apply_memory_plan, plan_memory
 from worker.device.row import Sequence
 from worker.device.sampling import GREEDY, SamplingParams
+from worker.device.speech_model import SpeechModel
 from worker.engine.requests import Align, Alignment, Decode, Decoded, DetectLanguage, Encode
+from worker.models.whisper.backend import Backend, computes_in_numpy, make_network
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
-from worker.models.whisper.network import Whisper
 from worker.models.whisper.transcription import ModelLimits
 from worker.models.whisper.weights.convert import dequantize
 from worker.models.whisper.weights.load import Weights, load_weights
@@ -58,9 +58,10 @@ class Device:
         OutOfMemory: the device had no room; see `shrink`.
     """
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan) -> None:
-        self._whisper = Whisper(weights, dtype)
-        mx.eval(self._whisper.parameters())
+    def __init__(
+        self, weights: Weights, dtype: mx.Dtype, plan: MemoryPlan, backend: Backend = "auto"
+    ) -> None:
+        self._whisper = make_network(weights, dtype, backend)
         self._decoder = _decoder(self._whisper, plan.slots)
         self._groups: dict[Hashable, Group] = {}
         self._keys: dict[Sequence, Hashable] = {}
@@ -75,7 +76,7 @@ class Device:
     @property
     def wait_s(self) -> float:
         """Seconds that steps have waited for the device so far."""
-        return self._waited_s + self._decoder.wait_s + cpu_math.stopwatch.total_s
+        return self._waited_s + self._decoder.wait_s + self._whisper.busy_s
 
     @property
     def num_slots(self) -> int:
@@ -94,7 +95,7 @@ class Device:
 
     def log_mel(self) -> LogMel:
         """Return an empty spectrogram for a recording."""
-        return LogMel(self._whisper.dims.n_mels)
+        return LogMel(self._whisper.log_mel_frames, self._whisper.n_mels)
 
     def encode(self, windows: list[tuple[LogMel, Encode]]) -> list[mx.array]:
         """Start encoding a batch of windows; the states are ready when they are first used."""
@@ -195,7 +196,7 @@ class Device:
         and join again, one alone and two apart, and most of them leave for good. CUDA takes some
         4 s to compile a kernel that it has not seen on this machine before.
         """
-        silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.mel.n_mels))
+        silence = mx.zeros((1, WINDOW_FRAMES, self._whisper.n_mels))
         states = self._whisper.encode_audio(silence)[0]
         decoder = self._decoder
         with translated_errors():
@@ -274,9 +275,13 @@ def pin_device(
         OutOfRange: the slots asked for, or the model, do not fit into memory.
     """
     weights_bytes = sum(array.nbytes for array in weights.arrays.values())
-    plan = plan_memory(weights.dims, weights_bytes, dtype.size, settings.worker)
+    backend = settings.worker.backend
+    has_scores = not on_gpu() and not computes_in_numpy(dtype, backend)
+    plan = plan_memory(
+        weights.dims, weights_bytes, dtype.size, settings.worker, has_scores=has_scores
+    )
     apply_memory_plan(plan)
-    device = device_type(weights, dtype, plan)
+    device = device_type(weights, dtype, plan, backend)
     device.warm_up()
     return device
 
@@ -312,7 +317,7 @@ def translated_errors() -> Iterator[None]:
         raise OutOfMemory("device", "must have room for the batch", str(error)) from error
 
 
-def _decoder(model: Whisper, max_rows: int) -> Decoder:
+def _decoder(model: SpeechModel, max_rows: int) -> Decoder:
     """Return a decoder whose host work hides behind a GPU's steps; a CPU's are long enough."""
     return Decoder(
         model,

@@ -7,7 +7,6 @@ import mlx.core as mx
 
 from producer.errors import OutOfRange
 from producer.settings import WorkerSettings
-from worker.device import cpu_math
 from worker.models.whisper.weights.parameters import Dimensions
 
 # Of the machine's memory where the device does not say what it recommends: the rest is the
@@ -60,9 +59,22 @@ class MemoryPlan:
 
 
 def plan_memory(
-    dims: Dimensions, weights_bytes: int, itemsize: int, settings: WorkerSettings
+    dims: Dimensions,
+    weights_bytes: int,
+    itemsize: int,
+    settings: WorkerSettings,
+    *,
+    has_scores: bool = False,
 ) -> MemoryPlan:
     """Choose how many windows are decoded together.
+
+    Args:
+        dims: Sizes of the model.
+        weights_bytes: What its weights take.
+        itemsize: Bytes of a number.
+        settings: Slots and memory asked for.
+        has_scores: The encoder's attention keeps a table of scores, as MLX's does on a CPU; fused
+            attention (Metal, CUDA) and NumPy's in blocks do without.
 
     Raises:
         OutOfRange: the slots that the settings ask for do not fit, or not even one does; the
@@ -71,11 +83,14 @@ def plan_memory(
     limit = settings.memory_limit_bytes or device_memory_bytes()
     asked = settings.slots
     if asked != "auto":
-        plan = _plan(dims, weights_bytes, itemsize, limit, asked)
+        plan = _plan(dims, weights_bytes, itemsize, limit, asked, has_scores=has_scores)
         if plan.needed_bytes > limit:
             raise OutOfRange("settings: worker.slots", f"must fit into memory: {plan}", asked)
         return plan
-    plans = [_plan(dims, weights_bytes, itemsize, limit, slots) for slots in _sizes(_most_slots())]
+    plans = [
+        _plan(dims, weights_bytes, itemsize, limit, slots, has_scores=has_scores)
+        for slots in _sizes(_most_slots())
+    ]
     fitting = [plan for plan in plans if plan.needed_bytes <= limit]
     if not fitting:
         raise OutOfRange("settings: model.name", f"must fit into memory: {plans[0]}", limit)
@@ -103,14 +118,12 @@ def device_memory_bytes() -> int:
 
 
 def _plan(
-    dims: Dimensions, weights_bytes: int, itemsize: int, limit: int, slots: int
+    dims: Dimensions, weights_bytes: int, itemsize: int, limit: int, slots: int, *, has_scores: bool
 ) -> MemoryPlan:
     positions = dims.n_text_ctx + dims.n_audio_ctx
     row = 2 * positions * dims.n_text_state * dims.n_text_layer * itemsize
     step = STEP_BYTES_PER_ROW_AND_TOKEN * dims.n_vocab
     activations = ENCODER_COPIES * 4 * dims.n_audio_ctx * dims.n_audio_state * itemsize
-    # Fused attention (Metal, CUDA) and NumPy's in blocks do without the table of scores.
-    has_scores = mx.default_device().type == mx.cpu and not cpu_math.is_useful()
     scores = 2 * dims.n_audio_head * dims.n_audio_ctx**2 * 4 if has_scores else 0
     # The vocabulary product's own float32 copy; counted also where a packed embedding has none.
     weights_bytes += 4 * dims.n_vocab * dims.n_text_state

@@ -13,7 +13,6 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import OutOfRange
-from worker.device import cpu_math
 from worker.engine.requests import RowRules, TimestampRules
 
 State: TypeAlias = dict[str, mx.array]
@@ -163,13 +162,6 @@ def apply_rules(logits: mx.array, state: State, rules: State) -> mx.array:
     due = _timestamp_is_due(text, tail, is_timestamp, rules)
     text, tail = mx.where(due, NEVER, text), mx.where(due & ~is_timestamp, NEVER, tail)
     return mx.concatenate([text, tail], axis=-1)
-
-
-def log_normalizer(logits: mx.array) -> mx.array:
-    """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
-    if cpu_math.is_useful():
-        return mx.array(cpu_math.log_sum_exp(logits))
-    return mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def _forbidden_timestamps(ids: mx.array, state: State, rules: State) -> mx.array:
