@@ -74,14 +74,8 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio.recording import load_audio
-    from worker.cli.measure import (
-        MeasuredDevice,
-        blas_library,
-        clip,
-        machine,
-        versions,
-        write_window,
-    )
+    from worker.cli.machine import blas_library, machine, versions
+    from worker.cli.measure import MeasuredDevice, clip, write_window
     from worker.device.device import load_device
     from worker.engine.requests import Encode
 
