@@ -75,7 +75,8 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio.recording import load_audio
-    from worker.cli.measure import blas_library, clip, machine, versions, write_window
+    from worker.cli.machine import blas_library, machine, versions
+    from worker.cli.measure import clip, write_window
     from worker.models.load import load_family
     from worker.models.whisper.requests import Encode
 

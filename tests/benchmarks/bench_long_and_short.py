@@ -116,7 +116,8 @@ def main():
     import mlx.core as mx
 
     from producer.settings import load_settings
-    from worker.cli.measure import Workbench, blas_library, machine, versions
+    from worker.cli.machine import blas_library, machine, versions
+    from worker.cli.measure import Workbench
     from worker.engine.messages import Done
 
     settings = load_settings(model={"name": arguments.model})

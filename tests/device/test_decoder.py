@@ -18,8 +18,9 @@ from worker.device.requests import RowRules, TimestampRules
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits
-from worker.models.whisper.backend import make_network
 from worker.models.whisper.log_mel import LogMel
+from worker.models.whisper.network import Whisper
+from worker.models.whisper.numpy_network import NumpyWhisper
 
 SOT_PREV, SOT, NO_TIMESTAMPS, EOT = 50_360, 50_257, 50_362, 50_256
 
@@ -408,10 +409,10 @@ def test_real_speech_that_arrives_late_or_leaves_early_disturbs_nobody(speech, t
     assert 4 <= len(rows[2].tokens) < len(alone.tokens)
 
 
-@pytest.mark.parametrize("network", ["numpy", "mlx"])
+@pytest.mark.parametrize("network", [NumpyWhisper, Whisper])
 def test_a_random_whisper_in_a_batch_gives_what_it_gives_alone(network):
     """The same rows over a network of another shape, with eight places and with two."""
-    model = make_network(tiny_random_whisper(width=32, layers=1), mx.float32, network)
+    model = network(tiny_random_whisper(width=32, layers=1))
     states = mx.random.normal((3, 1500, 32), key=mx.random.key(1))
     makers = whisper_rows(states, 3)
     for max_rows in (8, 2):
@@ -419,10 +420,10 @@ def test_a_random_whisper_in_a_batch_gives_what_it_gives_alone(network):
         assert_like_alone(model, makers, run_queue(decoder, [make() for make in makers]))
 
 
-@pytest.mark.parametrize("network", ["numpy", "mlx"])
+@pytest.mark.parametrize("network", [NumpyWhisper, Whisper])
 def test_a_whisper_whose_audio_is_nan_fails_alone(network):
     """One damaged window among good ones, through the real network."""
-    model = make_network(tiny_random_whisper(width=32, layers=1), mx.float32, network)
+    model = network(tiny_random_whisper(width=32, layers=1))
     states = mx.random.normal((3, 1500, 32), key=mx.random.key(1))
     makers = whisper_rows(states, 3)[:3]
     damaged = makers[1]()

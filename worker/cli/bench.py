@@ -82,7 +82,7 @@ def bench(
 
 def describe(measured: "Measurement", workload: dict[str, Any]) -> dict[str, Any]:
     """Return figures with all that they depend on, as JSON types."""
-    from worker.cli.measure import machine, versions  # noqa: PLC0415 - see the module's docstring
+    from worker.cli.machine import machine, versions  # noqa: PLC0415 - see the module's docstring
 
     return {
         "machine": machine() | {"blas": measured.blas},

@@ -132,7 +132,7 @@ def _decoders() -> Finding:
 
 def _device() -> Finding:
     try:
-        from worker.cli.measure import machine, versions  # noqa: PLC0415 - see the module's docstring
+        from worker.cli.machine import machine, versions  # noqa: PLC0415 - see the module's docstring
 
         facts, mlx = machine(), versions()["mlx"]
     except (ImportError, OSError, RuntimeError) as error:
@@ -149,7 +149,7 @@ def _device() -> Finding:
 
 def _blas(settings: Settings) -> Finding:
     """Measure how fast matrices are multiplied, which is most of what an encoder does."""
-    from worker.cli.measure import blas_library, matmul_gflops  # noqa: PLC0415 - the same
+    from worker.cli.machine import blas_library, matmul_gflops  # noqa: PLC0415 - the same
     from worker.device.backend import on_gpu  # noqa: PLC0415 - see the module's docstring
 
     try:

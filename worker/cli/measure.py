@@ -4,10 +4,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import itertools
-import os
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,20 +12,17 @@ from typing import Any, Self
 import mlx.core as mx
 import numpy as np
 import soundfile
-import threadpoolctl
 
 from producer.job import Job, Options
 from producer.result import Model, Transcript
 from producer.settings import Settings
 from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
-from worker.device.backend import choose_dtype, on_gpu
+from worker.cli.machine import blas_library, peak_resident_bytes
 from worker.engine.engine import BatchEngine
 from worker.engine.family import Computation, Family, Replies
 from worker.engine.memory import MemoryPlan
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.models.load import load_family
-from worker.models.whisper.backend import computes_in_numpy
-from worker.models.whisper.numpy_math import Threads, num_cpus, product
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
@@ -38,7 +31,6 @@ CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
 CLIP_REPEATS = 3
 CLIP_TAIL_SAMPLES = SAMPLE_RATE_HZ // 2
 POLL_S = 0.2
-MATMUL_S = 0.5
 
 OnEvent = Callable[[Event], None]
 
@@ -273,86 +265,6 @@ def write_noise(path: Path, seconds: float) -> None:
     """Write faint noise: a window of work for a machine without the packaged speech."""
     noise = np.random.default_rng(0).normal(0.0, 0.01, int(seconds * SAMPLE_RATE_HZ))
     soundfile.write(path, noise, SAMPLE_RATE_HZ, subtype="PCM_16")
-
-
-def matmul_gflops(
-    settings: Settings, rows: int = 1500, inner: int = 512, columns: int = 512
-) -> float:
-    """Return the speed of a product as the encoder has them, in float32, by the BLAS in use.
-
-    Raises:
-        InvalidSettings: the backend asked for cannot work here.
-    """
-    multiply = _multiplication(settings, (rows, inner), (inner, columns))
-    multiply()
-    started, repeats = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - started) < MATMUL_S or not repeats:
-        multiply()
-        repeats += 1
-    return 2 * rows * inner * columns * repeats / elapsed / 1e9
-
-
-def _multiplication(
-    settings: Settings, left: tuple[int, int], right: tuple[int, int]
-) -> Callable[[], object]:
-    """Return what multiplies two random matrices, in NumPy with its threads or in MLX."""
-    if not _is_in_numpy(settings):
-        a, b = mx.random.normal(left), mx.random.normal(right)
-        return lambda: mx.eval(a @ b)
-    generator, threads = np.random.default_rng(0), Threads()
-    x = generator.standard_normal(left, np.float32)
-    weight = generator.standard_normal(right, np.float32).T
-    return lambda: product(x, weight, threads)
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on, as JSON types; names of hosts stay out."""
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "device": str(mx.device_info()["device_name"]),
-        "backend": backend(),
-        "num_cpus": num_cpus(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what does the work."""
-    packages = ("scribefarm", "mlx", "numpy", "soundfile", "soxr", "av")
-    found = {package: importlib.metadata.version(package) for package in packages}
-    return {"python": platform.python_version(), **found}
-
-
-def backend() -> str:
-    """Return where MLX computes: Metal, CUDA or CPU."""
-    if not on_gpu():
-        return "CPU"
-    return "Metal" if mx.metal.is_available() else "CUDA"
-
-
-def blas_library(settings: Settings) -> str:
-    """Return which library multiplies matrices; a GPU's backend brings its own.
-
-    Raises:
-        InvalidSettings: the backend asked for cannot work here.
-    """
-    if _is_in_numpy(settings):
-        libraries = threadpoolctl.threadpool_info()
-        found = [each for each in libraries if "numpy" in each["filepath"]]
-        return f"NumPy's {found[0]['internal_api']} {found[0]['version']}" if found else "NumPy's"
-    if on_gpu():
-        return "the GPU's own"
-    return "Accelerate" if sys.platform == "darwin" else "reference BLAS of MLX's wheel"
-
-
-def _is_in_numpy(settings: Settings) -> bool:
-    return computes_in_numpy(choose_dtype(settings.model.dtype), settings.worker.backend)
-
-
-def peak_resident_bytes() -> int:
-    """Return the most memory that this process has had at once."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _total(transcripts: list[Transcript], name: str) -> int:

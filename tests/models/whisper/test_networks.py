@@ -19,8 +19,8 @@ from worker.models.whisper.numpy_network import NumpyWhisper
 from worker.models.whisper.weights.convert import dequantize, quantize
 
 NETWORKS = {
-    name: make_network(tiny_random_whisper(multilingual=True), mx.float32, name)
-    for name in ("numpy", "mlx")
+    name: network(tiny_random_whisper(multilingual=True))
+    for name, network in (("numpy", NumpyWhisper), ("mlx", Whisper))
 }
 
 
@@ -142,6 +142,7 @@ def test_numpy_computes_on_x86_in_float32_unless_told_otherwise(
     machine, dtype, backend, kind, monkeypatch
 ):
     """Arm processors have vector instructions in MLX; half precision is MLX's."""
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu, 0))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert type(make_network(tiny_random_whisper(width=16), dtype, backend)) is kind
 
@@ -149,6 +150,7 @@ def test_numpy_computes_on_x86_in_float32_unless_told_otherwise(
 def test_a_backend_that_cannot_work_is_refused_with_the_reason(monkeypatch):
     """Half precision, packed weights, a GPU."""
     weights = tiny_random_whisper()
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu, 0))
     with pytest.raises(InvalidSettings, match=r"worker.backend.*float16 was asked for"):
         make_network(weights, mx.float16, "numpy")
     with pytest.raises(InvalidSettings, match=r"worker.backend.*packed"):

@@ -9,7 +9,6 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -44,7 +43,6 @@ PRODUCTS_PER_BLOCK = 1024
 MULTIPLICATIONS_PER_BLOCK = 1_000_000
 # Handing work to a thread takes as long as half of this.
 MULTIPLICATIONS_WORTH_A_THREAD = 1 << 20
-NORM_EPS = np.float32(1e-5)
 
 FloatArray = NDArray[np.float32]
 
@@ -58,10 +56,14 @@ def num_cpus() -> int:
 
 
 class Threads:
-    """The calling thread and a helper for each further processor."""
+    """The calling thread and helpers; NumPy's BLAS is to start none of its own then.
 
-    def __init__(self, count: int | None = None) -> None:
-        self.count = count or num_cpus()
+    Args:
+        count: Threads in all.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
         self._helpers = ThreadPoolExecutor(max(1, self.count - 1), "numpy")
         for library in threadpoolctl.ThreadpoolController().lib_controllers:
             if "numpy" in library.filepath:
@@ -91,6 +93,12 @@ class Threads:
         return blocks(length, -(-length // count))
 
 
+@functools.cache
+def processor_threads() -> Threads:
+    """Return a thread for each processor; all networks of the process share them."""
+    return Threads(num_cpus())
+
+
 def blocks(length: int, size: int) -> list[slice]:
     """Return parts of a size; the last one may be shorter."""
     return [slice(first, min(first + size, length)) for first in range(0, length, size)]
@@ -100,56 +108,6 @@ def shared(*arrays: mx.array) -> list[FloatArray]:
     """Return NumPy's view of MLX's memory, for reading and writing; it waits for what is computed."""
     mx.eval(*arrays)
     return [np.asarray(array) for array in arrays]
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Layer normalisation over the last axis; weight and bias are (D,)."""
-
-    weight: FloatArray
-    bias: FloatArray
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return x (..., D) with mean 0 and variance 1, times the weight, and the bias added."""
-        share = np.float32(1 / x.shape[-1])
-        total: FloatArray = np.add.reduce(x, axis=-1, keepdims=True)
-        normalized = x - total * share
-        squared = np.vecdot(normalized, normalized)[..., None]
-        normalized /= np.sqrt(squared * share + NORM_EPS)
-        normalized *= self.weight
-        normalized += self.bias
-        return normalized
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer: a weight (N, D), laid out in any way, and a bias (N,)."""
-
-    weight: FloatArray
-    bias: FloatArray
-
-    def __call__(self, x: FloatArray, threads: Threads) -> FloatArray:
-        """Return x weight' + bias, (..., N), of x (..., D)."""
-        result = product(x.reshape(-1, x.shape[-1]), self.weight, threads)
-        result += self.bias
-        return result.reshape(*x.shape[:-1], -1)
-
-    def alone(self, x: FloatArray) -> FloatArray:
-        """Return the same of many rows x (B, D), in this thread."""
-        result: FloatArray = x @ self.weight.T
-        result += self.bias
-        return result
-
-
-def by_columns(weight: FloatArray) -> FloatArray:
-    """Return a weight (N, D) laid out column by column, as the BLAS reads it fastest."""
-    return np.asfortranarray(weight)
-
-
-def for_few_rows(weight: FloatArray) -> FloatArray:
-    """Return a weight (N, D) laid out as the BLAS reads it fastest for few rows."""
-    narrows = weight.shape[0] < weight.shape[1]
-    return np.ascontiguousarray(weight) if narrows else by_columns(weight)
 
 
 def product(x: FloatArray, weight: FloatArray, threads: Threads) -> FloatArray:

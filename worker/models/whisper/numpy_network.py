@@ -10,7 +10,6 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import mlx.core as mx
@@ -18,136 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.models.whisper.network_base import Cache, NetworkBase
+from worker.models.whisper.numpy_encoder import POSITIONS_PER_BLOCK, NumpyEncoder
+from worker.models.whisper.numpy_layers import (
+    Block,
+    DecoderBlock,
+    by_columns,
+    decoder_block,
+    norm,
+)
 from worker.models.whisper.numpy_math import (
     FEW_ROWS,
-    QUERIES_PER_BLOCK,
     FloatArray,
-    Linear,
-    Norm,
-    Threads,
-    attend,
     attention,
     blocks,
-    by_columns,
-    for_few_rows,
     gelu,
     log_mel_frames,
     log_sum_exp,
+    processor_threads,
     product,
     shared,
 )
 from worker.models.whisper.weights.fuse import fuse_projections
-from worker.models.whisper.weights.parameters import Dimensions, Weights, sinusoids
-
-# The encoder's positions that a thread carries through an MLP at once: the widest activation, 4 D,
-# is 1.5 MB for tiny.
-POSITIONS_PER_BLOCK = 250
+from worker.models.whisper.weights.parameters import Weights
 
 IntArray: TypeAlias = NDArray[np.integer[Any]]
-Arrays: TypeAlias = dict[str, FloatArray]
-Layout: TypeAlias = Callable[[FloatArray], FloatArray]
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Block:
-    """Pre-norm self-attention and MLP; queries are scaled by their weights."""
-
-    attn_ln: Norm
-    qkv: Linear
-    out: Linear
-    mlp_ln: Norm
-    up: Linear
-    down: Linear
-
-
-@dataclass(frozen=True)
-class DecoderBlock(Block):
-    """The same with cross-attention between them."""
-
-    cross_attn_ln: Norm
-    query: Linear
-    key_value: Linear
-    cross_out: Linear
-
-
-class NumpyEncoder:
-    """Two convolutions (the second halves the frame rate), positions, transformer blocks.
-
-    Threads share the positions of a window; each carries a block of them through a layer.
-    """
-
-    def __init__(self, arrays: Arrays, dims: Dimensions, threads: Threads) -> None:
-        self._threads = threads
-        self._width, self._num_heads = dims.n_audio_state, dims.n_audio_head
-        self._convolutions = [_convolution(arrays, f"encoder.conv{number}") for number in (1, 2)]
-        # OpenAI's checkpoints hold the positions in float16; the reference computes with these.
-        positions = sinusoids(dims.n_audio_ctx, dims.n_audio_state).astype(np.float16)
-        self._positions = positions.astype(np.float32)
-        self._blocks = [
-            Block(**_block(arrays, f"encoder.blocks.{layer}", dims.n_audio_head, by_columns))
-            for layer in range(dims.n_audio_layer)
-        ]
-        self._ln_post = _norm(arrays, "encoder.ln_post")
-
-    def __call__(self, mel: FloatArray) -> FloatArray:
-        """Return the states (S, D) of a log-mel window (3000, n_mels)."""
-        first, second = self._convolutions
-        x = self._convolve(self._convolve(mel, first, stride=1), second, stride=2)
-        x += self._positions
-        for block in self._blocks:
-            self._attend(block, x)
-            self._transform(block, x)
-        return self._ln_post(x)
-
-    def _convolve(self, x: FloatArray, layer: Linear, stride: int) -> FloatArray:
-        """Return the GELU of a convolution of x (T, C) by three neighbours, (T / stride, D)."""
-        padded = np.pad(x, ((1, 1), (0, 0)))
-        # Neighbours follow each other in memory: (T / stride, 3 C).
-        shape, strides = (len(x) // stride, 3 * x.shape[1]), (stride * padded.strides[0], 4)
-        neighbours = np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
-        convolved = np.empty((len(neighbours), len(layer.bias)), np.float32)
-
-        def compute(part: slice) -> None:
-            convolved[part] = gelu(layer.alone(np.ascontiguousarray(neighbours[part])))
-
-        self._in_blocks(compute, len(neighbours))
-        return convolved
-
-    def _attend(self, block: Block, x: FloatArray) -> None:
-        """Add self-attention to x (S, D)."""
-        width = self._width
-        queries, values, read = (np.empty_like(x) for _ in range(3))
-        # Keys are (D, S), as the product with queries reads them fastest.
-        keys = np.empty((width, len(x)), np.float32)
-
-        def project(part: slice) -> None:
-            q, k, v = np.split(block.qkv.alone(block.attn_ln(x[part])), 3, axis=1)
-            queries[part], keys[:, part], values[part] = q, k.T, v
-
-        def read_head(head: slice, part: slice) -> None:
-            attend(queries[part, head], keys[head], values[:, head], None, read[part, head])
-
-        def add(part: slice) -> None:
-            x[part] += block.out.alone(read[part])
-
-        self._in_blocks(project, len(x))
-        heads = blocks(width, width // self._num_heads)
-        self._threads.run(read_head, itertools.product(heads, blocks(len(x), QUERIES_PER_BLOCK)))
-        self._in_blocks(add, len(x))
-
-    def _transform(self, block: Block, x: FloatArray) -> None:
-        """Add the MLP to x (S, D)."""
-
-        def add(part: slice) -> None:
-            rows = x[part]
-            rows += block.down.alone(gelu(block.up.alone(block.mlp_ln(rows))))
-
-        self._in_blocks(add, len(x))
-
-    def _in_blocks(self, compute: Callable[[slice], None], length: int) -> None:
-        self._threads.run(compute, [(part,) for part in blocks(length, POSITIONS_PER_BLOCK)])
 
 
 def _counted(
@@ -179,7 +74,7 @@ class NumpyWhisper(NetworkBase):
     def __init__(self, weights: Weights) -> None:
         self.dims = dims = weights.dims
         self.busy_s = 0.0
-        self._threads = Threads()
+        self._threads = processor_threads()
         self._alignment_heads: list[tuple[int, int]] = np.asarray(weights.alignment_heads).tolist()
         fused = fuse_projections(weights.arrays)
         floats = shared(*(array.astype(mx.float32) for array in fused.values()))
@@ -188,10 +83,10 @@ class NumpyWhisper(NetworkBase):
         self._token_embedding = arrays["decoder.token_embedding.weight"]
         self._positional_embedding = arrays["decoder.positional_embedding"]
         self._blocks = [
-            _decoder_block(arrays, f"decoder.blocks.{layer}", dims.n_text_head)
+            decoder_block(arrays, f"decoder.blocks.{layer}", dims.n_text_head)
             for layer in range(dims.n_text_layer)
         ]
-        self._ln = _norm(arrays, "decoder.ln")
+        self._ln = norm(arrays, "decoder.ln")
         # A second copy of the embedding, which is faster for a single row, and for many.
         self._projection = by_columns(self._token_embedding)
 
@@ -379,48 +274,3 @@ def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:
 def _to_mlx(heads: FloatArray) -> mx.array:
     """Return a copy (B, H, T, K) that lies as it is read."""
     return mx.array(np.ascontiguousarray(heads))
-
-
-def _norm(arrays: Arrays, name: str) -> Norm:
-    return Norm(arrays[f"{name}.weight"], arrays[f"{name}.bias"])
-
-
-def _linear(arrays: Arrays, name: str, lay_out: Layout, scaled: float = 1.0) -> Linear:
-    """Return a layer; as many rows as columns are multiplied by `scaled`: a layer's queries."""
-    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
-    if scaled != 1:
-        scale = np.where(np.arange(len(bias)) < weight.shape[1], scaled, 1).astype(np.float32)
-        weight, bias = weight * scale[:, None], bias * scale
-    return Linear(lay_out(weight), bias)
-
-
-def _convolution(arrays: Arrays, name: str) -> Linear:
-    """Return a convolution's weight (D, 3, C) as a linear layer of three neighbours."""
-    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
-    return Linear(by_columns(weight.reshape(len(weight), -1)), bias)
-
-
-def _block(arrays: Arrays, path: str, num_heads: int, lay_out: Layout) -> dict[str, Any]:
-    """Return the fields of a `Block`."""
-    width = len(arrays[f"{path}.attn_ln.bias"])
-    return {
-        "attn_ln": _norm(arrays, f"{path}.attn_ln"),
-        "qkv": _linear(arrays, f"{path}.attn.qkv", lay_out, (width // num_heads) ** -0.5),
-        "out": _linear(arrays, f"{path}.attn.out", lay_out),
-        "mlp_ln": _norm(arrays, f"{path}.mlp_ln"),
-        "up": _linear(arrays, f"{path}.mlp.up", lay_out),
-        "down": _linear(arrays, f"{path}.mlp.down", lay_out),
-    }
-
-
-def _decoder_block(arrays: Arrays, path: str, num_heads: int) -> DecoderBlock:
-    fields = _block(arrays, path, num_heads, for_few_rows)
-    cross = f"{path}.cross_attn"
-    width = len(arrays[f"{cross}_ln.bias"])
-    return DecoderBlock(
-        **fields,
-        cross_attn_ln=_norm(arrays, f"{cross}_ln"),
-        query=_linear(arrays, f"{cross}.query", for_few_rows, (width // num_heads) ** -0.5),
-        key_value=_linear(arrays, f"{cross}.key_value", for_few_rows),
-        cross_out=_linear(arrays, f"{cross}.out", for_few_rows),
-    )

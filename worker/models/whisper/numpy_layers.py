@@ -1,0 +1,142 @@
+"""The NumPy network's layers, and how the weights of a checkpoint lie in them.
+
+Shapes: N outputs, D width. Queries are scaled by 1 / sqrt(K) in their weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from worker.models.whisper.numpy_math import FloatArray, Threads, product
+
+NORM_EPS = np.float32(1e-5)
+
+# By the names of `fuse_projections`.
+Arrays: TypeAlias = dict[str, FloatArray]
+Layout: TypeAlias = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Layer normalisation over the last axis; weight and bias are (D,)."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Return x (..., D) with mean 0 and variance 1, times the weight, and the bias added."""
+        share = np.float32(1 / x.shape[-1])
+        total: FloatArray = np.add.reduce(x, axis=-1, keepdims=True)
+        normalized = x - total * share
+        squared = np.vecdot(normalized, normalized)[..., None]
+        normalized /= np.sqrt(squared * share + NORM_EPS)
+        normalized *= self.weight
+        normalized += self.bias
+        return normalized
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: a weight (N, D), laid out in any way, and a bias (N,)."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def __call__(self, x: FloatArray, threads: Threads) -> FloatArray:
+        """Return x weight' + bias, (..., N), of x (..., D)."""
+        result = product(x.reshape(-1, x.shape[-1]), self.weight, threads)
+        result += self.bias
+        return result.reshape(*x.shape[:-1], -1)
+
+    def alone(self, x: FloatArray) -> FloatArray:
+        """Return the same of many rows x (B, D), in this thread."""
+        result: FloatArray = x @ self.weight.T
+        result += self.bias
+        return result
+
+
+def by_columns(weight: FloatArray) -> FloatArray:
+    """Return a weight (N, D) laid out column by column, as the BLAS reads it fastest."""
+    return np.asfortranarray(weight)
+
+
+def for_few_rows(weight: FloatArray) -> FloatArray:
+    """Return a weight (N, D) laid out as the BLAS reads it fastest for few rows."""
+    narrows = weight.shape[0] < weight.shape[1]
+    return np.ascontiguousarray(weight) if narrows else by_columns(weight)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pre-norm self-attention and MLP; queries are scaled by their weights."""
+
+    attn_ln: Norm
+    qkv: Linear
+    out: Linear
+    mlp_ln: Norm
+    up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True)
+class DecoderBlock(Block):
+    """The same with cross-attention between them."""
+
+    cross_attn_ln: Norm
+    query: Linear
+    key_value: Linear
+    cross_out: Linear
+
+
+def norm(arrays: Arrays, name: str) -> Norm:
+    """Return a layer normalisation by its parameters' name."""
+    return Norm(arrays[f"{name}.weight"], arrays[f"{name}.bias"])
+
+
+def _linear(arrays: Arrays, name: str, lay_out: Layout, scaled: float = 1.0) -> Linear:
+    """Return a layer; as many rows as columns are multiplied by `scaled`: a layer's queries."""
+    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+    if scaled != 1:
+        scale = np.where(np.arange(len(bias)) < weight.shape[1], scaled, 1).astype(np.float32)
+        weight, bias = weight * scale[:, None], bias * scale
+    return Linear(lay_out(weight), bias)
+
+
+def convolution(arrays: Arrays, name: str) -> Linear:
+    """Return a convolution's weight (D, 3, C) as a linear layer of three neighbours."""
+    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+    return Linear(by_columns(weight.reshape(len(weight), -1)), bias)
+
+
+def encoder_block(arrays: Arrays, path: str, num_heads: int) -> Block:
+    """Return a block whose layers read many rows."""
+    return Block(**_block(arrays, path, num_heads, by_columns))
+
+
+def _block(arrays: Arrays, path: str, num_heads: int, lay_out: Layout) -> dict[str, Any]:
+    """Return the fields of a `Block`."""
+    width = len(arrays[f"{path}.attn_ln.bias"])
+    return {
+        "attn_ln": norm(arrays, f"{path}.attn_ln"),
+        "qkv": _linear(arrays, f"{path}.attn.qkv", lay_out, (width // num_heads) ** -0.5),
+        "out": _linear(arrays, f"{path}.attn.out", lay_out),
+        "mlp_ln": norm(arrays, f"{path}.mlp_ln"),
+        "up": _linear(arrays, f"{path}.mlp.up", lay_out),
+        "down": _linear(arrays, f"{path}.mlp.down", lay_out),
+    }
+
+
+def decoder_block(arrays: Arrays, path: str, num_heads: int) -> DecoderBlock:
+    """Return a block whose layers read few rows."""
+    fields = _block(arrays, path, num_heads, for_few_rows)
+    cross = f"{path}.cross_attn"
+    width = len(arrays[f"{cross}_ln.bias"])
+    return DecoderBlock(
+        **fields,
+        cross_attn_ln=norm(arrays, f"{cross}_ln"),
+        query=_linear(arrays, f"{cross}.query", for_few_rows, (width // num_heads) ** -0.5),
+        key_value=_linear(arrays, f"{cross}.key_value", for_few_rows),
+        cross_out=_linear(arrays, f"{cross}.out", for_few_rows),
+    )
