@@ -49,9 +49,6 @@ format: setup  ## Mend style and format
 type: setup  ## Check types, strictly
 	$(RUN)/mypy
 
-check: lint type  ## Style, types and all tests, also of MLX's own network on the CPU: minutes
-	$(RUN)/pytest -m "not parity"
-
 parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [TESTS=path]
 	$(RUN)/pytest -q -s -m "parity and not mlx" $(TESTS)
 
