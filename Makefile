@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup blas demo test test-computing test-waiting check lint format type parity fuzz chaos archive bench clean
+.PHONY: help setup demo test test-computing test-waiting check lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -12,7 +12,7 @@ AUDIO = $(or $(shell ls ../shared/data/audio/english/jfk.flac 2>/dev/null),$(she
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-setup: .venv/.synced blas  ## Install everything into .venv, from the lock file
+setup: .venv/.synced  ## Install everything into .venv, from the lock file
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
 	$(UV) sync --frozen --extra worker --extra embedded --extra demo
@@ -21,12 +21,6 @@ setup: .venv/.synced blas  ## Install everything into .venv, from the lock file
 .tools/bin/uv:
 	python3 -m venv .tools
 	.tools/bin/pip install --quiet uv==$(UV_VERSION)
-
-# MLX's CPU backend is many times faster on Linux with an optimised BLAS; the worker finds it.
-blas:
-	@if [ "$$(uname)" = Linux ] && ! ls /usr/lib/*/openblas-pthread/libopenblas.so.0 >/dev/null 2>&1; then \
-	  if [ "$$(id -u)" = 0 ] && [ "$$CI" = true ]; then apt-get update -q && apt-get install -qy libopenblas0-pthread; \
-	  else echo "hint: the CPU worker is many times faster with OpenBLAS: sudo apt-get install libopenblas0-pthread" >&2; fi; fi
 
 demo: setup  ## Transcribe real speech here and now: make demo [AUDIO=path]
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
@@ -55,8 +49,11 @@ format: setup  ## Mend style and format
 type: setup  ## Check types, strictly
 	$(RUN)/mypy
 
+check: lint type  ## Style, types and all tests, also of MLX's own network on the CPU: minutes
+	$(RUN)/pytest -m "not parity"
+
 parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [TESTS=path]
-	$(RUN)/pytest -q -s -m parity $(TESTS)
+	$(RUN)/pytest -q -s -m "parity and not mlx" $(TESTS)
 
 fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
 	$(RUN)/python tests/fuzz/run.py

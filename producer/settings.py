@@ -104,6 +104,9 @@ class WorkerSettings(_Section):
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Windows decoded together."
     )
+    backend: Literal["auto", "mlx", "numpy"] = Field(
+        "auto", description="What computes; auto: numpy on an x86-64 CPU in float32, else mlx."
+    )
     memory_limit_bytes: int | None = Field(None, gt=0, description="MLX may use this much.")
     lease_s: Seconds = Field(30.0, description="A silent worker's jobs are taken over after this.")
     heartbeat_s: Seconds = 5.0

@@ -1,6 +1,7 @@
 """What all tests share: a real server, a real command line, and ways to wait without sleeping."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,12 @@ from tests.stage.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+# An x86 processor has two networks; a Mac and a GPU have MLX's alone, which is no `mlx` test there.
+BACKENDS = (
+    ["numpy", pytest.param("mlx", marks=pytest.mark.mlx)]
+    if platform.machine() in {"x86_64", "AMD64"}
+    else ["mlx"]
+)
 
 
 def pytest_configure():
@@ -123,22 +130,26 @@ def wait_until():
     return wait
 
 
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request):
+    """Return which network computes with real weights, "numpy" or "mlx"."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def tiny_en():
+def tiny_en(backend):
     """Return the real tiny.en for the test's own thread; the engine has another."""
     # The producer's tests do without MLX.
     import mlx.core as mx
 
-    from worker.models.whisper.network import Whisper
+    from worker.models.whisper.backend import make_network
     from worker.models.whisper.weights.load import load_weights
 
-    model = Whisper(load_weights("tiny.en", dtype=mx.float32))
-    mx.eval(model.parameters())
-    return model
+    return make_network(load_weights("tiny.en", dtype=mx.float32), mx.float32, backend)
 
 
 @pytest.fixture(scope="session")
-def real_engine():
+def real_engine(backend):
     """Return a function that starts (once) the engine of a packaged model, with four slots."""
     from worker.engine.engine import BatchEngine
     from worker.models.load import load_family
@@ -147,7 +158,9 @@ def real_engine():
 
     def start(name="tiny.en"):
         if name not in engines:
-            settings = Settings(model={"name": name, "dtype": "float32"}, worker={"slots": 4})
+            settings = Settings(
+                model={"name": name, "dtype": "float32"}, worker={"slots": 4, "backend": backend}
+            )
             engines[name] = BatchEngine(settings, load_family)
         return engines[name]
 

@@ -19,7 +19,6 @@ from producer.settings import Settings, load_settings
 from worker import log
 from worker.cli import bench, doctor
 from worker.cli import models as models_cli
-from worker.device import blas
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 
 app = typer.Typer(
@@ -64,14 +63,13 @@ def run(
     """
     effective = load_settings(settings)
     log.configure(effective.log)
-    blas.log_choice()
     _end(_work(effective, name, burst=burst))
 
 
 def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     """Load the model, then claim: a worker that cannot work takes nobody's job."""
     connection = connect(settings)
-    # Imports MLX: not before the BLAS is chosen, and not for --help.
+    # Imports MLX: not for --help.
     try:
         from worker.engine.engine import BatchEngine  # noqa: PLC0415
         from worker.models.load import load_family  # noqa: PLC0415
@@ -113,7 +111,6 @@ def _end(code: int) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the program; errors that we know become one line on stderr, never a traceback."""
-    blas.preload()
     try:
         app()
     except SystemExit as ended:

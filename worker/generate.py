@@ -21,7 +21,7 @@ from worker.device.row import FinishReason, Row
 from worker.device.rules import suppression_masks
 from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import SpeechModel
-from worker.models.whisper.log_mel import LogMel, num_frames
+from worker.models.whisper.log_mel import HOP_LENGTH, SAMPLE_RATE_HZ, LogMel, num_frames
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
 DEFAULT_MAX_AUDIO_SECONDS = 30.0
@@ -224,18 +224,17 @@ def encode_audio_file(
     """
     config = config or SttGenConfig()
     validate_max_seconds(config.max_audio_seconds)
-    mel = model.mel
     samples, header = load_audio(
         audio_path,
         max_seconds=config.max_audio_seconds,
-        target_rate_hz=mel.sample_rate_hz,
+        target_rate_hz=SAMPLE_RATE_HZ,
         auto_resample=config.auto_resample,
         resampler=config.resampler,
     )
     if num_frames(samples.size) == 0:
-        constraint = f"needs {mel.hop_length} samples at {mel.sample_rate_hz} Hz for one mel frame"
+        constraint = f"needs {HOP_LENGTH} samples at {SAMPLE_RATE_HZ} Hz for one mel frame"
         raise EmptyInput(f"{header.path}: too short to frame", constraint, samples.size)
-    spectrogram = LogMel(mel.n_mels)
+    spectrogram = LogMel(model.log_mel_frames, model.n_mels)
     spectrogram.push(samples)
     spectrogram.finish()
     return model.encode_audio(spectrogram.window(0)[None])[0]

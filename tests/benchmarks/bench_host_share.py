@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from worker.device import blas
-
 WARM_STEPS = 3
 
 
@@ -68,7 +66,6 @@ def measure(stepper, steps):
 
 
 def main():
-    blas.preload()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--steps", type=int, default=50)
@@ -78,7 +75,7 @@ def main():
 
     from producer.settings import load_settings
     from worker.audio.recording import load_audio
-    from worker.cli.measure import clip, machine, versions, write_window
+    from worker.cli.measure import blas_library, clip, machine, versions, write_window
     from worker.models.load import load_family
     from worker.models.whisper.requests import Encode
 
@@ -93,7 +90,11 @@ def main():
     mel.finish()
     [states] = family.encode([Encode(0, 3000, features=mel)])
     start_rows(family, states, arguments.rows)
-    report = {"machine": machine(), "versions": versions(), "model": arguments.model}
+    report = {
+        "machine": machine() | {"blas": blas_library(settings)},
+        "versions": versions(),
+        "model": arguments.model,
+    }
     report |= {"rows": arguments.rows, "steps": arguments.steps}
     report |= measure(family.stepper, arguments.steps)
     print(json.dumps(report, indent=1), flush=True)

@@ -22,8 +22,6 @@ import numpy as np
 import psutil
 import soundfile
 
-from worker.device import blas
-
 SHARED_AUDIO = Path(__file__).resolve().parents[3] / "shared" / "data" / "audio"
 HOUR = SHARED_AUDIO / "long" / "kerstin-60min.opus"
 SAMPLE_EVERY_S = 0.25
@@ -107,7 +105,6 @@ def percentiles(seconds):
 
 
 def main():
-    blas.preload()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="base")
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -119,7 +116,7 @@ def main():
     import mlx.core as mx
 
     from producer.settings import load_settings
-    from worker.cli.measure import Workbench, machine, versions
+    from worker.cli.measure import Workbench, blas_library, machine, versions
     from worker.engine.messages import Done
 
     settings = load_settings(model={"name": arguments.model})
@@ -141,7 +138,7 @@ def main():
     minutes = memory.by_minute()
     growth = [last / first for first, last in zip(minutes[0], minutes[-1], strict=True)]
     report = {
-        "machine": machine(),
+        "machine": machine() | {"blas": blas_library(settings)},
         "versions": versions(),
         "model": arguments.model,
         "long_minutes": arguments.minutes,

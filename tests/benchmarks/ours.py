@@ -13,17 +13,14 @@ import os
 import sys
 from pathlib import Path
 
-from worker.device import blas
+from producer.settings import load_settings
+from worker.cli.bench import describe
+from worker.cli.measure import Workbench
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def measure(paths, model, slots):
-    # MLX: not before the BLAS is chosen.
-    from producer.settings import load_settings
-    from worker.cli.bench import describe
-    from worker.cli.measure import Workbench
-
     settings = load_settings(model={"name": model}, worker={"slots": slots})
     options = settings.options.model_copy(update={"temperatures": (0.0,)})
     with Workbench(settings) as bench:
@@ -36,7 +33,6 @@ def measure(paths, model, slots):
 
 
 def main():
-    blas.preload()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="tiny.en")
     parser.add_argument("--slots", default="auto")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.stage.farm import free_port, running_server
-from worker.device import blas
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def test_a_working_machine_passes_every_check_and_nothing_is_left_running(embedd
     ended = doctor("--json", SCRIBEFARM_REDIS__EMBEDDED_DIR=str(embedded_dir))
     found = findings(ended)
     assert ended.returncode == 0, ended.stdout
-    checks = ["server", "audio", "device", "blas", "compiler", "model", "memory", "self-test"]
+    checks = ["server", "audio", "device", "blas", "model", "memory", "self-test"]
     assert list(found) == checks
     assert [each for each in found.values() if each["status"] == "broken"] == []
     assert "GFLOP/s" in found["blas"]["found"]
@@ -86,21 +86,35 @@ def test_a_model_that_is_not_there_is_broken_and_ends_with_1(embedded_dir):
     assert ended.stderr == ""
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or blas.find_openblas() is None, reason="needs Debian's OpenBLAS"
-)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have MLX's alone")
 def test_a_slow_blas_is_measured_and_the_way_out_is_named(embedded_dir):
-    """The reference BLAS of MLX's wheel multiplies many times more slowly than OpenBLAS."""
+    """The reference BLAS of MLX's Linux wheel multiplies many times more slowly than NumPy's."""
     ended = doctor(
         "--json",
         SCRIBEFARM_REDIS__EMBEDDED_DIR=str(embedded_dir),
         SCRIBEFARM_MODEL__NAME="no-such-model",
-        **{blas.OPT_OUT_VARIABLE: "1"},
+        SCRIBEFARM_MODEL__DTYPE="float32",
+        SCRIBEFARM_WORKER__BACKEND="mlx",
     )
     found = findings(ended)["blas"]
     assert found["status"] == "slow"
     assert "reference BLAS" in found["found"]
-    assert blas.OPT_OUT_VARIABLE in found["advice"]
+    assert "worker.backend" in found["advice"]
+
+
+def test_a_backend_that_cannot_work_is_broken_with_the_reason(embedded_dir):
+    """NumPy's network computes in float32."""
+    ended = doctor(
+        "--json",
+        SCRIBEFARM_REDIS__EMBEDDED_DIR=str(embedded_dir),
+        SCRIBEFARM_MODEL__DTYPE="float16",
+        SCRIBEFARM_WORKER__BACKEND="numpy",
+    )
+    found = findings(ended)
+    assert ended.returncode == 1
+    assert found["blas"]["status"] == found["model"]["status"] == "broken"
+    assert "worker.backend" in found["blas"]["found"]
+    assert "float16" in found["model"]["found"]
 
 
 def test_wrong_settings_end_with_2_before_anything_is_checked():

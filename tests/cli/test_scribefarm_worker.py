@@ -13,7 +13,6 @@ from producer import embedded
 from producer.queue import submit
 from tests.stage.fake_engine import job
 from tests.stage.farm import free_port, wait_until
-from worker.device import blas
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,42 +84,6 @@ def test_a_broken_model_ends_the_worker_before_it_claims_anything(settings, conn
     assert "invalid_model" in ended.stderr
     assert connection.llen("rq:queue:default") == 1
     assert connection.scard("rq:workers") == 0
-
-
-def test_openblas_is_found_by_architecture_and_variant(tmp_path):
-    """The threaded build comes first; nothing is found where nothing is."""
-    import platform
-
-    assert blas.find_openblas(tmp_path) is None
-    folder = tmp_path / f"{platform.machine()}-linux-gnu"
-    for variant in ("openblas-serial", "openblas-pthread"):
-        (folder / variant).mkdir(parents=True)
-        (folder / variant / "libopenblas.so.0").touch()
-    assert blas.find_openblas(tmp_path) == folder / "openblas-pthread" / "libopenblas.so.0"
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or blas.find_openblas() is None, reason="needs Debian's OpenBLAS"
-)
-@pytest.mark.parametrize(
-    ("environment", "preloaded"), [({}, True), ({blas.OPT_OUT_VARIABLE: "1"}, False)]
-)
-def test_the_worker_starts_again_with_openblas_unless_told_not_to(environment, preloaded):
-    """The preloaded library is in the process that runs the command."""
-    program = (
-        "import sys; from worker import blas; blas.preload();"
-        "print('libopenblas' in open('/proc/self/maps').read(), sys.argv[1:])"
-    )
-    variables = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    shown = subprocess.run(
-        [sys.executable, "-c", program, "run", "--burst"],
-        cwd=ROOT,
-        env=variables | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shown.stdout == f"{preloaded} ['run', '--burst']\n"
 
 
 def test_logs_are_json_lines_on_stderr_when_it_is_no_terminal(settings, connection, tmp_path):

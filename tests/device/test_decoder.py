@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from producer.errors import EmptyInput, LengthMismatch, NonFinite, OutOfRange, RankMismatch
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.device import cpu_math
 from worker.device.decoder import Decoder
 from worker.device.requests import RowRules, TimestampRules
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits
+from worker.models.whisper.backend import make_network
 from worker.models.whisper.log_mel import LogMel
-from worker.models.whisper.network import Whisper
 
 SOT_PREV, SOT, NO_TIMESTAMPS, EOT = 50_360, 50_257, 50_362, 50_256
 
@@ -290,9 +289,8 @@ def test_defective_logits_in_a_batch_are_raised_not_decoded():
         decoder.step()
 
 
-def test_a_compiled_step_gives_the_same(monkeypatch):
-    """Also while rows join and leave; what NumPy computes cannot be compiled."""
-    monkeypatch.setattr(cpu_math, "is_useful", lambda: False)
+def test_a_compiled_step_gives_the_same():
+    """Also while rows join and leave."""
     drawn = SamplingParams(temperature=1.0, top_k=9, seed=5)
     asked = [Asked(audio=n, max_tokens=4 + n, sampling=drawn) for n in range(3)]
     decoder = Decoder(ToyModel(), 2, compile_step=True)
@@ -366,7 +364,7 @@ def speech(shared_data, tiny_en):
     samples, _ = soundfile.read(
         shared_data / "audio/english/librispeech-test-other-1688.flac", dtype="float32"
     )
-    mel = LogMel(80)
+    mel = LogMel(tiny_en.log_mel_frames, 80)
     mel.push(samples)
     mel.finish()
     return tiny_en.encode_audio(mx.stack([mel.window(seek) for seek in (0, 2500, 5000)]))
@@ -410,9 +408,10 @@ def test_real_speech_that_arrives_late_or_leaves_early_disturbs_nobody(speech, t
     assert 4 <= len(rows[2].tokens) < len(alone.tokens)
 
 
-def test_a_random_whisper_in_a_batch_gives_what_it_gives_alone():
+@pytest.mark.parametrize("network", ["numpy", "mlx"])
+def test_a_random_whisper_in_a_batch_gives_what_it_gives_alone(network):
     """The same rows over a network of another shape, with eight places and with two."""
-    model = Whisper(tiny_random_whisper(width=32, layers=1))
+    model = make_network(tiny_random_whisper(width=32, layers=1), mx.float32, network)
     states = mx.random.normal((3, 1500, 32), key=mx.random.key(1))
     makers = whisper_rows(states, 3)
     for max_rows in (8, 2):
@@ -420,9 +419,10 @@ def test_a_random_whisper_in_a_batch_gives_what_it_gives_alone():
         assert_like_alone(model, makers, run_queue(decoder, [make() for make in makers]))
 
 
-def test_a_whisper_whose_audio_is_nan_fails_alone():
+@pytest.mark.parametrize("network", ["numpy", "mlx"])
+def test_a_whisper_whose_audio_is_nan_fails_alone(network):
     """One damaged window among good ones, through the real network."""
-    model = Whisper(tiny_random_whisper(width=32, layers=1))
+    model = make_network(tiny_random_whisper(width=32, layers=1), mx.float32, network)
     states = mx.random.normal((3, 1500, 32), key=mx.random.key(1))
     makers = whisper_rows(states, 3)[:3]
     damaged = makers[1]()

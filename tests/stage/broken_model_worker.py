@@ -10,7 +10,7 @@ import sys
 from producer.connection import connect
 from producer.settings import load_settings
 from worker import log
-from worker.device import blas
+from worker.farm.farm_worker import FarmWorker
 
 
 class BrokenOnce:
@@ -33,11 +33,8 @@ class BrokenOnce:
 
 
 def main():
-    blas.preload()
-    # MLX: not before the BLAS is chosen.
     from worker.device.stepper import TokenStepper
     from worker.engine.engine import BatchEngine
-    from worker.farm.farm_worker import FarmWorker
     from worker.models.load import load_family
 
     def load(settings):

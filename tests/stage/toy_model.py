@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from worker.device.rules import NO_RULES
-from worker.models.whisper.log_mel import MelConfig
+from worker.models.whisper.log_mel import log_mel_frames
 
 NUM_VOCAB = 61
 BOS, EOS = 1, 2
@@ -21,17 +21,22 @@ class ToyModel:
     eos_token = EOS
     default_prompt = (BOS,)
     default_rules = NO_RULES
+    n_mels = 80
+    busy_s = 0.0
 
     def __init__(self, context_length=448):
         self.context_length = context_length
-        self.mel = MelConfig(n_mels=80)
         self.calls = []
-
-    busy_s = 0.0
 
     @property
     def num_decoder_calls(self):
         return sum(name in {"prefill", "decode_step"} for name in self.calls)
+
+    def log_mel_frames(self, samples):
+        return log_mel_frames(samples, self.n_mels)
+
+    def log_normalizer(self, logits):
+        return mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def encode_audio(self, mel):
         self.calls.append("encode_audio")
@@ -48,9 +53,6 @@ class ToyModel:
         seen = mx.put_along_axis(cache["tokens"], positions[:, None], tokens[:, None], axis=1)
         logits = self._logits(seen, positions, cache["audio"])
         return logits, {"tokens": seen, "audio": cache["audio"]}
-
-    def log_normalizer(self, logits):
-        return mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def resize_cache(self, cache, length):
         missing = length - cache["tokens"].shape[1]

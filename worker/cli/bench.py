@@ -1,7 +1,6 @@
 """`scribefarm-worker bench`: how fast this machine transcribes, and where the time goes.
 
-MLX is imported by the command, so that `--help` does without it, and no BLAS is loaded before it
-is chosen.
+MLX is imported by the command, so that `--help` does without it.
 """
 
 import json
@@ -86,7 +85,7 @@ def describe(measured: "Measurement", workload: dict[str, Any]) -> dict[str, Any
     from worker.cli.measure import machine, versions  # noqa: PLC0415 - see the module's docstring
 
     return {
-        "machine": machine(),
+        "machine": machine() | {"blas": measured.blas},
         "versions": versions(),
         "workload": workload,
         "measured": measured.to_dict(),

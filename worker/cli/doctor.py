@@ -1,11 +1,9 @@
 """`scribefarm-worker doctor`: whether this machine can work, how fast, and what to do if not.
 
-MLX is imported by the command, so that `--help` does without it, and no BLAS is loaded before it
-is chosen.
+MLX is imported by the command, so that `--help` does without it.
 """
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,10 +18,9 @@ from rich.table import Table
 
 from producer import embedded
 from producer.connection import connect, server_errors
-from producer.errors import ScribefarmError, advice_for
+from producer.errors import InvalidSettings, ScribefarmError, advice_for
 from producer.settings import Settings, load_settings
 from worker import log
-from worker.device import blas
 
 if TYPE_CHECKING:
     from worker.cli.measure import Workbench
@@ -92,8 +89,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     device = _device()
     yield device
     if device.status != "broken":
-        yield _blas()
-        yield _compiler()
+        yield _blas(settings)
         yield from _model(settings)
 
 
@@ -151,36 +147,25 @@ def _device() -> Finding:
     return Finding("device", "ok", found)
 
 
-def _blas() -> Finding:
+def _blas(settings: Settings) -> Finding:
     """Measure how fast matrices are multiplied, which is most of what an encoder does."""
     from worker.cli.measure import blas_library, matmul_gflops  # noqa: PLC0415 - the same
     from worker.device.backend import on_gpu  # noqa: PLC0415 - see the module's docstring
 
-    gflops = matmul_gflops()
-    found = f"{gflops:.0f} GFLOP/s in float32, {blas_library()}"
+    try:
+        gflops, library = matmul_gflops(settings), blas_library(settings)
+    except InvalidSettings as error:
+        return Finding("blas", "broken", str(error), advice_for(error.code))
+    found = f"{gflops:.0f} GFLOP/s in float32, {library}"
     if gflops >= SLOW_GFLOPS or on_gpu():
         return Finding("blas", "ok", found)
-    if blas.OPT_OUT_VARIABLE in os.environ:
-        advice = f"Unset {blas.OPT_OUT_VARIABLE}: OpenBLAS is many times faster."
-    elif blas.find_openblas() is None:
-        advice = "Many times faster with OpenBLAS: sudo apt-get install libopenblas0-pthread."
-    elif os.environ.get("LD_PRELOAD"):
-        advice = "Unset LD_PRELOAD, or add OpenBLAS to it: we leave a set one alone."
+    if "reference BLAS" in library:
+        advice = (
+            'On x86-64, worker.backend = "auto" and model.dtype = "float32" are many times faster.'
+        )
     else:
         advice = "The machine is busy with something else, or short of processors."
     return Finding("blas", "slow", found, advice)
-
-
-def _compiler() -> Finding:
-    """Try what MLX builds while it runs: Metal and CUDA have their own compiler, a CPU has not."""
-    import mlx.core as mx  # noqa: PLC0415 - see the module's docstring
-
-    try:
-        mx.eval(mx.compile(lambda x: mx.exp(x) * 2 + 1)(mx.ones(8)))
-    except RuntimeError as error:
-        found = str(error).strip().splitlines()[0]
-        return Finding("compiler", "broken", found, "sudo apt-get install g++")
-    return Finding("compiler", "ok", "MLX builds fused kernels")
 
 
 def _model(settings: Settings) -> Iterator[Finding]:

@@ -16,18 +16,20 @@ from typing import Any, Self
 import mlx.core as mx
 import numpy as np
 import soundfile
+import threadpoolctl
 
 from producer.job import Job, Options
 from producer.result import Model, Transcript
 from producer.settings import Settings
 from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
-from worker.device.backend import on_gpu
-from worker.device.cpu_math import num_cpus
+from worker.device.backend import choose_dtype, on_gpu
 from worker.engine.engine import BatchEngine
 from worker.engine.family import Computation, Family, Replies
 from worker.engine.memory import MemoryPlan
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.models.load import load_family
+from worker.models.whisper.backend import computes_in_numpy
+from worker.models.whisper.numpy_math import Threads, num_cpus, product
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
@@ -87,6 +89,7 @@ class Measurement:
         peak_resident_bytes: Most memory of the process at once.
         latencies_s: From a recording's turn to its text, by its number in the workload.
         texts: By the same number.
+        blas: The library that multiplied matrices.
     """
 
     model: Model
@@ -109,6 +112,7 @@ class Measurement:
     peak_resident_bytes: int
     latencies_s: dict[int, float]
     texts: dict[int, str]
+    blas: str
 
     @property
     def audio_s_per_s(self) -> float:
@@ -121,9 +125,9 @@ class Measurement:
         return self.row_steps / max(1, self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the texts as JSON types, with the rates."""
+        """Return everything but the texts and the machine as JSON types, with the rates."""
         stored = dataclasses.asdict(self) | {"model": self.model.model_dump()}
-        del stored["texts"], stored["latencies_s"]
+        del stored["texts"], stored["latencies_s"], stored["blas"]
         return stored | {
             "audio_s_per_s": self.audio_s_per_s,
             "windows_per_s": self.windows / self.wall_s,
@@ -141,6 +145,7 @@ class Workbench:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._blas = blas_library(settings)
         self._encoder = EncoderClock()
         started = time.perf_counter()
         self.engine = BatchEngine(settings, self._load)
@@ -203,6 +208,7 @@ class Workbench:
             peak_resident_bytes=peak_resident_bytes(),
             latencies_s={int(each.execution_id): s for each, s in done},
             texts={int(each.execution_id): each.transcript.text for each, _ in done},
+            blas=self._blas,
         )
 
     def _load(self, settings: Settings) -> Family:
@@ -269,15 +275,34 @@ def write_noise(path: Path, seconds: float) -> None:
     soundfile.write(path, noise, SAMPLE_RATE_HZ, subtype="PCM_16")
 
 
-def matmul_gflops(rows: int = 1500, inner: int = 512, columns: int = 512) -> float:
-    """Return the speed of a product as the encoder has them, in float32."""
-    a, b = mx.random.normal((rows, inner)), mx.random.normal((inner, columns))
-    mx.eval(a @ b)
+def matmul_gflops(
+    settings: Settings, rows: int = 1500, inner: int = 512, columns: int = 512
+) -> float:
+    """Return the speed of a product as the encoder has them, in float32, by the BLAS in use.
+
+    Raises:
+        InvalidSettings: the backend asked for cannot work here.
+    """
+    multiply = _multiplication(settings, (rows, inner), (inner, columns))
+    multiply()
     started, repeats = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < MATMUL_S or not repeats:
-        mx.eval(a @ b)
+        multiply()
         repeats += 1
     return 2 * rows * inner * columns * repeats / elapsed / 1e9
+
+
+def _multiplication(
+    settings: Settings, left: tuple[int, int], right: tuple[int, int]
+) -> Callable[[], object]:
+    """Return what multiplies two random matrices, in NumPy with its threads or in MLX."""
+    if not _is_in_numpy(settings):
+        a, b = mx.random.normal(left), mx.random.normal(right)
+        return lambda: mx.eval(a @ b)
+    generator, threads = np.random.default_rng(0), Threads()
+    x = generator.standard_normal(left, np.float32)
+    weight = generator.standard_normal(right, np.float32).T
+    return lambda: product(x, weight, threads)
 
 
 def machine() -> dict[str, Any]:
@@ -286,7 +311,6 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "device": str(mx.device_info()["device_name"]),
         "backend": backend(),
-        "blas": blas_library(),
         "num_cpus": num_cpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }
@@ -306,14 +330,23 @@ def backend() -> str:
     return "Metal" if mx.metal.is_available() else "CUDA"
 
 
-def blas_library() -> str:
-    """Return which library multiplies matrices; a GPU's backend brings its own."""
+def blas_library(settings: Settings) -> str:
+    """Return which library multiplies matrices; a GPU's backend brings its own.
+
+    Raises:
+        InvalidSettings: the backend asked for cannot work here.
+    """
+    if _is_in_numpy(settings):
+        libraries = threadpoolctl.threadpool_info()
+        found = [each for each in libraries if "numpy" in each["filepath"]]
+        return f"NumPy's {found[0]['internal_api']} {found[0]['version']}" if found else "NumPy's"
     if on_gpu():
         return "the GPU's own"
-    if sys.platform == "darwin":
-        return "Accelerate"
-    preloaded = [name for name in os.environ.get("LD_PRELOAD", "").split(":") if "blas" in name]
-    return preloaded[0] if preloaded else "reference BLAS of MLX's wheel"
+    return "Accelerate" if sys.platform == "darwin" else "reference BLAS of MLX's wheel"
+
+
+def _is_in_numpy(settings: Settings) -> bool:
+    return computes_in_numpy(choose_dtype(settings.model.dtype), settings.worker.backend)
 
 
 def peak_resident_bytes() -> int:

@@ -1,7 +1,7 @@
 """`scribefarm-worker models`: list, fetch and convert weights.
 
 `worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
-`--help` needs neither, and no BLAS is loaded before it is chosen.
+`--help` needs neither.
 """
 
 from enum import StrEnum

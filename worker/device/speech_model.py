@@ -3,10 +3,10 @@
 from typing import Any, Protocol
 
 import mlx.core as mx
+import numpy as np
 
 from producer.errors import EmptyInput, LengthMismatch, RankMismatch
 from worker.device.requests import RowRules
-from worker.models.whisper.log_mel import MelConfig
 
 LOGITS_RANK = 2
 PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled
@@ -19,8 +19,8 @@ class SpeechModel(Protocol):
     """
 
     @property
-    def mel(self) -> MelConfig:
-        """The features that `encode_audio` takes."""
+    def n_mels(self) -> int:
+        """Mel bins of the frames that `encode_audio` takes, 80 or 128."""
 
     @property
     def num_vocab(self) -> int:
@@ -49,6 +49,9 @@ class SpeechModel(Protocol):
     @property
     def busy_s(self) -> float:
         """Seconds that the host has computed in the device's place so far; 0 where it never does."""
+
+    def log_mel_frames(self, samples: np.ndarray) -> mx.array:
+        """Return raw log10 mel energies (frames, n_mels) of samples (n,) at 16 kHz."""
 
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states, rows first, of log-mel windows (B, frames, n_mels)."""

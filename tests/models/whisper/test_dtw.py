@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import LengthMismatch, OutOfRange, RankMismatch
+from worker.models.whisper.backend import make_network
 from worker.models.whisper.dtw import (
     _MEDIAN_OF_7,
     alignment_matrix,
@@ -22,7 +23,6 @@ from worker.models.whisper.dtw import (
     token_times,
 )
 from worker.models.whisper.log_mel import LogMel
-from worker.models.whisper.network import Whisper
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.load import load_weights
 from worker.models.whisper.word_timing import find_words
@@ -199,17 +199,17 @@ def test_real_matrices_give_the_references_times(case):
 
 @pytest.mark.weights
 @pytest.mark.archive
-@pytest.mark.timeout(400)  # two minutes with the wheel's own BLAS, ten seconds with OpenBLAS
+@pytest.mark.timeout(400)  # two minutes with the BLAS of MLX's wheel
 @pytest.mark.parametrize("case", CASES["real"][:2], ids=lambda case: case["path"])
-def test_words_of_real_speech_have_the_references_times(case, shared_data):
+def test_words_of_real_speech_have_the_references_times(case, shared_data, backend):
     """Samples to words with the real weights: no time differs, probabilities by under 0.001."""
     samples, rate_hz = soundfile.read(shared_data / case["path"], dtype="float32")
     if rate_hz != 16_000:
         samples = soxr.resample(samples.mean(axis=1), rate_hz, 16_000, quality="VHQ")
-    log_mel = LogMel(80)
+    model = make_network(load_weights(case["model"], dtype=mx.float32), mx.float32, backend)
+    log_mel = LogMel(model.log_mel_frames, model.n_mels)
     log_mel.push(samples[slice(*case["samples"])].astype(np.float32))
     log_mel.finish()
-    model = Whisper(load_weights(case["model"], dtype=mx.float32))
     tokenizer = Tokenizer(model.num_vocab, case["language"] if case["multilingual"] else None)
     text, num_sot = case["text_tokens"], len(tokenizer.sot_sequence)
     tokens = [*tokenizer.sot_sequence_including_notimestamps, *text, tokenizer.eot]

@@ -3,6 +3,8 @@
 That the values are openai-whisper's is shown by tests/models/whisper/test_reference_mel.py.
 """
 
+from functools import partial
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.recipes import synthetic_audio
+from tests.stage.log_mel import FRAMES
 from worker.models.whisper.log_mel import HOP_LENGTH, WINDOW_FRAMES, LogMel, num_frames
 
 RATE_HZ = 16_000
 
+pytestmark = pytest.mark.parametrize("network", FRAMES)
 
-def log_mel(samples, cuts=(), *, n_mels=80, kind=LogMel):
+
+def log_mel(samples, cuts=(), *, network, n_mels=80, kind=LogMel):
     """Return the spectrogram of samples pushed in pieces."""
-    spectrogram = kind(n_mels)
+    spectrogram = kind(partial(FRAMES[network], n_mels=n_mels), n_mels)
     for piece in np.split(samples, sorted(cuts)):
         spectrogram.push(piece)
     spectrogram.finish()
@@ -33,28 +38,31 @@ class Spooling(LogMel):
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(num_samples=st.integers(0, 70_000) | st.integers(475_000, 485_000), data=st.data())
-def test_the_pieces_that_samples_arrive_in_change_no_bit(num_samples, data):
+def test_the_pieces_that_samples_arrive_in_change_no_bit(num_samples, data, network):
     """A sample at a time, empty pieces, or all at once."""
     samples = synthetic_audio("chirp", num_samples)
     cuts = data.draw(st.lists(st.integers(0, num_samples), max_size=8))
-    whole, pieces = log_mel(samples), log_mel(samples, cuts)
+    whole, pieces = log_mel(samples, network=network), log_mel(samples, cuts, network=network)
     assert whole.content_frames == pieces.content_frames == num_samples // HOP_LENGTH
     assert mx.array_equal(whole.window(0), pieces.window(0))
     assert mx.array_equal(whole.language_window(), pieces.language_window())
 
 
-def test_single_samples_at_the_start_are_mirrored_as_a_whole_start_is():
+def test_single_samples_at_the_start_are_mirrored_as_a_whole_start_is(network):
     """The first frame reflects 200 samples, which may come one by one."""
     samples = synthetic_audio("impulse", 1000)
-    assert mx.array_equal(log_mel(samples).window(0), log_mel(samples, range(1, 400)).window(0))
+    assert mx.array_equal(
+        log_mel(samples, network=network).window(0),
+        log_mel(samples, range(1, 400), network=network).window(0),
+    )
 
 
-def test_blocks_in_a_file_give_the_windows_that_blocks_on_the_device_give():
+def test_blocks_in_a_file_give_the_windows_that_blocks_on_the_device_give(network):
     """Windows within, across and past spooled blocks and the one being computed."""
     samples = synthetic_audio("chirp", 130 * RATE_HZ + 77)
     kept, spooled = (
-        log_mel(samples),
-        log_mel(samples, range(0, samples.size, 99_999), kind=Spooling),
+        log_mel(samples, network=network),
+        log_mel(samples, range(0, samples.size, 99_999), kind=Spooling, network=network),
     )
     for seek in (0, 1, 1500, 2999, 3000, 3001, 7654, 9000, 12_000, 12_999):
         assert mx.array_equal(kept.window(seek), spooled.window(seek)), seek
@@ -62,9 +70,9 @@ def test_blocks_in_a_file_give_the_windows_that_blocks_on_the_device_give():
     assert mx.array_equal(kept.language_window(), spooled.language_window())
 
 
-def test_a_long_recording_holds_ten_minutes_on_the_device():
+def test_a_long_recording_holds_ten_minutes_on_the_device(network):
     """Frames past them lie in a file without a name, which ends with the recording."""
-    spectrogram = LogMel(80)
+    spectrogram = LogMel(partial(FRAMES[network], n_mels=80), 80)
     half_a_minute = np.zeros(30 * RATE_HZ, np.float32)
     for _ in range(30):
         spectrogram.push(half_a_minute)
@@ -80,19 +88,22 @@ def test_a_long_recording_holds_ten_minutes_on_the_device():
     assert spool.closed
 
 
-def test_a_window_is_normalised_by_the_loudest_bin_of_the_whole_recording():
+def test_a_window_is_normalised_by_the_loudest_bin_of_the_whole_recording(network):
     """A loud end raises the floor of a quiet start: 8 orders of magnitude below the maximum."""
     quiet = synthetic_audio("late", 40 * RATE_HZ)[: 30 * RATE_HZ]
     loud = np.concatenate([quiet, 0.9 * synthetic_audio("clipped", 10 * RATE_HZ)])
-    raised, alone = log_mel(loud).window(0, 2900), log_mel(quiet).window(0, 2900)
+    raised, alone = (
+        log_mel(loud, network=network).window(0, 2900),
+        log_mel(quiet, network=network).window(0, 2900),
+    )
     assert raised.min().item() > alone.min().item()
-    top = log_mel(loud).window(3000).max().item()
+    top = log_mel(loud, network=network).window(3000).max().item()
     assert raised[:2900].min().item() >= top - 2.0 - 1e-6
 
 
-def test_a_window_past_the_end_is_filled_with_zeros_and_the_language_window_with_silence():
+def test_a_window_past_the_end_is_filled_with_zeros_and_the_language_window_with_silence(network):
     """The reference pads windows after normalising, and the recording before it."""
-    spectrogram = log_mel(synthetic_audio("chirp", 2 * RATE_HZ))
+    spectrogram = log_mel(synthetic_audio("chirp", 2 * RATE_HZ), network=network)
     window, heard = np.array(spectrogram.window(0)), np.array(spectrogram.language_window())
     assert window.shape == heard.shape == (WINDOW_FRAMES, 80)
     np.testing.assert_array_equal(window[:200], heard[:200])
@@ -101,34 +112,36 @@ def test_a_window_past_the_end_is_filled_with_zeros_and_the_language_window_with
     assert heard[210:].min() < 0
 
 
-def test_a_window_ends_where_it_is_told_to():
+def test_a_window_ends_where_it_is_told_to(network):
     """A clip's end hides what follows it."""
-    spectrogram = log_mel(synthetic_audio("chirp", 20 * RATE_HZ))
+    spectrogram = log_mel(synthetic_audio("chirp", 20 * RATE_HZ), network=network)
     window = np.array(spectrogram.window(500, 300))
     np.testing.assert_array_equal(window[:300], np.array(spectrogram.window(0))[500:800])
     assert np.all(window[300:] == 0)
 
 
-def test_a_whole_first_window_is_the_language_window():
+def test_a_whole_first_window_is_the_language_window(network):
     """From 30 s on nothing has to be filled, so that one encoding serves both."""
     for num_samples in (480_000, 480_001, 700_000):
-        spectrogram = log_mel(synthetic_audio("chirp", num_samples))
+        spectrogram = log_mel(synthetic_audio("chirp", num_samples), network=network)
         assert mx.array_equal(spectrogram.window(0), spectrogram.language_window())
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
 @pytest.mark.parametrize("num_samples", [0, 1, 159, 160, 200, 201, 400])
-def test_recordings_of_less_than_a_window_are_finite_and_of_full_shape(num_samples, n_mels):
+def test_recordings_of_less_than_a_window_are_finite_and_of_full_shape(
+    num_samples, n_mels, network
+):
     """Also with nothing in them."""
-    spectrogram = log_mel(synthetic_audio("impulse", num_samples), n_mels=n_mels)
+    spectrogram = log_mel(synthetic_audio("impulse", num_samples), n_mels=n_mels, network=network)
     assert spectrogram.content_frames == num_frames(num_samples)
     for window in (spectrogram.window(0), spectrogram.language_window()):
         assert window.shape == (WINDOW_FRAMES, n_mels)
         assert mx.isfinite(window).all().item()
 
 
-def test_loud_samples_stay_finite():
+def test_loud_samples_stay_finite(network):
     """The loudest that the reader lets through, full-scale int32 as floats, does not overflow."""
     samples = np.full(RATE_HZ, 2.0**32, np.float32)
     samples[::2] *= -1
-    assert mx.isfinite(log_mel(samples).window(0)).all().item()
+    assert mx.isfinite(log_mel(samples, network=network).window(0)).all().item()

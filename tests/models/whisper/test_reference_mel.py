@@ -1,6 +1,7 @@
 """Log-mel spectrograms against openai-whisper's own: tests/data/log_mel.npz."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from tests.data.recipes import synthetic_audio
+from tests.stage.log_mel import FRAMES
 from worker.models.whisper.log_mel import LogMel, mel_filterbank
 
 VECTORS = np.load(Path(__file__).parents[2] / "data" / "log_mel.npz")
@@ -19,9 +21,9 @@ WINDOW_FRAMES = 3000
 TOLERANCE = 1e-4
 
 
-def check(samples, name, n_mels):
+def check(samples, name, n_mels, network):
     """Compare every stored frame: content by windows, what follows it by the language window."""
-    log_mel = LogMel(n_mels)
+    log_mel = LogMel(partial(FRAMES[network], n_mels=n_mels), n_mels)
     for start in range(0, len(samples), 77_777):
         log_mel.push(samples[start : start + 77_777])
     log_mel.finish()
@@ -42,20 +44,24 @@ def check(samples, name, n_mels):
     assert num_compared >= 6
 
 
+@pytest.mark.parametrize("network", FRAMES)
 @pytest.mark.parametrize("n_mels", [80, 128])
 @pytest.mark.parametrize("name", SYNTHETIC)
-def test_made_recordings_have_the_references_spectrogram(name, n_mels):
+def test_made_recordings_have_the_references_spectrogram(name, n_mels, network):
     """Silence, clipping, tails of any length, exactly 30 s, the maximum at the very end."""
-    check(synthetic_audio(CASES[name]["synthetic"], CASES[name]["num_samples"]), name, n_mels)
+    check(
+        synthetic_audio(CASES[name]["synthetic"], CASES[name]["num_samples"]), name, n_mels, network
+    )
 
 
 @pytest.mark.archive
+@pytest.mark.parametrize("network", FRAMES)
 @pytest.mark.parametrize("n_mels", [80, 128])
 @pytest.mark.parametrize("name", SPEECH)
-def test_speech_has_the_references_spectrogram(name, n_mels, shared_data):
+def test_speech_has_the_references_spectrogram(name, n_mels, network, shared_data):
     """Three seconds of a chapter, and all of it, normalised by the loudest bin of the whole."""
     samples, _ = soundfile.read(shared_data / CASES[name]["path"], dtype="float32")
-    check(samples[: CASES[name]["num_samples"]], name, n_mels)
+    check(samples[: CASES[name]["num_samples"]], name, n_mels, network)
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])

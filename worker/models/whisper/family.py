@@ -23,9 +23,9 @@ from worker.engine.family import Computation
 from worker.engine.memory import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
+from worker.models.whisper.backend import Backend, computes_in_numpy, make_network
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
 from worker.models.whisper.memory import memory_needs
-from worker.models.whisper.network import Whisper
 from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
 from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
 from worker.models.whisper.weights.convert import dequantize
@@ -42,6 +42,7 @@ class WhisperFamily:
     Args:
         weights: Loaded and checked.
         dtype: Of the computation.
+        backend: MLX's network or NumPy's; see `worker.models.whisper.backend`.
 
     Raises (all methods that compute):
         OutOfMemory: the device had no room.
@@ -51,13 +52,13 @@ class WhisperFamily:
     computations: Mapping[type[Batched[Any]], Computation]
     plan: MemoryPlan
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype) -> None:
+    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto") -> None:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
-        self.network = Whisper(weights, dtype)
-        mx.eval(self.network.parameters())
+        self.network = make_network(weights, dtype, backend)
         self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
-        self.needs = memory_needs(weights.dims, weights_bytes, dtype.size)
+        has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))
+        self.needs = memory_needs(weights.dims, weights_bytes, dtype.size, has_scores=has_scores)
 
     def pin(self, plan: MemoryPlan) -> None:
         """Make the decoder's batch, and decode a window of silence with it."""
@@ -68,7 +69,7 @@ class WhisperFamily:
             DetectLanguage: Computation(self.detect_language, plan.batch_size),
             Align: Computation(self.align, plan.batch_size),
         }
-        silence = mx.zeros((1, WINDOW_FRAMES, self.network.mel.n_mels))
+        silence = mx.zeros((1, WINDOW_FRAMES, self.network.n_mels))
         with translated_errors():
             encoder_states = self.network.encode_audio(silence)[0]
         warm_up(self.stepper.decoder, encoder_states)
@@ -79,7 +80,7 @@ class WhisperFamily:
 
     def features(self) -> LogMel:
         """Return an empty log-mel spectrogram."""
-        return LogMel(self.network.mel.n_mels)
+        return LogMel(self.network.log_mel_frames, self.network.n_mels)
 
     def transcription(self, options: Options, checkpoint: Checkpoint | None) -> Transcription:
         """Return the seek loop of one recording."""
@@ -138,6 +139,7 @@ def load(settings: Settings) -> WhisperFamily:
     Raises:
         InvalidModel: there is no such model, or its weights are damaged.
         SourceUnreachable: the hub does not answer and the model was not fetched before.
+        InvalidSettings: the backend asked for cannot work here.
     """
     dtype = choose_dtype(settings.model.dtype)
     set_up_cuda(dtype)
@@ -145,7 +147,7 @@ def load(settings: Settings) -> WhisperFamily:
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.
         weights = dequantize(weights, dtype)
-    return WhisperFamily(weights, dtype)
+    return WhisperFamily(weights, dtype, settings.worker.backend)
 
 
 def _window(asked: Encode) -> mx.array:

@@ -1,68 +1,122 @@
-"""The network's layers, computed as suits the backend.
+"""The MLX network's layers: attention, MLP and the blocks of encoder and decoder.
 
-They take arrays of MLX. On x86 CPUs they also take NumPy's, for a decode step, and then compute
-with NumPy: see `cpu_math`.
+Shapes: B rows, T tokens or positions, S = 1500 audio positions, D width, H heads, K = D / H.
 """
 
 import functools
-from typing import Any, TypeAlias
+import math
 
 import mlx.core as mx
-import numpy as np
 from mlx import nn
 
-from worker.device import cpu_math
 
-# Of MLX or of NumPy; layers give what they are given.
-AnyArray: TypeAlias = Any
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the last axis."""
-
-    def __call__(self, x: AnyArray) -> AnyArray:
-        """Return x (..., D) normalised."""
-        if isinstance(x, np.ndarray):
-            return cpu_math.layer_norm(x, self.weight, self.bias, self.eps)
-        return super().__call__(x)
-
-
-class Norm(LayerNorm):
+class Norm(nn.LayerNorm):
     """Layer normalisation of a float32 residual stream, for a layer that computes in less."""
 
-    def __call__(self, x: AnyArray) -> AnyArray:
+    def __call__(self, x: mx.array) -> mx.array:
         """Return x (..., D) normalised, in the dtype of the weights."""
-        normalized = super().__call__(x)
-        return normalized if isinstance(x, np.ndarray) else normalized.astype(self.weight.dtype)
+        return super().__call__(x).astype(self.weight.dtype)
 
 
-class Linear(nn.Linear):
-    """A linear layer with a bias."""
+class SelfAttention(nn.Module):
+    """Multi-head attention over one sequence, with one fused projection for q, k and v."""
 
-    def __call__(self, x: AnyArray) -> AnyArray:
-        """Return x (..., D) transformed, (..., N)."""
-        if isinstance(x, np.ndarray):
-            return cpu_math.linear(x, self.weight, self.bias)
-        return super().__call__(x)
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Return q, k, v of x (B, T, D), each (B, H, T, K)."""
+        heads = split_heads(self.qkv(x), 3 * self.num_heads)
+        return (
+            heads[:, : self.num_heads],
+            heads[:, self.num_heads : -self.num_heads],
+            heads[:, -self.num_heads :],
+        )
+
+    def attend(
+        self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
+    ) -> mx.array:
+        """Return the attention's output (B, T, D)."""
+        return self.out(merge_heads(attention(q, k, v, mask)))
 
 
-def lay_out_for_numpy(layer: Linear) -> None:
-    """Lay out a weight (N, D) as NumPy's BLAS reads it fastest for few rows.
+class CrossAttention(nn.Module):
+    """Attention of text over encoded audio; keys and values are made once a window."""
 
-    That is column by column, unless the layer narrows.
-    """
-    if layer.weight.shape[0] >= layer.weight.shape[1]:
-        layer.weight = mx.contiguous(layer.weight.T).T
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def project_audio(self, states: mx.array) -> tuple[mx.array, mx.array]:
+        """Return keys and values of encoder states (B, S, D), each (B, H, S, K).
+
+        They are laid out as attention reads them: it would copy them at every step otherwise.
+        """
+        k, v = mx.split(self.key_value(states), 2, axis=-1)
+        heads = (split_heads(k, self.num_heads), split_heads(v, self.num_heads))
+        return mx.contiguous(heads[0]), mx.contiguous(heads[1])
+
+    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Return what text x (B, T, D) reads from the audio, (B, T, D)."""
+        q = split_heads(self.query(x), self.num_heads)
+        return self.out(merge_heads(attention(q, k, v, None)))
 
 
-def attention(q: AnyArray, k: mx.array, v: mx.array, mask: AnyArray | str | None) -> AnyArray:
+class MLP(nn.Module):
+    """Two linear layers around an exact (erf) GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (B, T, D) transformed."""
+        return self.down(gelu(self.up(x)))
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm self-attention and MLP."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, num_heads)
+        self.attn_ln = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        self.mlp_ln = nn.LayerNorm(width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (B, S, D) transformed."""
+        x = x + self.attn.attend(*self.attn.project(self.attn_ln(x)), None)
+        return x + self.mlp(self.mlp_ln(x))
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm self-attention, cross-attention and MLP."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.attn = SelfAttention(width, num_heads)
+        self.attn_ln = Norm(width)
+        self.cross_attn = CrossAttention(width, num_heads)
+        self.cross_attn_ln = Norm(width)
+        self.mlp = MLP(width)
+        self.mlp_ln = Norm(width)
+
+    def finish(self, x: mx.array, cross: tuple[mx.array, mx.array]) -> mx.array:
+        """Return x (B, T, D) after cross-attention and MLP."""
+        x = x + self.cross_attn(self.cross_attn_ln(x), *cross)
+        return x + self.mlp(self.mlp_ln(x))
+
+
+def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if isinstance(q, np.ndarray):
-        return cpu_math.attention(q, k, v, mask)
-    if suits_numpy(q):
-        read = cpu_math.attention(q, k, v, mask)
-        # As it lies in memory, for the heads to be merged without a copy.
-        return mx.array(read.swapaxes(1, 2)).swapaxes(1, 2)
     if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
         return _single_query_on_cuda(q, k, v, mask)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
@@ -87,66 +141,46 @@ def _single_query_on_cuda(
     return first
 
 
-def up_to(positions: AnyArray, length: int) -> AnyArray:
-    """Return what rows at positions (B, 1, 1, 1) see of their caches, (B, 1, 1, length)."""
-    places = np.arange(length) if isinstance(positions, np.ndarray) else mx.arange(length)
-    return places <= positions
-
-
-def put(rows: mx.array, positions: AnyArray, new: AnyArray) -> mx.array:
-    """Return cached rows (B, H, S, K) with (B, H, 1, K) at each row's position (B, 1, 1, 1).
-
-    The rows given are used up.
-    """
-    if isinstance(new, np.ndarray):
-        cpu_math.put(rows, positions, new)
-        return rows
-    return mx.put_along_axis(rows, mx.broadcast_to(positions, new.shape), new, axis=2)
-
-
-def gelu(x: AnyArray) -> AnyArray:
-    """Return the exact (erf) GELU, computed in float32 whatever the dtype.
-
-    In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
-    """
-    if isinstance(x, np.ndarray):
-        return cpu_math.gelu(x)
-    if x.dtype == mx.float32 and cpu_math.can_compile():
-        return cpu_math.compiled_gelu(x)
-    return nn.gelu(x) if x.dtype == mx.float32 else _half_gelu(x)
-
-
-@mx.compile
-def _half_gelu(x: mx.array) -> mx.array:
-    wide: mx.array = nn.gelu(x.astype(mx.float32))
-    return wide.astype(x.dtype)
-
-
-def project(x: AnyArray, weight: mx.array, transposed: mx.array) -> mx.array:
-    """Return the float32 product of x (..., D) and a weight (N, D), given as float32 (D, N) too."""
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= cpu_math.FEW_ROWS and suits_numpy(weight):
-        projected = mx.array(cpu_math.project(rows, weight, transposed))
-    else:
-        projected = mx.array(rows).astype(mx.float32) @ transposed
-    return projected.reshape(*x.shape[:-1], -1)
-
-
 @functools.cache
 def _on_cuda() -> bool:
     return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
-def suits_numpy(x: mx.array) -> bool:
-    """Tell whether NumPy computes faster with an array of MLX than MLX does."""
-    return x.dtype == mx.float32 and cpu_math.is_useful()
+def up_to(positions: mx.array, length: int) -> mx.array:
+    """Return what rows at positions (B, 1, 1, 1) see of their caches, (B, 1, 1, length)."""
+    return mx.arange(length) <= positions
 
 
-def split_heads(x: AnyArray, num_heads: int) -> AnyArray:
+def put(rows: mx.array, positions: mx.array, new: mx.array) -> mx.array:
+    """Return cached rows (B, H, S, K) with (B, H, 1, K) at each row's position (B, 1, 1, 1)."""
+    return mx.put_along_axis(rows, mx.broadcast_to(positions, new.shape), new, axis=2)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """Return the exact (erf) GELU, computed in float32 whatever the dtype.
+
+    In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
+    """
+    # On a CPU, mx.compile (and so nn.gelu) calls a C++ compiler while it runs, where it finds one.
+    compute = _gelu if mx.default_device().type == mx.cpu else _compiled_gelu
+    gated: mx.array = compute(x)
+    return gated
+
+
+def _gelu(x: mx.array) -> mx.array:
+    wide = x.astype(mx.float32)
+    gated: mx.array = (wide * (1 + mx.erf(wide / math.sqrt(2))) / 2).astype(x.dtype)
+    return gated
+
+
+_compiled_gelu = mx.compile(_gelu)
+
+
+def split_heads(x: mx.array, num_heads: int) -> mx.array:
     """Turn (B, T, D) into (B, H, T, K)."""
     return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
 
-def merge_heads(x: AnyArray) -> AnyArray:
+def merge_heads(x: mx.array) -> mx.array:
     """Turn (B, H, T, K) into (B, T, D)."""
     return x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)

@@ -10,13 +10,11 @@ import os
 import tempfile
 import weakref
 from collections import deque
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeAlias
 
 import mlx.core as mx
 import numpy as np
-
-from producer.errors import OutOfRange
 
 SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
@@ -28,25 +26,8 @@ TAIL_FRAMES = 3
 # A recording's last frames are computed in steps of 5 s: uploading 30 s takes a GPU's host 1 ms.
 TAIL_STEP = 500
 
-
-@dataclass(frozen=True)
-class MelConfig:
-    """What a model's encoder was trained on; only the number of mels differs between them.
-
-    Raises:
-        OutOfRange: another rate, window or hop than Whisper's, which `LogMel` computes with.
-    """
-
-    n_mels: int
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    n_fft: int = N_FFT
-    hop_length: int = HOP_LENGTH
-
-    def __post_init__(self) -> None:
-        found = (self.sample_rate_hz, self.n_fft, self.hop_length)
-        wanted = (SAMPLE_RATE_HZ, N_FFT, HOP_LENGTH)
-        if found != wanted:
-            raise OutOfRange("mel: rate, n_fft, hop_length", f"must be {wanted}", list(found))
+# What a network offers: see `log_mel_frames`, whose mels it knows.
+ComputeFrames: TypeAlias = Callable[[np.ndarray], mx.array]
 
 
 def num_frames(num_samples: int) -> int:
@@ -74,12 +55,13 @@ def mel_filterbank(n_mels: int) -> np.ndarray:
 
 
 @functools.cache
-def _hann() -> np.ndarray:
+def hann_window() -> np.ndarray:
+    """Return the periodic Hann window of an analysis window, (400,), float32."""
     return np.hanning(N_FFT + 1)[:-1].astype(np.float32)
 
 
-def log_mel_frames(samples: mx.array, n_mels: int) -> mx.array:
-    """Return raw log10 mel energies of whole analysis windows.
+def log_mel_frames(samples: np.ndarray, n_mels: int) -> mx.array:
+    """Return raw log10 mel energies of whole analysis windows, computed by MLX.
 
     Args:
         samples: Mono float32 at 16 kHz, shape (n,); frame t covers samples 160 t to 160 t + 400.
@@ -89,8 +71,8 @@ def log_mel_frames(samples: mx.array, n_mels: int) -> mx.array:
         Shape (1 + (n - 400) // 160, n_mels), float32, at least -10.
     """
     count = 1 + (samples.shape[0] - N_FFT) // HOP_LENGTH
-    frames = mx.as_strided(samples, (count, N_FFT), (HOP_LENGTH, 1))
-    spectrum = mx.fft.rfft(frames * mx.array(_hann()))
+    frames = mx.as_strided(mx.array(samples), (count, N_FFT), (HOP_LENGTH, 1))
+    spectrum = mx.fft.rfft(frames * mx.array(hann_window()))
     power = mx.square(mx.abs(spectrum))
     return mx.log10(mx.maximum(power @ mx.array(mel_filterbank(n_mels)), 1e-10))
 
@@ -101,14 +83,17 @@ class LogMelStream:
     Few input shapes only (the last block is cut to steps of 5 s), so that the device's buffer cache
     stays flat; memory is one block. The result does not depend on how the samples were cut into
     pieces.
+
+    Args:
+        compute_frames: Of the network that is to read them.
     """
 
     _ADVANCE = WINDOW_FRAMES * HOP_LENGTH
     _OVERLAP = N_FFT - HOP_LENGTH  # samples that a block shares with the next one
     _REFLECTED = N_FFT // 2
 
-    def __init__(self, n_mels: int) -> None:
-        self.n_mels = n_mels
+    def __init__(self, compute_frames: ComputeFrames) -> None:
+        self._compute_frames = compute_frames
         self.num_samples = 0
         self._frames_done = 0
         # What is not framed yet; filled in place, since gathering pieces must cost one copy.
@@ -163,7 +148,7 @@ class LogMelStream:
     def _frame_block(self, count: int = WINDOW_FRAMES) -> mx.array:
         """Start computing a block's first frames, and keep what the next block shares with it."""
         samples = self._waiting[: count * HOP_LENGTH + self._OVERLAP]
-        block = log_mel_frames(mx.array(samples), self.n_mels)
+        block = self._compute_frames(samples)
         self._waiting[: self._OVERLAP] = self._waiting[self._ADVANCE :]
         self._num_waiting = self._OVERLAP
         self._frames_done += WINDOW_FRAMES
@@ -176,6 +161,10 @@ class LogMel:
     Blocks are raw log10 energies, computed without waiting for them. The first ten minutes and the
     last two stay on the device; blocks between go to an unlinked temporary file, so that a
     recording of any length holds a bounded amount of memory (12 h at 128 mels would be 2.2 GB).
+
+    Args:
+        compute_frames: Of the network that is to read them.
+        n_mels: What it reads, 80 or 128.
     """
 
     SPOOL_AFTER_BLOCKS = 20  # ten minutes: 19 MB at 80 mels, 31 MB at 128
@@ -183,8 +172,9 @@ class LogMel:
     # the block nor the steps that the device was handed before it.
     COMPUTING_BLOCKS = 4
 
-    def __init__(self, n_mels: int) -> None:
-        self._stream = LogMelStream(n_mels)
+    def __init__(self, compute_frames: ComputeFrames, n_mels: int) -> None:
+        self._n_mels = n_mels
+        self._stream = LogMelStream(compute_frames)
         self._blocks: list[mx.array] = []
         self._computing: deque[mx.array] = deque()
         self._spool: BinaryIO | None = None
@@ -260,7 +250,7 @@ class LogMel:
         index -= len(self._spooled)
         if 0 <= index < len(self._computing):
             return self._computing[index]
-        return mx.zeros((0, self._stream.n_mels))
+        return mx.zeros((0, self._n_mels))
 
 
 def _pad(frames: mx.array, fill: float) -> mx.array:

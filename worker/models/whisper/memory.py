@@ -1,8 +1,5 @@
 """What a Whisper checkpoint takes of the device's memory."""
 
-import mlx.core as mx
-
-from worker.device import cpu_math
 from worker.engine.memory import MemoryNeeds
 from worker.models.whisper.weights.parameters import Dimensions
 
@@ -11,14 +8,22 @@ ENCODER_COPIES = 3
 STEP_BYTES_PER_ROW_AND_TOKEN = 4 * 6  # float32 logits and the masks and copies of a step
 
 
-def memory_needs(dims: Dimensions, weights_bytes: int, itemsize: int) -> MemoryNeeds:
-    """Return the needs of weights of these sizes, computed in numbers of `itemsize` bytes."""
+def memory_needs(
+    dims: Dimensions, weights_bytes: int, itemsize: int, *, has_scores: bool = False
+) -> MemoryNeeds:
+    """Return the needs of a checkpoint.
+
+    Args:
+        dims: Its sizes.
+        weights_bytes: What its weights take.
+        itemsize: Bytes of a number.
+        has_scores: The encoder's attention keeps a table of scores, as MLX's does on a CPU; fused
+            attention (Metal, CUDA) and NumPy's in blocks do without.
+    """
     positions = dims.n_text_ctx + dims.n_audio_ctx
     cache = 2 * positions * dims.n_text_state * dims.n_text_layer * itemsize
     step = STEP_BYTES_PER_ROW_AND_TOKEN * dims.n_vocab
     activations = ENCODER_COPIES * 4 * dims.n_audio_ctx * dims.n_audio_state * itemsize
-    # Fused attention (Metal, CUDA) and NumPy's in blocks do without the table of scores.
-    has_scores = mx.default_device().type == mx.cpu and not cpu_math.is_useful()
     scores = 2 * dims.n_audio_head * dims.n_audio_ctx**2 * 4 if has_scores else 0
     # The vocabulary product's own float32 copy; counted also where a packed embedding has none.
     projection = 4 * dims.n_vocab * dims.n_text_state

@@ -1,0 +1,145 @@
+"""Products, sums and attention in NumPy: MLX and float64 give the same numbers."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx import nn
+
+from worker.models.whisper import numpy_math
+from worker.models.whisper.numpy_math import (
+    FEW_ROWS,
+    GELU_BLOCK,
+    Linear,
+    Norm,
+    Threads,
+    attention,
+    blocks,
+    by_columns,
+    for_few_rows,
+    gelu,
+    product,
+)
+
+THREADS = Threads(3)
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def minus_infinity(where):
+    return np.where(where, np.float32(-np.inf), np.float32(0))
+
+
+def read_by_mlx(q, k, v, mask=None):
+    """Return the heads of MLX's fused attention merged; queries are scaled already."""
+    read = mx.fast.scaled_dot_product_attention(*map(mx.array, (q, k, v)), scale=1.0, mask=mask)
+    return np.array(read.swapaxes(1, 2).reshape(q.shape[0], q.shape[2], -1))
+
+
+@pytest.mark.parametrize("num_queries", [1, 5, 96])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_numpy_reads_as_the_fused_kernel_does(num_queries, rows, monkeypatch):
+    """Rows shared out among threads, or heads and blocks of queries, the last one shorter."""
+    monkeypatch.setattr(numpy_math, "QUERIES_PER_BLOCK", 40)
+    q = normal(0, rows, num_queries, 2, 16).swapaxes(1, 2)
+    k, v = normal(1, rows, 2, 96, 16), normal(2, rows, 2, 96, 16)
+    found = attention(q, k, v, None, THREADS)
+    assert found.shape == (rows, num_queries, 32)
+    np.testing.assert_allclose(found, read_by_mlx(q, k, v), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 4, 96])
+def test_numpy_reads_only_what_came_before(length, monkeypatch):
+    """In blocks of queries, too."""
+    monkeypatch.setattr(numpy_math, "QUERIES_PER_BLOCK", 40)
+    q, k, v = normal(3, 3, 2, 2, length, 16)
+    later = minus_infinity(np.triu(np.ones((length, length), bool), 1))
+    found = attention(q, k, v, later, THREADS)
+    np.testing.assert_allclose(found, read_by_mlx(q, k, v, "causal"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_query_sees_its_own_row_up_to_its_position():
+    """The same places of the same rows, whichever library reads them."""
+    q, k, v = normal(4, 3, 2, 1, 16), normal(5, 3, 2, 40, 16), normal(6, 3, 2, 40, 16)
+    unseen = np.arange(40) > np.array([0, 12, 39])[:, None, None, None]
+    found = attention(q, k, v, minus_infinity(unseen), THREADS)
+    wanted = read_by_mlx(q, k, v, mx.array(~unseen))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", range(1, FEW_ROWS + 2))
+@pytest.mark.parametrize("height", [1, 2, 1000, 5003])
+@pytest.mark.parametrize("is_by_columns", [False, True])
+def test_rows_are_multiplied_by_blocks_of_a_weight(num_rows, height, is_by_columns):
+    """Also where the blocks leave a rest, and where there is less than one block."""
+    x, weight = normal(2, num_rows, 24), normal(3, height, 24)
+    wanted = x.astype(np.float64) @ weight.astype(np.float64).T
+    found = product(x, by_columns(weight) if is_by_columns else weight, THREADS)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 8, 9])
+@pytest.mark.parametrize(("size", "width"), [(24, 5), (24, 1001), (1001, 24), (1536, 1024)])
+@pytest.mark.parametrize("lay_out", [np.ascontiguousarray, by_columns, for_few_rows])
+def test_a_linear_layer_gives_what_mlx_gives(num_rows, size, width, lay_out):
+    """However its weight lies in memory, shared out among threads or not, few rows and more."""
+    mx.random.seed(num_rows)
+    theirs = nn.Linear(size, width)
+    x = normal(num_rows, num_rows, 1, size)
+    ours = Linear(lay_out(np.array(theirs.weight)), np.array(theirs.bias))
+    wanted = np.array(theirs(mx.array(x)))
+    np.testing.assert_allclose(ours(x, THREADS), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.alone(x[:, 0]), wanted[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_lies_by_columns_unless_it_narrows():
+    """As the BLAS reads it fastest for few rows."""
+    assert for_few_rows(normal(0, 24, 7)).strides == (4, 4 * 24)
+    assert for_few_rows(normal(0, 7, 24)).strides == (4 * 24, 4)
+
+
+def test_a_normalised_row_is_what_mlx_gives():
+    """Also one that varies little about a large mean."""
+    theirs = nn.LayerNorm(384)
+    theirs.weight, theirs.bias = mx.array(normal(5, 2, 384))
+    x = normal(6, 2, 1, 384)
+    x = np.concatenate([x, 50 + np.float32(0.1) * x])
+    found = Norm(np.array(theirs.weight), np.array(theirs.bias))(x)
+    np.testing.assert_allclose(found, np.array(theirs(mx.array(x))), rtol=1e-3, atol=1e-4)
+
+
+@np.errstate(over="ignore")
+def test_gelu_is_exact_in_float32():
+    """The distribution within 1e-7; far out on both sides as well; in more than one block."""
+    x = np.linspace(-9, 9, GELU_BLOCK + 5, dtype=np.float32)
+    wanted = np.array([value * math.erfc(-value / math.sqrt(2)) / 2 for value in x.tolist()])
+    found = gelu(x.copy())
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        (found / x)[np.abs(x) > 0.1], (wanted / x)[np.abs(x) > 0.1], atol=2e-7
+    )
+    assert gelu(np.array([-1e4, 0.0, 1e4], np.float32)).tolist() == [0.0, 0.0, 1e4]
+
+
+def test_what_a_thread_cannot_do_is_heard_of():
+    """An error in any of the threads ends the call."""
+
+    def fail(part):
+        if part.start == 5:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        THREADS.run(fail, [(part,) for part in blocks(9, 1)])
+
+
+def test_every_part_is_computed_once_and_by_the_caller_too():
+    """More parts than threads, and a single one."""
+    for length in (1, 2, 50):
+        done = []
+        THREADS.run(
+            lambda part, done=done: done.append(part.start), [(p,) for p in blocks(length, 1)]
+        )
+        assert sorted(done) == list(range(length))

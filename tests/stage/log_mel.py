@@ -1,0 +1,12 @@
+"""The ways in which log-mel frames are computed, by the network that offers them."""
+
+import mlx.core as mx
+
+from worker.models.whisper import log_mel, numpy_math
+
+
+def numpy_frames(samples, n_mels):
+    return mx.array(numpy_math.log_mel_frames(samples, n_mels))
+
+
+FRAMES = {"mlx": log_mel.log_mel_frames, "numpy": numpy_frames}

@@ -1,0 +1,265 @@
+"""Products, sums and attention in NumPy, shared out among threads.
+
+NumPy's wheel brings an OpenBLAS and vectorised exp, which MLX's CPU backend lacks on x86. Each thread
+multiplies on its own: NumPy's BLAS is told to start none. Numbers are float32. What is not finite is
+found where logits are checked: callers silence NumPy's warnings.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import threadpoolctl
+from numpy.typing import NDArray
+
+from worker.models.whisper.log_mel import HOP_LENGTH, N_FFT, hann_window, mel_filterbank
+
+# Phi(x), the normal distribution, is 1 / (1 + exp(x P(x x))). Minimax coefficients, the lowest power
+# first: erf is within 6e-8 of its value, and Phi keeps its small values below zero.
+GELU_P = (
+    -1.59576988,
+    -7.26661683e-02,
+    6.51888739e-05,
+    1.10612898e-04,
+    -7.92959313e-06,
+    2.64535828e-07,
+    -3.51261975e-09,
+)
+# A block and what is computed of it, three times this, stay in a core's cache (2 x 1 MB L2, EPYC).
+GELU_BLOCK = 1 << 16
+# Fewer queries, the decoder's, are read a share of the rows a thread; more, a head at a time.
+MANY_QUERIES = 32
+# Scores of a block of queries stay near a core: 250 by 1500 positions are 1.5 MB.
+QUERIES_PER_BLOCK = 250
+# More rows are faster as one product.
+FEW_ROWS = 8
+# OpenBLAS multiplies few rows by few columns without copying the columns first: at most this number
+# of products and of multiplications.
+PRODUCTS_PER_BLOCK = 1024
+MULTIPLICATIONS_PER_BLOCK = 1_000_000
+# Handing work to a thread takes as long as half of this.
+MULTIPLICATIONS_WORTH_A_THREAD = 1 << 20
+NORM_EPS = np.float32(1e-5)
+
+FloatArray = NDArray[np.float32]
+
+
+@functools.cache
+def num_cpus() -> int:
+    """Return the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Threads:
+    """The calling thread and a helper for each further processor."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or num_cpus()
+        self._helpers = ThreadPoolExecutor(max(1, self.count - 1), "numpy")
+        for library in threadpoolctl.ThreadpoolController().lib_controllers:
+            if "numpy" in library.filepath:
+                library.set_num_threads(1)
+
+    def run(self, compute: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+        """Call `compute` with each of the arguments; an error in any thread ends all of it."""
+        calls = list(calls)
+        if len(calls) == 1:
+            compute(*calls[0])
+            return
+        remaining = iter(calls)
+
+        def work() -> None:
+            with np.errstate(all="ignore"):
+                for arguments in remaining:
+                    compute(*arguments)
+
+        helping = [self._helpers.submit(work) for _ in range(min(self.count, len(calls)) - 1)]
+        work()
+        for helper in helping:
+            helper.result()
+
+    def shares(self, length: int, multiplications: int) -> list[slice]:
+        """Return a part of a length for each thread that has enough to do."""
+        count = min(self.count, max(1, multiplications // MULTIPLICATIONS_WORTH_A_THREAD))
+        return blocks(length, -(-length // count))
+
+
+def blocks(length: int, size: int) -> list[slice]:
+    """Return parts of a size; the last one may be shorter."""
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+
+
+def shared(*arrays: mx.array) -> list[FloatArray]:
+    """Return NumPy's view of MLX's memory, for reading and writing; it waits for what is computed."""
+    mx.eval(*arrays)
+    return [np.asarray(array) for array in arrays]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Layer normalisation over the last axis; weight and bias are (D,)."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Return x (..., D) with mean 0 and variance 1, times the weight, and the bias added."""
+        share = np.float32(1 / x.shape[-1])
+        total: FloatArray = np.add.reduce(x, axis=-1, keepdims=True)
+        normalized = x - total * share
+        squared = np.vecdot(normalized, normalized)[..., None]
+        normalized /= np.sqrt(squared * share + NORM_EPS)
+        normalized *= self.weight
+        normalized += self.bias
+        return normalized
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: a weight (N, D), laid out in any way, and a bias (N,)."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def __call__(self, x: FloatArray, threads: Threads) -> FloatArray:
+        """Return x weight' + bias, (..., N), of x (..., D)."""
+        result = product(x.reshape(-1, x.shape[-1]), self.weight, threads)
+        result += self.bias
+        return result.reshape(*x.shape[:-1], -1)
+
+    def alone(self, x: FloatArray) -> FloatArray:
+        """Return the same of many rows x (B, D), in this thread."""
+        result: FloatArray = x @ self.weight.T
+        result += self.bias
+        return result
+
+
+def by_columns(weight: FloatArray) -> FloatArray:
+    """Return a weight (N, D) laid out column by column, as the BLAS reads it fastest."""
+    return np.asfortranarray(weight)
+
+
+def for_few_rows(weight: FloatArray) -> FloatArray:
+    """Return a weight (N, D) laid out as the BLAS reads it fastest for few rows."""
+    narrows = weight.shape[0] < weight.shape[1]
+    return np.ascontiguousarray(weight) if narrows else by_columns(weight)
+
+
+def product(x: FloatArray, weight: FloatArray, threads: Threads) -> FloatArray:
+    """Return x weight' of (B, D) and (N, D)."""
+    result = np.empty((len(x), len(weight)), np.float32)
+    shares = threads.shares(len(weight), multiplications=len(x) * weight.size)
+    threads.run(
+        lambda share: _multiply(x, weight[share], result[:, share]), [(share,) for share in shares]
+    )
+    return result
+
+
+def _multiply(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:
+    """Write x weight' to `result`; for few rows, a block of the weight's rows at a time."""
+    if len(x) == 1 or len(x) > FEW_ROWS:
+        np.matmul(x, weight.T, out=result)
+        return
+    width = weight.shape[1]
+    block = max(1, min(PRODUCTS_PER_BLOCK, MULTIPLICATIONS_PER_BLOCK // width) // len(x))
+    whole = len(weight) // block * block
+    parts = weight[:whole].reshape(-1, block, width)
+    at = result[:, :whole].reshape(len(x), -1, block)
+    np.matmul(x, parts.swapaxes(-1, -2), out=at.swapaxes(0, 1))
+    np.matmul(x, weight[whole:].T, out=result[:, whole:])
+
+
+def attention(
+    q: FloatArray, k: FloatArray, v: FloatArray, unseen: FloatArray | None, threads: Threads
+) -> FloatArray:
+    """Return softmax(q k' + unseen) v with its heads merged, (B, T, H K).
+
+    Args:
+        q: Scaled queries, (B, H, T, K).
+        k: Keys, (B, H, S, K).
+        v: Values, (B, H, S, K).
+        unseen: -inf where a query must not look and 0 elsewhere, broadcast to (B, H, T, S).
+        threads: They share rows, or heads and blocks of many queries.
+    """
+    batch, heads, length, size = q.shape
+    merged = np.empty((batch, length, heads, size), np.float32)
+    read = merged.swapaxes(1, 2)
+    if unseen is not None:
+        unseen = np.broadcast_to(unseen, (batch, heads, length, k.shape[2]))
+
+    def compute(*part: Any) -> None:
+        seen = k[part[:2]].swapaxes(-1, -2), v[part[:2]]
+        attend(q[part], *seen, None if unseen is None else unseen[part], read[part])
+
+    if length < MANY_QUERIES:
+        shares = threads.shares(batch, multiplications=q.size * k.shape[2])
+        threads.run(compute, [(rows,) for rows in shares])
+    else:
+        parts = blocks(length, QUERIES_PER_BLOCK)
+        threads.run(
+            compute,
+            [(row, head, at) for row in range(batch) for head in range(heads) for at in parts],
+        )
+    return merged.reshape(batch, length, -1)
+
+
+def attend(
+    q: FloatArray, k: FloatArray, v: FloatArray, unseen: FloatArray | None, read: FloatArray
+) -> None:
+    """Write softmax(q k + unseen) v to `read` (..., T, K), for k (..., K, S) and v (..., S, K)."""
+    weights = q @ k
+    if unseen is not None:
+        weights += unseen
+    weights -= weights.max(axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
+    np.matmul(weights, v, out=read)
+    read /= np.add.reduce(weights, axis=-1, keepdims=True)
+
+
+def gelu(x: FloatArray) -> FloatArray:
+    """Return the exact (erf) GELU of x, which is overwritten; its memory must be in one piece."""
+    flat = x.reshape(-1)
+    size = min(len(flat), GELU_BLOCK)
+    squared, denominator = np.empty(size, np.float32), np.empty(size, np.float32)
+    for part in blocks(len(flat), GELU_BLOCK):
+        each = flat[part]
+        _gelu(each, squared[: len(each)], denominator[: len(each)])
+    return x
+
+
+def _gelu(x: FloatArray, squared: FloatArray, denominator: FloatArray) -> None:
+    """Compute x / (1 + exp(x P(x x))) in place, by Horner's scheme."""
+    *lower, highest = map(np.float32, GELU_P)
+    np.multiply(x, x, out=squared)
+    np.multiply(squared, highest, out=denominator)
+    for coefficient in reversed(lower[1:]):
+        denominator += coefficient
+        denominator *= squared
+    denominator += lower[0]
+    denominator *= x
+    np.exp(denominator, out=denominator)
+    denominator += np.float32(1)
+    x /= denominator
+
+
+def log_sum_exp(x: FloatArray) -> FloatArray:
+    """Return log(sum(exp(x))) of (..., V), shape (..., 1); sums are made by pairs."""
+    peak = x.max(axis=-1, keepdims=True)
+    total: FloatArray = np.log(np.exp(x - peak).sum(axis=-1, keepdims=True)) + peak
+    return total
+
+
+def log_mel_frames(samples: FloatArray, n_mels: int) -> FloatArray:
+    """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
+    spectrum = np.fft.rfft(frames * hann_window())
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    energies: FloatArray = np.log10(np.maximum(power @ mel_filterbank(n_mels), np.float32(1e-10)))
+    return energies

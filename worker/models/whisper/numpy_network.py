@@ -1,0 +1,426 @@
+"""Whisper's network in NumPy, for x86 processors without a GPU that MLX knows.
+
+MLX's CPU backend computes exp, erf and sums there one element at a time on one core, and its Linux
+wheel brings the reference BLAS: a product of 1500 x 512 by 512 x 512 takes 401 ms with it and 5 ms
+with NumPy's own OpenBLAS (2 cores). The decoder's rows, rules and sampling stay MLX's: arrays come
+and go as MLX's, whose memory NumPy shares. Shapes are named as in `worker.models.whisper.network`.
+"""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.models.whisper.network_base import Cache, NetworkBase
+from worker.models.whisper.numpy_math import (
+    FEW_ROWS,
+    QUERIES_PER_BLOCK,
+    FloatArray,
+    Linear,
+    Norm,
+    Threads,
+    attend,
+    attention,
+    blocks,
+    by_columns,
+    for_few_rows,
+    gelu,
+    log_mel_frames,
+    log_sum_exp,
+    product,
+    shared,
+)
+from worker.models.whisper.weights.fuse import fuse_projections
+from worker.models.whisper.weights.parameters import Dimensions, Weights, sinusoids
+
+# The encoder's positions that a thread carries through an MLP at once: the widest activation, 4 D,
+# is 1.5 MB for tiny.
+POSITIONS_PER_BLOCK = 250
+
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+Arrays: TypeAlias = dict[str, FloatArray]
+Layout: TypeAlias = Callable[[FloatArray], FloatArray]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pre-norm self-attention and MLP; queries are scaled by their weights."""
+
+    attn_ln: Norm
+    qkv: Linear
+    out: Linear
+    mlp_ln: Norm
+    up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True)
+class DecoderBlock(Block):
+    """The same with cross-attention between them."""
+
+    cross_attn_ln: Norm
+    query: Linear
+    key_value: Linear
+    cross_out: Linear
+
+
+class NumpyEncoder:
+    """Two convolutions (the second halves the frame rate), positions, transformer blocks.
+
+    Threads share the positions of a window; each carries a block of them through a layer.
+    """
+
+    def __init__(self, arrays: Arrays, dims: Dimensions, threads: Threads) -> None:
+        self._threads = threads
+        self._width, self._num_heads = dims.n_audio_state, dims.n_audio_head
+        self._convolutions = [_convolution(arrays, f"encoder.conv{number}") for number in (1, 2)]
+        # OpenAI's checkpoints hold the positions in float16; the reference computes with these.
+        positions = sinusoids(dims.n_audio_ctx, dims.n_audio_state).astype(np.float16)
+        self._positions = positions.astype(np.float32)
+        self._blocks = [
+            Block(**_block(arrays, f"encoder.blocks.{layer}", dims.n_audio_head, by_columns))
+            for layer in range(dims.n_audio_layer)
+        ]
+        self._ln_post = _norm(arrays, "encoder.ln_post")
+
+    def __call__(self, mel: FloatArray) -> FloatArray:
+        """Return the states (S, D) of a log-mel window (3000, n_mels)."""
+        first, second = self._convolutions
+        x = self._convolve(self._convolve(mel, first, stride=1), second, stride=2)
+        x += self._positions
+        for block in self._blocks:
+            self._attend(block, x)
+            self._transform(block, x)
+        return self._ln_post(x)
+
+    def _convolve(self, x: FloatArray, layer: Linear, stride: int) -> FloatArray:
+        """Return the GELU of a convolution of x (T, C) by three neighbours, (T / stride, D)."""
+        padded = np.pad(x, ((1, 1), (0, 0)))
+        # Neighbours follow each other in memory: (T / stride, 3 C).
+        shape, strides = (len(x) // stride, 3 * x.shape[1]), (stride * padded.strides[0], 4)
+        neighbours = np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
+        convolved = np.empty((len(neighbours), len(layer.bias)), np.float32)
+
+        def compute(part: slice) -> None:
+            convolved[part] = gelu(layer.alone(np.ascontiguousarray(neighbours[part])))
+
+        self._in_blocks(compute, len(neighbours))
+        return convolved
+
+    def _attend(self, block: Block, x: FloatArray) -> None:
+        """Add self-attention to x (S, D)."""
+        width = self._width
+        queries, values, read = (np.empty_like(x) for _ in range(3))
+        # Keys are (D, S), as the product with queries reads them fastest.
+        keys = np.empty((width, len(x)), np.float32)
+
+        def project(part: slice) -> None:
+            q, k, v = np.split(block.qkv.alone(block.attn_ln(x[part])), 3, axis=1)
+            queries[part], keys[:, part], values[part] = q, k.T, v
+
+        def read_head(head: slice, part: slice) -> None:
+            attend(queries[part, head], keys[head], values[:, head], None, read[part, head])
+
+        def add(part: slice) -> None:
+            x[part] += block.out.alone(read[part])
+
+        self._in_blocks(project, len(x))
+        heads = blocks(width, width // self._num_heads)
+        self._threads.run(read_head, itertools.product(heads, blocks(len(x), QUERIES_PER_BLOCK)))
+        self._in_blocks(add, len(x))
+
+    def _transform(self, block: Block, x: FloatArray) -> None:
+        """Add the MLP to x (S, D)."""
+
+        def add(part: slice) -> None:
+            rows = x[part]
+            rows += block.down.alone(gelu(block.up.alone(block.mlp_ln(rows))))
+
+        self._in_blocks(add, len(x))
+
+    def _in_blocks(self, compute: Callable[[slice], None], length: int) -> None:
+        self._threads.run(compute, [(part,) for part in blocks(length, POSITIONS_PER_BLOCK)])
+
+
+def _counted(
+    compute: Callable[Concatenate["NumpyWhisper", P], R],
+) -> Callable[Concatenate["NumpyWhisper", P], R]:
+    """Return a method whose seconds are added to `busy_s`."""
+
+    @functools.wraps(compute)
+    def counted(self: "NumpyWhisper", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        started = time.perf_counter()
+        try:
+            with np.errstate(all="ignore"):
+                return compute(self, *args, **kwargs)
+        finally:
+            self.busy_s += time.perf_counter() - started
+
+    return counted
+
+
+class NumpyWhisper(NetworkBase):
+    """A Whisper checkpoint in float32, with the methods of `worker.models.whisper.network.Whisper`.
+
+    Everything is computed when it is asked for, by the calling thread and its helpers.
+
+    Attributes:
+        busy_s: Seconds spent here so far, also waiting for what MLX computes.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.dims = dims = weights.dims
+        self.busy_s = 0.0
+        self._threads = Threads()
+        self._alignment_heads: list[tuple[int, int]] = np.asarray(weights.alignment_heads).tolist()
+        fused = fuse_projections(weights.arrays)
+        floats = shared(*(array.astype(mx.float32) for array in fused.values()))
+        arrays = dict(zip(fused, floats, strict=True))
+        self._encoder = NumpyEncoder(arrays, dims, self._threads)
+        self._token_embedding = arrays["decoder.token_embedding.weight"]
+        self._positional_embedding = arrays["decoder.positional_embedding"]
+        self._blocks = [
+            _decoder_block(arrays, f"decoder.blocks.{layer}", dims.n_text_head)
+            for layer in range(dims.n_text_layer)
+        ]
+        self._ln = _norm(arrays, "decoder.ln")
+        # A second copy of the embedding, which is faster for a single row, and for many.
+        self._projection = by_columns(self._token_embedding)
+
+    @_counted
+    def log_mel_frames(self, samples: FloatArray) -> mx.array:
+        """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
+        return mx.array(log_mel_frames(samples, self.dims.n_mels))
+
+    @_counted
+    def encode_audio(self, mel: mx.array) -> mx.array:
+        """Return encoder states (B, S, D) of normalised log-mel windows (B, 3000, n_mels)."""
+        [windows] = shared(mel)
+        return mx.array(np.stack([self._encoder(window) for window in windows]))
+
+    @_counted
+    def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
+        """Read right-padded prompts and start a cache, as long as they are.
+
+        Args:
+            states: Encoder states, (B, S, D).
+            prompts: Token ids, (B, T) int32.
+            at: Positions whose logits are wanted, (B, N) int32; padding does not reach them.
+
+        Returns:
+            Float32 logits (B, N, V) and the cache, whose rows are good up to each prompt's end.
+        """
+        x, cache = self._read_prompts(states, prompts)
+        x = np.take_along_axis(x, np.asarray(at)[:, :, None], axis=1)
+        return mx.array(self._logits(x)), cache
+
+    @_counted
+    def decode_step(
+        self, tokens: mx.array, positions: mx.array, cache: Cache
+    ) -> tuple[mx.array, Cache]:
+        """Advance every row by one token.
+
+        Args:
+            tokens: The rows' last tokens, (B,) int32.
+            positions: Where each stands in its row, (B,) int32, below the cache's length.
+            cache: From `prefill` or the last step; it is written to.
+
+        Returns:
+            Float32 logits (B, V) and the cache with the tokens' keys and values added.
+        """
+        mx.eval(tokens, positions, cache)
+        at, rows = np.asarray(positions), np.arange(len(tokens))
+        x = self._embed(np.asarray(tokens)[:, None], at[:, None])
+        places = np.arange(cache["self"][0][0].shape[2])
+        unseen = _minus_infinity(places > at[:, None])[:, None, None]
+        for block, own, cross in zip(self._blocks, cache["self"], cache["cross"], strict=True):
+            keys, values = map(np.asarray, own)
+            q, k, v = self._project(block, x)
+            keys[rows, :, at], values[rows, :, at] = k[:, :, 0], v[:, :, 0]
+            x = self._add_text(block, x, (q, keys, values), unseen)
+            audio = np.asarray(cross[0]), np.asarray(cross[1])
+            x = self._add_audio(block, x, self._ask_audio(block, x), audio)
+        return mx.array(self._logits(x[:, 0])), cache
+
+    @_counted
+    def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
+        """Return what word alignment needs of whole token rows.
+
+        Args:
+            states: Encoder states, (B, S, D).
+            tokens: Token ids, (B, T) int32, right-padded.
+            num_text: Lower ids are text.
+
+        Returns:
+            Cross-attention scores before softmax on the alignment heads, float32 (B, heads, T, S),
+            and log-probabilities of each next token among text tokens, float32 (B, T - 1).
+        """
+        scores: dict[tuple[int, int], FloatArray] = {}
+        x, _ = self._read_prompts(states, tokens, scores)
+        picked = np.stack([scores[layer, head] for layer, head in self._alignment_heads], axis=1)
+        logits = self._logits(x[:, :-1])[..., :num_text]
+        following = np.minimum(np.asarray(tokens)[:, 1:, None], num_text - 1)
+        logprobs = np.take_along_axis(logits, following, axis=-1) - log_sum_exp(logits)
+        return mx.array(picked), mx.array(logprobs[..., 0])
+
+    @_counted
+    def log_normalizer(self, logits: mx.array) -> mx.array:
+        """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
+        return mx.array(log_sum_exp(*shared(logits)))
+
+    def _read_prompts(
+        self,
+        states: mx.array,
+        prompts: mx.array,
+        scores: dict[tuple[int, int], FloatArray] | None = None,
+    ) -> tuple[FloatArray, Cache]:
+        """Return hidden states (B, T, D) of whole prompts, and the cache they start.
+
+        Scores (B, T, S) of alignment heads are added by layer and head, where they are wanted.
+        """
+        mx.eval(states, prompts)
+        audio, tokens = np.asarray(states), np.asarray(prompts)
+        length = tokens.shape[1]
+        x = self._embed(tokens, np.arange(length))
+        unseen = _minus_infinity(np.triu(np.ones((length, length), np.bool_), 1))
+        cache: Cache = {"self": [], "cross": []}
+        for layer, block in enumerate(self._blocks):
+            own = self._project(block, x)
+            x = self._add_text(block, x, own, unseen)
+            cross = self._project_audio(block, audio)
+            keys, values = np.asarray(cross[0]), np.asarray(cross[1])
+            query = self._ask_audio(block, x)
+            if scores is not None:
+                for head in (head for at, head in self._alignment_heads if at == layer):
+                    scores[layer, head] = query[:, head] @ keys[:, head].swapaxes(-1, -2)
+            x = self._add_audio(block, x, query, (keys, values))
+            cache["self"].append((_to_mlx(own[1]), _to_mlx(own[2])))
+            cache["cross"].append(cross)
+        return x, cache
+
+    def _embed(self, tokens: IntArray, positions: IntArray) -> FloatArray:
+        """Return the residual stream's start (B, T, D)."""
+        return self._token_embedding[tokens] + self._positional_embedding[positions]
+
+    def _split(self, x: FloatArray, parts: int) -> Sequence[FloatArray]:
+        """Return the parts of a fused projection (B, T, parts D), each (B, H, T, K)."""
+        heads = x.reshape(*x.shape[:2], parts, self.dims.n_text_head, -1)
+        return list(heads.transpose(2, 0, 3, 1, 4))
+
+    def _project(self, block: Block, x: FloatArray) -> Sequence[FloatArray]:
+        """Return scaled queries, keys and values of x (B, T, D), each (B, H, T, K)."""
+        return self._split(block.qkv(block.attn_ln(x), self._threads), 3)
+
+    def _add_text(
+        self, block: Block, x: FloatArray, own: Sequence[FloatArray], unseen: FloatArray
+    ) -> FloatArray:
+        """Return x (B, T, D) after self-attention: queries, keys and values, and what is unseen."""
+        q, keys, values = own
+        return x + block.out(attention(q, keys, values, unseen, self._threads), self._threads)
+
+    def _project_audio(self, block: DecoderBlock, audio: FloatArray) -> tuple[mx.array, mx.array]:
+        """Return keys and values of encoder states (B, S, D), each (B, H, S, K).
+
+        Threads write blocks of positions to MLX's memory, so that nothing large is copied.
+        """
+        batch, length, width = audio.shape
+        heads = self.dims.n_text_head
+        shape = batch, heads, length, width // heads
+        cross = mx.empty(shape), mx.empty(shape)
+        keys, values = shared(*cross)
+
+        def project(row: int, part: slice) -> None:
+            both = block.key_value.alone(audio[row, part])
+            k, v = both.reshape(len(both), 2, heads, -1).transpose(1, 2, 0, 3)
+            keys[row, :, part], values[row, :, part] = k, v
+
+        parts = blocks(length, POSITIONS_PER_BLOCK)
+        self._threads.run(project, itertools.product(range(batch), parts))
+        return cross
+
+    def _ask_audio(self, block: DecoderBlock, x: FloatArray) -> FloatArray:
+        """Return scaled queries (B, H, T, K) of x (B, T, D) after self-attention."""
+        [query] = self._split(block.query(block.cross_attn_ln(x), self._threads), 1)
+        return query
+
+    def _add_audio(
+        self,
+        block: DecoderBlock,
+        x: FloatArray,
+        query: FloatArray,
+        audio: tuple[FloatArray, FloatArray],
+    ) -> FloatArray:
+        """Return x (B, T, D) after cross-attention over audio's keys and values, and the MLP."""
+        read = attention(query, *audio, None, self._threads)
+        x = x + block.cross_out(read, self._threads)
+        hidden = gelu(block.up(block.mlp_ln(x), self._threads))
+        return x + block.down(hidden, self._threads)
+
+    def _logits(self, x: FloatArray) -> FloatArray:
+        """Return logits (..., V) of the residual stream (..., D)."""
+        rows = self._ln(x).reshape(-1, x.shape[-1])
+        weight = self._token_embedding if 1 < len(rows) <= FEW_ROWS else self._projection
+        return product(rows, weight, self._threads).reshape(*x.shape[:-1], -1)
+
+
+def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:
+    """Return -inf where it is true, and 0 elsewhere."""
+    return np.where(where, np.float32(-np.inf), np.float32(0))
+
+
+def _to_mlx(heads: FloatArray) -> mx.array:
+    """Return a copy (B, H, T, K) that lies as it is read."""
+    return mx.array(np.ascontiguousarray(heads))
+
+
+def _norm(arrays: Arrays, name: str) -> Norm:
+    return Norm(arrays[f"{name}.weight"], arrays[f"{name}.bias"])
+
+
+def _linear(arrays: Arrays, name: str, lay_out: Layout, scaled: float = 1.0) -> Linear:
+    """Return a layer; as many rows as columns are multiplied by `scaled`: a layer's queries."""
+    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+    if scaled != 1:
+        scale = np.where(np.arange(len(bias)) < weight.shape[1], scaled, 1).astype(np.float32)
+        weight, bias = weight * scale[:, None], bias * scale
+    return Linear(lay_out(weight), bias)
+
+
+def _convolution(arrays: Arrays, name: str) -> Linear:
+    """Return a convolution's weight (D, 3, C) as a linear layer of three neighbours."""
+    weight, bias = arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+    return Linear(by_columns(weight.reshape(len(weight), -1)), bias)
+
+
+def _block(arrays: Arrays, path: str, num_heads: int, lay_out: Layout) -> dict[str, Any]:
+    """Return the fields of a `Block`."""
+    width = len(arrays[f"{path}.attn_ln.bias"])
+    return {
+        "attn_ln": _norm(arrays, f"{path}.attn_ln"),
+        "qkv": _linear(arrays, f"{path}.attn.qkv", lay_out, (width // num_heads) ** -0.5),
+        "out": _linear(arrays, f"{path}.attn.out", lay_out),
+        "mlp_ln": _norm(arrays, f"{path}.mlp_ln"),
+        "up": _linear(arrays, f"{path}.mlp.up", lay_out),
+        "down": _linear(arrays, f"{path}.mlp.down", lay_out),
+    }
+
+
+def _decoder_block(arrays: Arrays, path: str, num_heads: int) -> DecoderBlock:
+    fields = _block(arrays, path, num_heads, for_few_rows)
+    cross = f"{path}.cross_attn"
+    width = len(arrays[f"{cross}_ln.bias"])
+    return DecoderBlock(
+        **fields,
+        cross_attn_ln=_norm(arrays, f"{cross}_ln"),
+        query=_linear(arrays, f"{cross}.query", for_few_rows, (width // num_heads) ** -0.5),
+        key_value=_linear(arrays, f"{cross}.key_value", for_few_rows),
+        cross_out=_linear(arrays, f"{cross}.out", for_few_rows),
+    )
