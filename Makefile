@@ -37,7 +37,7 @@ test-computing: setup
 test-waiting: setup
 	@$(RUN)/pytest -q $(addprefix --ignore=,$(COMPUTING))
 
-check: lint type  ## Everything: style, types, all tests, golden files, kills and nights
+check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
 	$(RUN)/pytest -m '' --durations=30
 
 lint: setup  ## Check style and format
@@ -48,9 +48,6 @@ format: setup  ## Mend style and format
 
 type: setup  ## Check types, strictly
 	$(RUN)/mypy
-
-check: lint type  ## Style, types and all tests, also of MLX's own network on the CPU: minutes
-	$(RUN)/pytest -m "not parity"
 
 parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [TESTS=path]
 	$(RUN)/pytest -q -s -m "parity and not mlx" $(TESTS)
