@@ -37,7 +37,7 @@ test-computing: setup
 test-waiting: setup
 	@$(RUN)/pytest -q $(addprefix --ignore=,$(COMPUTING))
 
-check: lint type  ## Everything: style, types, all tests, golden files, kills and nights
+check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
 	$(RUN)/pytest -m '' --durations=30
 
 lint: setup  ## Check style and format

@@ -7,8 +7,11 @@ from worker.__main__ import main
 from worker.models import MODELS
 from worker.models.packaged import Listed
 
-MODELS["toy-pieces"] = Listed(family="tests.stage.families.pieces", requirement="nothing")
-MODELS["toy-frames"] = Listed(family="tests.stage.families.frames", requirement="nothing")
+TOYS = {
+    "toy-pieces": Listed(family="tests.stage.families.pieces", requirement="nothing"),
+    "toy-frames": Listed(family="tests.stage.families.frames", requirement="nothing"),
+}
 
 if __name__ == "__main__":
+    MODELS.update(TOYS)
     main()
