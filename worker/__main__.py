@@ -4,7 +4,6 @@ import os
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import redis
@@ -12,7 +11,7 @@ import structlog
 import typer
 
 from producer.connection import connect
-from producer.console import report
+from producer.console import SettingsFile, report
 from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
@@ -40,13 +39,7 @@ def options() -> None:
 @app.command()
 def run(
     *,
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: SettingsFile = None,
     burst: Annotated[bool, typer.Option(help="End when the queues are empty.")] = False,
     name: Annotated[
         str | None,

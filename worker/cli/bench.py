@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from producer.console import SettingsFile
 from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.settings import Settings, load_settings
@@ -49,13 +50,7 @@ def bench(
         typer.Option(min=0, help="Repeat the recordings for so long; else each once."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Measure how fast this machine transcribes, and where the time goes.
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from producer import embedded
 from producer.connection import connect, server_errors
+from producer.console import SettingsFile
 from producer.errors import InvalidSettings, ScribefarmError, advice_for
 from producer.settings import Settings, load_settings
 from worker import log
@@ -57,13 +58,7 @@ class Finding:
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    settings: Annotated[
-        Path | None,
-        typer.Option(
-            help="Settings file; else $SCRIBEFARM_SETTINGS, else ./settings.toml.",
-            show_default=False,
-        ),
-    ] = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Check this machine: device, memory, BLAS, model, server, decoders; transcribe one window.
 

@@ -103,16 +103,7 @@ class NumpyWhisper(NetworkBase):
 
     @_counted
     def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
-        """Read right-padded prompts and start a cache, as long as they are.
-
-        Args:
-            states: Encoder states, (B, S, D).
-            prompts: Token ids, (B, T) int32.
-            at: Positions whose logits are wanted, (B, N) int32; padding does not reach them.
-
-        Returns:
-            Float32 logits (B, N, V) and the cache, whose rows are good up to each prompt's end.
-        """
+        """Read right-padded prompts and start a cache; see `Whisper.prefill`."""
         x, cache = self._read_prompts(states, prompts)
         x = np.take_along_axis(x, np.asarray(at)[:, :, None], axis=1)
         return mx.array(self._logits(x)), cache
@@ -121,16 +112,7 @@ class NumpyWhisper(NetworkBase):
     def decode_step(
         self, tokens: mx.array, positions: mx.array, cache: Cache
     ) -> tuple[mx.array, Cache]:
-        """Advance every row by one token.
-
-        Args:
-            tokens: The rows' last tokens, (B,) int32.
-            positions: Where each stands in its row, (B,) int32, below the cache's length.
-            cache: From `prefill` or the last step; it is written to.
-
-        Returns:
-            Float32 logits (B, V) and the cache with the tokens' keys and values added.
-        """
+        """Advance every row by one token; see `Whisper.decode_step`. The cache is written to."""
         mx.eval(tokens, positions, cache)
         at, rows = np.asarray(positions), np.arange(len(tokens))
         x = self._embed(np.asarray(tokens)[:, None], at[:, None])
@@ -147,17 +129,7 @@ class NumpyWhisper(NetworkBase):
 
     @_counted
     def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
-        """Return what word alignment needs of whole token rows.
-
-        Args:
-            states: Encoder states, (B, S, D).
-            tokens: Token ids, (B, T) int32, right-padded.
-            num_text: Lower ids are text.
-
-        Returns:
-            Cross-attention scores before softmax on the alignment heads, float32 (B, heads, T, S),
-            and log-probabilities of each next token among text tokens, float32 (B, T - 1).
-        """
+        """Return what word alignment needs of whole token rows; see `Whisper.align`."""
         scores: dict[tuple[int, int], FloatArray] = {}
         x, _ = self._read_prompts(states, tokens, scores)
         picked = np.stack([scores[layer, head] for layer, head in self._alignment_heads], axis=1)

@@ -87,6 +87,17 @@ def check_options(options: Options, limits: ModelLimits) -> None:
     Tokenizer(limits.n_vocab, options.language, options.task)
 
 
+def clips(options: Options, content_frames: int) -> list[tuple[int, int]]:
+    """Return the stretches to transcribe, as mel frames within the recording."""
+    points = [round(point * FRAMES_PER_SECOND) for point in options.clip_timestamps] or [0]
+    if len(points) % 2:
+        points.append(content_frames)
+    return [
+        (start, min(end, content_frames))
+        for start, end in zip(points[::2], points[1::2], strict=True)
+    ]
+
+
 class Transcription:
     """The state of one recording between two windows.
 
@@ -164,22 +175,12 @@ class Transcription:
         if self._language is None:
             yield from self._detect_language(features)
         self._language = self.language
-        for start, end in self._clips():
+        for start, end in clips(self.options, self.content_frames):
             self._seek = max(self._seek, start)
             while self._seek < end:
                 yield from self._window(features, end)
                 self._encoded_for_language = None
                 yield self.checkpoint()
-
-    def _clips(self) -> list[tuple[int, int]]:
-        """Return the stretches to transcribe, as mel frames within the recording."""
-        points = [round(point * FRAMES_PER_SECOND) for point in self.options.clip_timestamps] or [0]
-        if len(points) % 2:
-            points.append(self.content_frames)
-        return [
-            (start, min(end, self.content_frames))
-            for start, end in zip(points[::2], points[1::2], strict=True)
-        ]
 
     def _detect_language(self, features: Any) -> Requests[None]:
         """Choose the likeliest (allowed) language of the first 30 s."""
