@@ -32,13 +32,13 @@ test: setup  ## The quick tests, a few minutes: a real server, the real model
 	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-O) test-computing test-waiting
 
 test-computing: setup
-	@$(RUN)/pytest -q $(COMPUTING)
+	@$(RUN)/pytest -q $(MARKED) $(COMPUTING)
 
 test-waiting: setup
-	@$(RUN)/pytest -q $(addprefix --ignore=,$(COMPUTING))
+	@$(RUN)/pytest -q $(MARKED) $(addprefix --ignore=,$(COMPUTING))
 
 check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
-	$(RUN)/pytest -m '' --durations=30
+	@$(MAKE) --no-print-directory -j2 MARKED="-m '' --durations=15" test-computing test-waiting
 
 lint: setup  ## Check style and format
 	$(RUN)/ruff check . && $(RUN)/ruff format --check .

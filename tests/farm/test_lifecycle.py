@@ -74,7 +74,7 @@ def test_rq_sees_the_worker_and_its_executions(farm):
 
 def test_a_drained_worker_finishes_what_fits_into_the_grace_period(farm, tmp_path):
     """SIGTERM: exit 0, the running jobs have results, the waiting ones are untouched."""
-    farm.configure(slots=2, grace_s=10.0)
+    farm.configure(slots=2, grace_s=60.0)
     worker = farm.start_process(log=tmp_path / "log")
     job_ids = farm.submit(*(job(f"d{n}", windows=10, window_s=0.1) for n in range(4)))
     wait_until(lambda: farm.state(job_ids[1]) == "started")

@@ -57,13 +57,14 @@ class DrainableWorker(BaseWorker):
         Raises:
             ForcedExit: in the block, when a second signal comes.
         """
-        self.register_birth()  # type: ignore[no-untyped-call]
-        self.subscribe()  # type: ignore[no-untyped-call]
-        _log.info("worker_started", worker=self.name, queues=self.queue_names(), **facts)
+        # First of all: a signal that came before would leave the registration behind.
         handlers = {}
         if threading.current_thread() is threading.main_thread():
             handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
         try:
+            self.register_birth()  # type: ignore[no-untyped-call]
+            self.subscribe()  # type: ignore[no-untyped-call]
+            _log.info("worker_started", worker=self.name, queues=self.queue_names(), **facts)
             yield
         finally:
             for each, handler in handlers.items():
