@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from producer.errors import ScribefarmError
 from tests.stage.toy_model import NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
-from worker.device.requests import RowRules
+from worker.device.decode_request import RowRules
 from worker.device.sampling_params import SamplingParams, pair_logit_bias
 from worker.generate import SttGenConfig, stt_generate
 

@@ -20,8 +20,8 @@ from producer.errors import (
     SourceNotFound,
 )
 from tests.stage.toy_model import BOS, EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from worker.device.decode_request import RowRules
 from worker.device.decoder import Decoder
-from worker.device.requests import RowRules
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.generate import (

@@ -15,8 +15,8 @@ import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
 from worker.audio.recording import load_audio, validate_max_seconds
+from worker.device.decode_request import RowRules
 from worker.device.decoder import Decoder
-from worker.device.requests import RowRules
 from worker.device.row import FinishReason, Row
 from worker.device.rules import suppression_masks
 from worker.device.sampling_params import SamplingParams

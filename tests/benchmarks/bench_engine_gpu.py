@@ -21,8 +21,8 @@ import soundfile
 from producer.job import Job, Options
 from producer.settings import Settings
 from worker.device.backend import set_up_cuda
+from worker.device.decode_request import Decode
 from worker.device.decoder import Decoder
-from worker.device.requests import Decode
 from worker.device.row import Row
 from worker.engine.engine import BatchEngine
 from worker.engine.messages import Progress, Ticket

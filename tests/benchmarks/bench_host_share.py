@@ -22,7 +22,7 @@ WARM_STEPS = 3
 
 def start_rows(family, states, rows):
     """Let all rows join, each a window of its own to the device."""
-    from worker.device.requests import Decode
+    from worker.device.decode_request import Decode
     from worker.models.whisper.tokenizer import Tokenizer
 
     stepper = family.stepper

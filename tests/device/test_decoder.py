@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from producer.errors import EmptyInput, LengthMismatch, NonFinite, OutOfRange, RankMismatch
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from worker.device.decode_request import RowRules, TimestampRules
 from worker.device.decoder import Decoder
-from worker.device.requests import RowRules, TimestampRules
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import check_logits, check_prefill_logits

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.data.recipes import scripted_logits
-from worker.device.requests import RowRules, TimestampRules
+from worker.device.decode_request import RowRules, TimestampRules
 from worker.device.rules import BatchedRules, advance, apply_rules, start_state
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "logits_rules.json").read_text("utf-8"))

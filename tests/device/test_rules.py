@@ -12,7 +12,7 @@ import pytest
 
 from producer.errors import OutOfRange
 from tests.data.recipes import scripted_logits
-from worker.device.requests import RowRules, TimestampRules
+from worker.device.decode_request import RowRules, TimestampRules
 from worker.device.rules import (
     NO_RULES,
     BatchedRules,

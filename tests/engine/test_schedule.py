@@ -10,7 +10,7 @@ from producer.job import Job
 from producer.result import Audio, Model
 from tests.stage.fake_family import FakeStepper
 from worker.engine.family import Computation, Counts
-from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.engine.messages import Checkpoint, Done, Failed, Progress, Ticket
 from worker.engine.requests import Batched, Compute, Rows, ask
 from worker.engine.schedule import Schedule

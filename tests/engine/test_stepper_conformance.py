@@ -6,7 +6,7 @@ import pytest
 from tests.stage.fake_family import FakeStepper
 from tests.stage.families.frames import FrameStepper, Walk
 from tests.stage.toy_model import ToyModel, toy_audio
-from worker.device.requests import Decode, RowRules
+from worker.device.decode_request import Decode, RowRules
 from worker.device.stepper import TokenStepper
 
 STEPS = 3

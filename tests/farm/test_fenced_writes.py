@@ -10,7 +10,7 @@ from worker.engine.messages import Done, Failed
 from worker.farm import fenced_writes
 from worker.farm.commit import CommitVerdict
 from worker.farm.fenced_writes import MAX_COMMIT_TRIES, FencedWrites
-from worker.farm.holdings import Holdings
+from worker.farm.held_jobs import HeldJobs
 from worker.farm.scripts import MAX_JOBS_A_CALL
 
 
@@ -60,8 +60,8 @@ def scripts():
 
 @pytest.fixture
 def held():
-    """Return empty holdings."""
-    return Holdings(NotingEngine(), make_settings("redis://nobody.example"), "w")
+    """Return an empty `HeldJobs`."""
+    return HeldJobs(NotingEngine(), make_settings("redis://nobody.example"), "w")
 
 
 @pytest.fixture

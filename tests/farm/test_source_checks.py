@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from tests.stage.fake_engine import FakeEngine
-from worker.farm import holdings
+from worker.farm import held_jobs
 
 TASK = "worker.tasks.transcribe"
 
@@ -55,7 +55,7 @@ def test_a_share_that_does_not_answer_stops_no_other_recording(farm, tmp_path, m
         return resolve(path, strict)
 
     monkeypatch.setattr(Path, "resolve", hanging)
-    monkeypatch.setattr(holdings, "SOURCE_CHECK_S", 1.0)
+    monkeypatch.setattr(held_jobs, "SOURCE_CHECK_S", 1.0)
     farm.configure(audio={"roots": (tmp_path,)}, lease_s=1.0, heartbeat_s=0.2)
     engine = FakeEngine()
     farm.start(engine)

@@ -11,9 +11,9 @@ import numpy as np
 
 from producer.errors import OutOfMemory
 from producer.result import Model
-from worker.device.requests import Decoded
+from worker.device.decode_request import Decoded
 from worker.engine.family import Computation
-from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.models.whisper.family import PATIENCE_STEPS
 from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
 from worker.models.whisper.transcription import ModelLimits, Transcription, check_options

@@ -11,7 +11,7 @@ from producer.result import Model
 from producer.settings import Settings
 from worker.engine.engine import BatchEngine
 from worker.engine.family import Computation, Counts
-from worker.engine.memory import MemoryNeeds
+from worker.engine.memory_plan import MemoryNeeds
 from worker.engine.messages import Ticket
 from worker.engine.requests import Batched, ask
 from worker.models import MODELS

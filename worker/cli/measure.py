@@ -20,7 +20,7 @@ from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
 from worker.cli.machine import blas_library, peak_resident_bytes
 from worker.engine.engine import BatchEngine
 from worker.engine.family import Computation, Family, Replies
-from worker.engine.memory import MemoryPlan
+from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.models.load import load_family
 

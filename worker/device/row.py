@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import mlx.core as mx
 
 from producer.errors import NonFinite, ScribefarmError
-from worker.device.requests import RowRules
+from worker.device.decode_request import RowRules
 from worker.device.rules import NO_RULES
 from worker.device.sampling_params import GREEDY, SamplingParams
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import OutOfRange
-from worker.device.requests import RowRules, TimestampRules
+from worker.device.decode_request import RowRules, TimestampRules
 
 State: TypeAlias = dict[str, mx.array]
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import EmptyInput, LengthMismatch, RankMismatch
-from worker.device.requests import RowRules
+from worker.device.decode_request import RowRules
 
 LOGITS_RANK = 2
 PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled

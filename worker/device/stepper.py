@@ -9,8 +9,8 @@ import mlx.core as mx
 
 from producer.errors import ScribefarmError
 from worker.device.backend import on_gpu, translated_errors
+from worker.device.decode_request import Decode, Decoded
 from worker.device.decoder import Decoder
-from worker.device.requests import Decode, Decoded
 from worker.device.row import Row
 from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.device.speech_model import SpeechModel

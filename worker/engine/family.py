@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from producer.job import Options
 from producer.result import Model, Segment
 from worker.audio.reader import Samples
-from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched, Requests, Rows
 

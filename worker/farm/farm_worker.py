@@ -35,9 +35,9 @@ from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
 from producer.settings import Settings
 from worker.engine.messages import Engine
+from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
-from worker.farm.holdings import Holdings
-from worker.farm.lifecycle import DrainableWorker, ForcedExit
+from worker.farm.held_jobs import HeldJobs
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts
@@ -89,7 +89,7 @@ class FarmWorker(DrainableWorker):
         )
         self._engine, self._settings = engine, settings
         self._scripts = FarmScripts(connection, settings, self.name)
-        self._held = Holdings(engine, settings, self.name)
+        self._held = HeldJobs(engine, settings, self.name)
         self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}  # monotonic time from which a task may run again

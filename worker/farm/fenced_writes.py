@@ -7,7 +7,7 @@ import structlog
 
 from worker.farm.commit import commit
 from worker.farm.endings import Outcome
-from worker.farm.holdings import Holdings
+from worker.farm.held_jobs import HeldJobs
 from worker.farm.in_flight import InFlight
 from worker.farm.job_log import log_outcome, log_release
 from worker.farm.outage import OUTAGES
@@ -23,10 +23,10 @@ _log = structlog.get_logger()
 
 
 class FencedWrites:
-    """Writes what `Holdings` has for the server; every write may be repeated."""
+    """Writes what `HeldJobs` has for the server; every write may be repeated."""
 
     def __init__(
-        self, connection: redis.Redis, scripts: FarmScripts, held: Holdings, worker: str
+        self, connection: redis.Redis, scripts: FarmScripts, held: HeldJobs, worker: str
     ) -> None:
         self._connection, self._scripts = connection, scripts
         self._held, self._worker = held, worker

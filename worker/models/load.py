@@ -3,9 +3,9 @@
 import importlib
 
 from producer.settings import Settings
-from worker.device.memory import apply_memory_plan, device_memory_bytes, most_slots
+from worker.device.memory_limits import apply_memory_plan, device_memory_bytes, most_slots
 from worker.engine.family import Family
-from worker.engine.memory import plan_memory
+from worker.engine.memory_plan import plan_memory
 from worker.models import MODELS
 from worker.models.packaged import WHISPER
 

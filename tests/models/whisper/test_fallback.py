@@ -3,7 +3,7 @@
 import pytest
 
 from producer.job import Options
-from worker.device.requests import Decoded
+from worker.device.decode_request import Decoded
 from worker.models.whisper.fallback import Attempt, repeats_a_phrase
 
 

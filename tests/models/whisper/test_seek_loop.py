@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from producer.job import Options
-from worker.device.requests import Decode, Decoded
+from worker.device.decode_request import Decode, Decoded
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Compute
 from worker.models.whisper import words

@@ -11,7 +11,7 @@ import pytest
 
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
-from worker.device.requests import Decode, Decoded, RowRules, TimestampRules
+from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.tokenizer import Tokenizer

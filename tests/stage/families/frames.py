@@ -13,7 +13,7 @@ import numpy as np
 from producer.result import Model, Segment
 from worker.device.backend import dtype_name
 from worker.engine.family import Counts
-from worker.engine.memory import MemoryNeeds
+from worker.engine.memory_plan import MemoryNeeds
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Rows, ask
 

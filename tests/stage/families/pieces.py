@@ -13,7 +13,7 @@ import numpy as np
 from producer.errors import InvalidOptions
 from producer.result import Model, Segment
 from worker.engine.family import Computation, Counts
-from worker.engine.memory import MemoryNeeds
+from worker.engine.memory_plan import MemoryNeeds
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched, ask
 

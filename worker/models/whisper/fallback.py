@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from producer.job import Options
-from worker.device.requests import Decoded
+from worker.device.decode_request import Decoded
 
 # Text over noises and animals passes the thresholds when the model is sure neither of the text nor
 # of the silence. Base on the shared recordings, (no-speech, log-probability): noises (0.27, -0.81)

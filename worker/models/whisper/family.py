@@ -20,12 +20,12 @@ from worker.device.backend import (
 from worker.device.stepper import TokenStepper
 from worker.device.warm_up import warm_up
 from worker.engine.family import Computation
-from worker.engine.memory import MemoryPlan
+from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
 from worker.models.whisper.backend import Backend, computes_in_numpy, make_network
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
-from worker.models.whisper.memory import memory_needs
+from worker.models.whisper.memory_needs import memory_needs
 from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
 from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
 from worker.models.whisper.weights.convert import dequantize

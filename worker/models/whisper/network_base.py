@@ -5,7 +5,7 @@ from typing import TypeAlias
 import mlx.core as mx
 
 from producer.job import Options
-from worker.device.requests import RowRules
+from worker.device.decode_request import RowRules
 from worker.models.whisper.prompt import row_rules
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.parameters import Dimensions

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from producer.job import Options
-from worker.device.requests import RowRules, TimestampRules
+from worker.device.decode_request import RowRules, TimestampRules
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.vocabulary import TIMESTAMP_S
 

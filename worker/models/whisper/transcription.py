@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from producer.errors import OutOfRange
 from producer.job import Options
 from producer.result import Segment
-from worker.device.requests import Decode, RowRules
+from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask

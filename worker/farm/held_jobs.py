@@ -50,7 +50,7 @@ class Held:
     refusals: int = 0
 
 
-class Holdings:
+class HeldJobs:
     """Moves held jobs from path check to engine to ending.
 
     Every job goes start -> flight -> ending -> forget. Events, answers and cancellations for an

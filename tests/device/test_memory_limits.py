@@ -3,8 +3,8 @@
 import mlx.core as mx
 import pytest
 
-from worker.device.memory import apply_memory_plan, device_memory_bytes
-from worker.engine.memory import MemoryNeeds, MemoryPlan
+from worker.device.memory_limits import apply_memory_plan, device_memory_bytes
+from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 
 PLAN = MemoryPlan(1_000_000_000, MemoryNeeds(1, 1, 1), slots=8, batch_size=1)
 

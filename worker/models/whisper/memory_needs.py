@@ -1,6 +1,6 @@
 """What a Whisper checkpoint takes of the device's memory."""
 
-from worker.engine.memory import MemoryNeeds
+from worker.engine.memory_plan import MemoryNeeds
 from worker.models.whisper.weights.parameters import Dimensions
 
 # Copies of the widest activation (the MLP's 4 D) that are alive at once in an encoder block.

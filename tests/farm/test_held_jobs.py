@@ -6,9 +6,9 @@ from producer.errors import CorruptAudio, Internal, InvalidModel, SourceUnreacha
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings, wait_until
 from worker.engine.messages import Done, Failed
-from worker.farm import holdings
+from worker.farm import held_jobs
 from worker.farm.endings import Outcome
-from worker.farm.holdings import Holdings
+from worker.farm.held_jobs import HeldJobs
 from worker.farm.in_flight import Phase
 from worker.farm.scripts import Release
 
@@ -23,8 +23,8 @@ def engine():
 
 @pytest.fixture
 def held(engine):
-    """Return empty holdings over that engine."""
-    return Holdings(engine, make_settings(URL), "w")
+    """Return an empty `HeldJobs` over that engine."""
+    return HeldJobs(engine, make_settings(URL), "w")
 
 
 def start(held, *names, draining=False, checked=True):
@@ -174,7 +174,7 @@ def test_a_job_over_its_time_is_cancelled_with_the_limit(held, engine):
 def test_a_path_check_without_an_answer_makes_the_source_unreachable(held):
     """The share may be back for the next try."""
     start(held, "a", checked=False)
-    held.flights[0].phase_since -= holdings.SOURCE_CHECK_S + 1
+    held.flights[0].phase_since -= held_jobs.SOURCE_CHECK_S + 1
     held.enforce_deadlines()
     (release,) = held.endings
     assert "source_unreachable" in release.record
@@ -185,7 +185,7 @@ def test_an_engine_that_does_not_drop_a_cancelled_job_is_broken(held):
     start(held, "a")
     held.cancel("a", "was stopped")
     held.enforce_deadlines()
-    held.flights[0].phase_since -= holdings.CANCEL_ANSWER_S + 1
+    held.flights[0].phase_since -= held_jobs.CANCEL_ANSWER_S + 1
     with pytest.raises(Internal, match="must drop a job within 60 s"):
         held.enforce_deadlines()
 
@@ -227,7 +227,7 @@ def test_a_refused_ending_goes_behind_the_others(held):
 def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):
     """The check runs in a thread of its own; its error is the job's."""
     settings = make_settings(URL, audio={"roots": (tmp_path,)})
-    held = Holdings(engine, settings, "w")
+    held = HeldJobs(engine, settings, "w")
     start(held, "a")
 
     def ended():

@@ -3,7 +3,7 @@
 import pytest
 
 from producer.errors import OutOfRange
-from worker.engine.memory import MemoryNeeds, plan_memory
+from worker.engine.memory_plan import MemoryNeeds, plan_memory
 
 # tiny.en's, about.
 NEEDS = MemoryNeeds(weights_bytes=230_000_000, row_bytes=25_000_000, request_bytes=28_000_000)

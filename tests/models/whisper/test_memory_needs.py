@@ -3,7 +3,7 @@
 import mlx.core as mx
 
 from tests.stage.tiny_models import tiny_dimensions
-from worker.models.whisper.memory import memory_needs
+from worker.models.whisper.memory_needs import memory_needs
 
 DIMS = tiny_dimensions(width=384, heads=6, layers=4)
 WEIGHTS_BYTES = 150_000_000

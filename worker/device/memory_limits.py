@@ -5,7 +5,7 @@ import os
 import mlx.core as mx
 
 from worker.device.backend import on_gpu
-from worker.engine.memory import MemoryPlan
+from worker.engine.memory_plan import MemoryPlan
 
 # Of the machine's memory where the device does not say what it recommends: the rest is the
 # system's, the page cache's and other programs'.
