@@ -4,9 +4,11 @@ import mlx.core as mx
 
 from worker.models.whisper import log_mel, numpy_math
 
+THREADS = numpy_math.Threads(3)
+
 
 def numpy_frames(samples, n_mels):
-    return mx.array(numpy_math.log_mel_frames(samples, n_mels))
+    return mx.array(numpy_math.log_mel_frames(samples, n_mels, THREADS))
 
 
 FRAMES = {"mlx": log_mel.log_mel_frames, "numpy": numpy_frames}

@@ -93,7 +93,7 @@ class NumpyWhisper(NetworkBase):
     @_counted
     def log_mel_frames(self, samples: FloatArray) -> mx.array:
         """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
-        return mx.array(log_mel_frames(samples, self.dims.n_mels))
+        return mx.array(log_mel_frames(samples, self.dims.n_mels, self._threads))
 
     @_counted
     def encode_audio(self, mel: mx.array) -> mx.array:
