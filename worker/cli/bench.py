@@ -25,7 +25,7 @@ from worker.engine import messages
 if TYPE_CHECKING:
     from worker.cli.measure import Measurement
 
-# Without --audio the clip is repeated for so long.
+# Seconds for which the clip is repeated without --audio.
 DEFAULT_S = 20.0
 AUTO = "auto"
 

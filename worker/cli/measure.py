@@ -26,7 +26,7 @@ from worker.models.load import load_family
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
-# The clip so many times fills one window. Its last half second, all silence, stays out: with it
+# Repeated this often, the clip fills one window. Its last half second, all silence, stays out: with it
 # the model hears the end of the third time over and over.
 CLIP_REPEATS = 3
 CLIP_TAIL_SAMPLES = SAMPLE_RATE_HZ // 2
@@ -255,7 +255,7 @@ def clip() -> Path | None:
 
 
 def write_window(path: Path, source: Path) -> None:
-    """Write the clip so often in a row that it fills one window."""
+    """Write the clip `CLIP_REPEATS` times in a row: it fills one window."""
     samples, _ = load_audio(str(source))
     repeated = np.tile(samples[:-CLIP_TAIL_SAMPLES], CLIP_REPEATS)
     soundfile.write(path, repeated, SAMPLE_RATE_HZ, subtype="PCM_16")

@@ -15,7 +15,7 @@ from worker.device.row import Row
 from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.device.speech_model import SpeechModel
 
-# While the host cuts, uploads and reads windows, a GPU has so many steps to go on with (measured
+# Steps that a GPU has to go on with while the host cuts, uploads and reads windows (measured
 # on CUDA, not on Metal); a row that has ended costs as many for nothing.
 STEPS_AHEAD_ON_GPU = 4
 
@@ -32,7 +32,7 @@ class Candidates:
 
     @property
     def have_ended(self) -> bool:
-        """Whether all rows are done."""
+        """Return whether all rows are done."""
         return all(row.finish_reason is not None for row in self.rows)
 
     def outcome(self) -> Outcome:

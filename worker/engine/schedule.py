@@ -86,7 +86,7 @@ class Schedule:
 
     @property
     def is_idle(self) -> bool:
-        """Whether a turn would do nothing."""
+        """Return whether a turn would do nothing."""
         waits = any(waiting.requests for waiting in self._waiting.values()) or self._unread
         return not waits and (self._stepper is None or self._stepper.num_wanted == 0)
 

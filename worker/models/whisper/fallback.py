@@ -48,14 +48,14 @@ class Attempt:
 
     @property
     def needs_fallback(self) -> bool:
-        """Whether another temperature should be tried (temperature fallback); silence is no reason."""
+        """Return whether another temperature should be tried; silence is no reason."""
         if self._is_unlikely and self._sounds_silent:
             return False
         return self._is_compressible or self._is_unlikely
 
     @property
     def should_skip(self) -> bool:
-        """Whether the window is skipped: no speech, unless the text is likely enough."""
+        """Return whether the window is skipped: no speech, unless the text is likely enough."""
         threshold = self.options.logprob_threshold
         is_likely = threshold is not None and self.decoded.avg_logprob > threshold
         return self._sounds_silent and not is_likely
@@ -88,7 +88,7 @@ class Attempt:
 
     @property
     def _is_doubtful(self) -> bool:
-        """Whether the model is sure neither of the text nor of the silence."""
+        """Return whether neither text nor silence is clearly more likely."""
         return (
             self.decoded.no_speech_prob > DOUBTFUL_NO_SPEECH
             and self.decoded.avg_logprob < DOUBTFUL_LOGPROB

@@ -168,8 +168,8 @@ class LogMel:
     """
 
     SPOOL_AFTER_BLOCKS = 20  # ten minutes: 19 MB at 80 mels, 31 MB at 128
-    # Before a block is written, so many more are begun: then hardly anything is waited for, neither
-    # the block nor the steps that the device was handed before it.
+    # A block is written once this many later ones were begun: by then it is computed, and so are the
+    # steps that the device was handed before it, so the write waits for nothing.
     COMPUTING_BLOCKS = 4
 
     def __init__(self, compute_frames: ComputeFrames, n_mels: int) -> None:
