@@ -1,0 +1,140 @@
+"""What every family owes the engine: the fake one of the tests, two toys, and Whisper on each network."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from producer.job import Options
+from producer.settings import Settings
+from tests.stage.fake_family import FakeFamily
+from tests.stage.families.frames import Frames
+from tests.stage.families.pieces import Pieces
+from tests.stage.tiny_models import tiny_random_whisper
+from worker.engine.messages import Checkpoint
+from worker.engine.requests import Batched, Compute, Rows
+from worker.models.load import pin
+from worker.models.whisper.family import WhisperFamily
+
+FAMILIES = {
+    "fake": FakeFamily,
+    "pieces": Pieces,
+    "frames": Frames,
+    "whisper-numpy": lambda: WhisperFamily(tiny_random_whisper(), mx.float32, "numpy"),
+    "whisper-mlx": lambda: WhisperFamily(tiny_random_whisper(), mx.float32, "mlx"),
+}
+# Random weights invent timestamps; without them each window is one segment.
+OPTIONS = Options(temperatures=(0.0,), sample_len=8, without_timestamps=True)
+DURATION_S = 34.0
+
+
+ALL = [
+    pytest.param(name, marks=[pytest.mark.mlx] if name == "whisper-mlx" else [])
+    for name in FAMILIES
+]
+
+
+@pytest.fixture(scope="module", params=ALL)
+def family(request):
+    """Return each family in turn, pinned as the engine's loader pins it."""
+    family = FAMILIES[request.param]()
+    pin(family, Settings(worker={"slots": 2}))
+    return family
+
+
+def samples():
+    """Return a recording of three tones and the pauses between them."""
+    time_s = np.arange(round(DURATION_S * 16_000)) / 16_000
+    loudness = np.repeat([0.5, 0.0, 0.2, 0.0, 0.7], len(time_s) // 5)
+    return (np.sign(np.sin(2 * np.pi * 220 * time_s)) * loudness).astype(np.float32)
+
+
+def heard(family):
+    """Return the features of the recording, which arrived in blocks."""
+    features = family.features()
+    for block in np.array_split(samples(), 3):
+        features.push(block)
+    features.finish()
+    return features
+
+
+def answer(family, request):
+    """Return the reply to a request, as the engine gets it."""
+    if isinstance(request, Compute):
+        return request.run()
+    if isinstance(request, Rows):
+        family.stepper.add("only", request)
+        for _ in range(1000):
+            if ended := family.stepper.step():
+                [(key, reply)] = ended
+                assert key == "only"
+                return reply
+    assert isinstance(request, Batched)
+    computation = family.computations[type(request)]
+    assert computation.batch_size >= 1
+    replies = computation.start([request, request])
+    one, other = replies() if callable(replies) else replies
+    assert np.array_equal(np.array(one), np.array(other))
+    return one
+
+
+def run(family, checkpoint=None):
+    """Return a finished transcription and the checkpoints that it passed."""
+    transcription, checkpoints = family.transcription(OPTIONS, checkpoint), []
+    requests, reply = transcription.requests(heard(family)), None
+    while True:
+        try:
+            request = requests.send(reply)
+        except StopIteration:
+            return transcription, checkpoints
+        if isinstance(request, Checkpoint):
+            checkpoints.append(request)
+            reply = None
+        else:
+            reply = answer(family, request)
+
+
+def test_it_says_what_it_is_and_what_it_needs(family):
+    """From these the engine plans, and a result names its model."""
+    assert family.model.name
+    assert family.model.dtype == "float32"
+    assert family.plan.needs == family.needs
+    assert family.needs.weights_bytes >= 0
+    assert family.plan.slots == 2
+    assert family.stepper is None or family.stepper.num_slots == 2
+    assert family.peak_memory_bytes() >= 0
+    family.check(OPTIONS)
+
+
+def test_a_recording_becomes_text_with_times_within_it(family):
+    """Every request is of a kind that the family itself computes."""
+    transcription, checkpoints = run(family)
+    assert transcription.counts.windows > 0
+    assert transcription.counts.generated_tokens > 0
+    for segment in transcription.segments:
+        assert 0 <= segment.start <= segment.end <= DURATION_S
+    assert [segment.id for segment in transcription.segments] == list(
+        range(len(transcription.segments))
+    )
+    assert transcription.language
+    assert 0 < transcription.seconds_done <= DURATION_S
+    assert checkpoints
+    assert isinstance(transcription.text, str)
+
+
+def test_it_goes_on_from_each_checkpoint_to_the_same_text(family):
+    """Another worker may have written it; what was done is not done again."""
+    whole, checkpoints = run(family)
+    for checkpoint in checkpoints:
+        resumed, rest = run(family, checkpoint)
+        assert resumed.text == whole.text
+        assert resumed.segments == whole.segments
+        assert len(rest) <= len(checkpoints)
+
+
+def test_a_checkpoint_of_another_family_counts_as_none(family):
+    """Its state says whose it is."""
+    whole, checkpoints = run(family)
+    foreign = Checkpoint(checkpoints[-1].segments, "de", {"family": "somebody else's"})
+    again, _ = run(family, foreign)
+    assert again.text == whole.text
+    assert again.segments == whole.segments
