@@ -77,6 +77,7 @@ def convert(
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
     """Write any model as an MLX folder, for this worker and for mlx-whisper."""
+    from worker.device.backend import choose_dtype  # noqa: PLC0415 - the same
     from worker.models.whisper.weights import convert as to  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
 
@@ -84,7 +85,7 @@ def convert(
     to.check_out(out)
     if bits is not None:
         to.check_bits(bits)
-    kind = None if dtype is None else to.DTYPES[dtype]
+    kind = None if dtype is None else choose_dtype(dtype)
     weights = load_weights(source, revision=revision, dtype=kind)
     to.save(weights if bits is None else to.quantize(weights, bits), out)
     # Read back, so that what is reported is what was written.
@@ -93,7 +94,9 @@ def convert(
 
 def _report(weights: "Weights") -> None:
     num_bytes = sum(array.nbytes for array in weights.arrays.values())
-    kind = str(weights.dtype).removeprefix("mlx.core.")
+    from worker.device.backend import dtype_name  # noqa: PLC0415 - see the module's docstring
+
+    kind = dtype_name(weights.dtype)
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(

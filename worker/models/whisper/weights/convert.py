@@ -15,7 +15,6 @@ from worker.models.whisper.weights.parameters import Weights, cast, is_quantizab
 # As in the quantized models of mlx-community: smaller groups cost size, larger ones accuracy.
 GROUP_SIZE = 64
 BITS = (4, 8)
-DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 def quantize(weights: Weights, bits: int) -> Weights:
