@@ -38,10 +38,8 @@ test-waiting: setup
 	@$(RUN)/pytest -q $(MARKED) $(addprefix --ignore=,$(COMPUTING))
 
 # Only the whole archive in MLX's network on a CPU takes longer: make parity BACKEND=mlx.
-CHECKED := not (parity and mlx)
-
 check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
-	@$(MAKE) --no-print-directory -j2 MARKED="-m '$(CHECKED)' --durations=15" test-computing test-waiting
+	@$(MAKE) --no-print-directory -j2 MARKED="-m 'not (parity and mlx)' --durations=15" test-computing test-waiting
 
 lint: setup  ## Check style and format
 	$(RUN)/ruff check . && $(RUN)/ruff format --check .
