@@ -17,13 +17,51 @@ from producer.settings import Settings
 _NUM_BATCHES = 5
 
 
+_WORKER_FIELDS = (
+    "last_heartbeat",
+    "death",
+    "queues",
+    "model",
+    "revision",
+    "state",
+    "capacity",
+    "in_flight",
+    "sleeps_until",
+)
+
+
+class WorkerView(BaseModel):
+    """What a worker said of itself with its last heartbeat.
+
+    Attributes:
+        model, revision: Of the pinned weights; "" if another program's worker did not say.
+        state: RQ's word: busy, idle, started, suspended.
+        capacity: Recordings that it takes at once.
+        in_flight: Recordings that it has in hand.
+        heartbeat_age_s: Seconds since the heartbeat, by the server's clock.
+        sleeps_until_s: When its active hours begin, seconds since the epoch; None while it works.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    queues: tuple[str, ...] = ()
+    model: str = ""
+    revision: str = ""
+    state: str = ""
+    capacity: int = 0
+    in_flight: int = 0
+    heartbeat_age_s: float = 0.0
+    sleeps_until_s: float | None = None
+
+
 class FarmStatus(BaseModel):
     """Workers, queues and the latest batches at one moment."""
 
     model_config = ConfigDict(frozen=True)
 
     is_paused: bool
-    workers: list[str]
+    workers: list[WorkerView]
     queued: dict[str, int] = Field(description="Jobs waiting, by queue.")
     running: dict[str, int] = Field(description="Jobs in hand, by queue.")
     max_queued: int
@@ -51,23 +89,53 @@ def farm_status(connection: redis.Redis, settings: Settings) -> FarmStatus:
     )
 
 
-def live_workers(connection: redis.Redis, settings: Settings) -> list[str]:
-    """Return the names of the workers of our queues with a heartbeat younger than a lease."""
+def live_workers(connection: redis.Redis, settings: Settings) -> list[WorkerView]:
+    """Return the workers of our queues with a heartbeat younger than a lease, by name."""
     with server_errors(connection):
         keys = sorted(cast("set[bytes]", connection.smembers(WORKERS_KEY)))
         pipeline = connection.pipeline(transaction=False)
         for key in keys:
-            pipeline.hmget(key, "last_heartbeat", "death", "queues")
+            pipeline.hmget(key, _WORKER_FIELDS)
         records = pipeline.execute()
+    now_s = server_time_s(connection)
+    views = (
+        _worker_view(key.decode().removeprefix(worker_key("")), record, now_s)
+        for key, record in zip(keys, records, strict=True)
+    )
     served = set(settings.worker.queues)
-    oldest_s = server_time_s(connection) - settings.worker.lease_s
     return [
-        key.decode().removeprefix(worker_key(""))
-        for key, (beat, death, queues) in zip(keys, records, strict=True)
+        view
+        for view in views
         # A stock RQ worker that serves other queues of the same server does not do our jobs.
-        if beat and not death and served & set((queues or b"").decode().split(","))
-        if str_to_date(beat).timestamp() > oldest_s
+        if view and served & set(view.queues) and view.heartbeat_age_s < settings.worker.lease_s
     ]
+
+
+def _worker_view(name: str, record: list[bytes | None], now_s: float) -> WorkerView | None:
+    """Read a worker's record; None without a heartbeat, or if it has ended."""
+    texts = [(value or b"").decode(errors="replace") for value in record]
+    fields = dict(zip(_WORKER_FIELDS, texts, strict=True))
+    try:
+        beat_s = str_to_date(fields["last_heartbeat"]).timestamp()
+    except ValueError:
+        return None
+    if fields["death"]:
+        return None
+    return WorkerView(
+        name=name,
+        queues=tuple(fields["queues"].split(",")),
+        model=fields["model"],
+        revision=fields["revision"],
+        state=fields["state"],
+        capacity=_number(fields["capacity"]),
+        in_flight=_number(fields["in_flight"]),
+        heartbeat_age_s=now_s - beat_s,
+        sleeps_until_s=float(_number(fields["sleeps_until"])) or None,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def is_suspended(connection: redis.Redis) -> bool:

@@ -83,6 +83,9 @@ class Job(BaseModel):
     model: str | None = Field(
         None, description="Model the job insists on; None takes the worker's."
     )
+    revision: str | None = Field(
+        None, max_length=200, description="Revision of the model; None takes any."
+    )
     options: Options = Options()
     batch: str | None = Field(None, max_length=200, description="The batch that counts this job.")
     name: str | None = Field(

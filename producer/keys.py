@@ -38,6 +38,16 @@ def batch_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:batch:{batch}"
 
 
+def counts_key(batch: str) -> str:
+    """Key of the hash with a batch's counts, kept by the scripts; expires with the batch."""
+    return f"{FARM_KEY_PREFIX}:counts:{batch}"
+
+
+def submission_key(batch: str) -> str:
+    """Key of what the batch's last submission left out, and why; expires with the batch."""
+    return f"{FARM_KEY_PREFIX}:submission:{batch}"
+
+
 def job_key(job_id: str) -> str:
     """Key of RQ's job hash."""
     return f"{RQ_KEY_PREFIX}:job:{job_id}"

@@ -123,7 +123,7 @@ def test_the_users_can_do_all_of_their_work(url_of):
         assert [results[each].status for each in job_ids] == ["succeeded"] * 6 + ["failed"]
         assert list(retry_jobs(connection, producing, job_ids[-1:])) == job_ids[-1:]
         wait_until(lambda: job_state(connection, job_ids[-1]) == "failed")
-        assert live_workers(connection, producing) == [worker.worker.name]
+        assert [live.name for live in live_workers(connection, producing)] == [worker.worker.name]
         pause(connection)
         queue = Queue("default", connection=connection, serializer="json")
         slow = queue.enqueue(

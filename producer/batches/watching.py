@@ -22,7 +22,7 @@ from producer.batches.views import (
 )
 from producer.connection import server_time_s
 from producer.events import last_event_id, read_events
-from producer.fleet import is_suspended, live_workers
+from producer.fleet import WorkerView, is_suspended, live_workers
 from producer.queue import read_progress
 from producer.settings import Settings
 
@@ -78,7 +78,7 @@ class BatchStatus(BaseModel):
     batch: str
     counts: BatchCounts
     running: list[Running] = []
-    workers: list[str] = []
+    workers: list[WorkerView] = []
     is_paused: bool = False
     files_per_s: float | None = Field(None, description="None: too little has ended of late.")
     audio_hours_per_hour: float | None = None

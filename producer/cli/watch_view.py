@@ -168,7 +168,7 @@ def _one_line(text: str) -> str:
 
 def _farm_lines(farm: FarmStatus) -> Iterator[str]:
     yield "farm: " + ("paused; go on with: scribefarm resume" if farm.is_paused else "working")
-    names = ", ".join(farm.workers)
+    names = ", ".join(worker.name for worker in farm.workers)
     yield "workers: " + (names or "none is alive; start one: scribefarm-worker run")
     yield "queued: " + ", ".join(f"{name} {num}" for name, num in farm.queued.items())
     yield "running: " + ", ".join(f"{name} {num}" for name, num in farm.running.items())

@@ -12,6 +12,8 @@ local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
+local function counts_key(batch) return FARM .. ':counts:' .. batch end
+local function submission_key(batch) return FARM .. ':submission:' .. batch end
 local function job_key(job_id) return RQ .. ':job:' .. job_id end
 local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
 local function queue_key(queue) return RQ .. ':queue:' .. queue end

@@ -25,7 +25,7 @@ def test_only_workers_with_a_fresh_heartbeat_are_alive(connection, settings):
     register("dead", 1, death="2026-01-01T00:00:00.000000Z")
     register("elsewhere", 1, queues="mail,reports")
     connection.sadd("rq:workers", "rq:worker:gone")
-    assert live_workers(connection, settings) == ["fresh"]
+    assert [worker.name for worker in live_workers(connection, settings)] == ["fresh"]
 
 
 def test_a_pause_ends_after_its_time_or_by_resume(connection):

@@ -39,6 +39,8 @@ BUILDERS = {
     "progress_key": ("x",),
     "checkpoint_key": ("x",),
     "batch_key": ("night",),
+    "counts_key": ("night",),
+    "submission_key": ("night",),
     "job_key": ("x",),
     "rq_results_key": ("x",),
     "queue_key": ("low",),

@@ -75,7 +75,7 @@ def test_a_watch_shows_how_far_a_long_recording_is(night):
     assert file.duration_s == 12_000.0
     assert 0 < file.part_done < 1
     assert "long-" in file.text
-    assert look.workers == [file.worker]
+    assert [worker.name for worker in look.workers] == [file.worker]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -190,7 +190,7 @@ def test_a_plain_line_has_all_that_matters():
             "batch": "night",
             "counts": {"total": 10, "succeeded": 4, "failed": 1, "running": 2, "queued": 3,
                        "failed_by_code": {"poison": 1}, "audio_s": 7200},
-            "workers": ["a", "b"],
+            "workers": [{"name": "a"}, {"name": "b"}],
             "running": [{"name": "x", "job_id": "1", "worker": "a"}],
             "audio_hours_per_hour": 812.4,
             "eta_s": 3700,

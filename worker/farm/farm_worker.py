@@ -30,7 +30,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
-from producer.active_hours import is_active
+from producer.active_hours import is_active, next_change
 from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
 from producer.settings import Settings
@@ -178,6 +178,9 @@ class FarmWorker(DrainableWorker):
             "state": "busy" if num_flights else "idle",
             "capacity": str(self._engine.capacity),
             "in_flight": str(num_flights),
+            "model": self._engine.model.name,
+            "revision": self._engine.model.revision,
+            "sleeps_until": self._sleeps_until(),
         }
         del record["last_heartbeat"]  # the server's clock writes it
         answer = self._scripts.heartbeat(self._held.claims, record, self.worker_ttl)
@@ -188,6 +191,14 @@ class FarmWorker(DrainableWorker):
         if answer.adopted:
             _log.info("adopted", jobs=len(answer.adopted))
             self._start_claimed(answer.adopted)
+
+    def _sleeps_until(self) -> str:
+        """Return when the active hours begin, in whole seconds since the epoch; "" in them."""
+        section, now = self._settings.worker, datetime.now(UTC)
+        if is_active(section.active_hours, section.timezone, now):
+            return ""
+        begins = next_change(section.active_hours, section.timezone, now)
+        return str(int(begins.timestamp())) if begins else ""
 
     def _look_after_others(self) -> None:
         """Take over jobs of dead workers, queue delayed jobs that are due, tidy RQ's registries."""
