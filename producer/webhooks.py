@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
-from producer.errors import InvalidOptions
+from producer.errors import InvalidOptions, WebhookGone
 from producer.events import MAX_BLOCK_S, Event
 from producer.keys import EVENTS_KEY
 from producer.masking import mask_url
@@ -126,7 +126,7 @@ class Relay:
         While the receiver does not answer, nothing is skipped: the relay waits and tries again.
 
         Raises:
-            InvalidOptions: the receiver answered 410, Gone.
+            WebhookGone: the receiver answered 410.
             ServerUnreachable: Redis went away.
         """
         while True:
@@ -171,7 +171,7 @@ class Relay:
                 self._pause_s = self._endpoint.backoff_s
                 if status == _GONE:
                     where = mask_url(self._endpoint.url)
-                    raise InvalidOptions("relay", "the receiver wants no more events", where)
+                    raise WebhookGone("relay", "the receiver must want events (status 410)", where)
                 is_delivered = 200 <= status < 300  # noqa: PLR2004 HTTP's successes
                 return Delivery(event, "delivered" if is_delivered else "refused", status)
             log.warning("webhook_unanswered", event_id=event.id, retry_in_s=self._pause_s)

@@ -216,6 +216,9 @@ def test_an_unwritable_output_is_a_problem_of_that_file_alone(night, tmp_path):
         "x/a.wav": "problem",
         "b.wav": "written",
     }
+    (problem,) = (item for item in exported if item.error)
+    assert problem.error.code == "output_failed"
+    assert problem.path == tmp_path / "out/x/a.txt"
 
 
 def test_a_batch_of_a_stock_worker_is_read_from_its_results(night):
