@@ -12,8 +12,18 @@ from typing import Any, Literal, NamedTuple
 import redis
 from pydantic import ValidationError
 
-from producer.archive.find import Duplicate, Found, FoundFile, Problem, path_to_source, readable
+from producer.archive.copies import Copies
+from producer.archive.find import (
+    Duplicate,
+    Found,
+    FoundFile,
+    Ignored,
+    Problem,
+    path_to_source,
+    readable,
+)
 from producer.archive.hash_cache import HashCache, Hashed
+from producer.archive.submission_log import SubmissionLog
 from producer.batches.views import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
 from producer.job import Job, Options, invalid_options
@@ -26,7 +36,7 @@ from producer.states import ENDED_BADLY
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
 
-Verdict = Literal["new", "known", "problem", "duplicate"]
+Verdict = Literal["new", "known", "duplicate", "problem", "ignored"]
 Reason = Literal["first_time", "audio_changed", "request_changed", "again"]
 
 
@@ -54,10 +64,14 @@ class Entry(NamedTuple):
 
     Attributes:
         path: The file, as valid text.
-        verdict: Whether it was enqueued by this submission, known before, or left out.
+        verdict: Whether it was enqueued by this submission (`new`), `known` before, is a
+            `duplicate` (listed twice, or a copy: the same audio under another name), or was left
+            out, with a `problem` or `ignored` for its name.
         state: RQ's word for where its job stands; "" without a job.
         reason: Why it was enqueued.
         error: Why it was left out.
+        same_as: Name of the file that stands for a duplicate.
+        kind: How an ignored file is counted, as in `producer.archive.find.Ignored`.
     """
 
     path: str
@@ -67,6 +81,8 @@ class Entry(NamedTuple):
     state: str = ""
     reason: Reason | None = None
     error: ScribefarmError | None = None
+    same_as: str = ""
+    kind: str = ""
 
 
 class _Ready(NamedTuple):
@@ -88,20 +104,28 @@ def submit_archive(
 
     A job that failed for a passing reason (its error is retryable) is enqueued again; one that
     failed for good stays, unless `asked.retry_failed`. When the queue is full, `on_full` is
-    called and the submission waits; without it the error is raised.
+    called and the submission waits; without it the error is raised. What is left out stands in
+    the submission's record (`producer.batches.submission`), as far as it came.
 
     Raises:
         QueueFull: queue.max_queued jobs wait, and `on_full` is None.
         ServerUnreachable: the server went away; what was yielded is enqueued.
     """
-    for settled, ready in _prepared_pages(settings, found, asked, cache):
-        yield from settled
-        results = _submit(connection, settings, ready, asked, on_full)
-        if results:
-            note_batch(connection, settings, asked.batch)
-        for item, submitted in zip(ready, results, strict=True):
-            cache.remember(item.file.path, item.hashed, submitted.job_id)
-            yield _entry(item, submitted)
+    log = SubmissionLog(connection, settings, asked.batch)
+    with Copies() as copies, log.until_the_end():
+        for settled, ready in _prepared_pages(settings, found, asked, cache):
+            for entry in settled:
+                _note(log, entry)
+                yield entry
+            results = _submit(connection, settings, ready, asked, on_full)
+            if results:
+                note_batch(connection, settings, asked.batch)
+            for item, submitted in zip(ready, results, strict=True):
+                cache.remember(item.file.path, item.hashed, submitted.job_id)
+                entry = _entry(item, submitted, copies)
+                _note(log, entry)
+                yield entry
+            log.page_done()
 
 
 def plan_archive(
@@ -112,12 +136,13 @@ def plan_archive(
     cache: HashCache,
 ) -> Iterator[tuple[Entry, FoundFile | None]]:
     """Yield what `submit_archive` would do, and change nothing on the server."""
-    for settled, ready in _prepared_pages(settings, found, asked, cache):
-        yield from ((entry, None) for entry in settled)
-        for item in ready:
-            cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
-            foreseen = _foresee(connection, job_id_of(item.job, settings), asked)
-            yield _entry(item, foreseen), item.file
+    with Copies() as copies:
+        for settled, ready in _prepared_pages(settings, found, asked, cache):
+            yield from ((entry, None) for entry in settled)
+            for item in ready:
+                cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
+                foreseen = _foresee(connection, job_id_of(item.job, settings), asked)
+                yield _entry(item, foreseen, copies), item.file
 
 
 def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
@@ -159,7 +184,9 @@ def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Re
     if isinstance(item, Problem):
         return Entry(item.path, "problem", error=item.error)
     if isinstance(item, Duplicate):
-        return Entry(item.path, "duplicate")
+        return Entry(item.path, "duplicate", same_as=item.of)
+    if isinstance(item, Ignored):
+        return Entry(item.path, "ignored", kind=item.kind)
     try:
         hashed = cache.look_up(item.path)
         job = to_job(item, asked, hashed.sha256)
@@ -232,15 +259,26 @@ def _may_succeed(connection: redis.Redis, job_id: str) -> bool:
     return not isinstance(result, Failure) or result.error.retryable
 
 
-def _entry(item: _Ready, submitted: Submitted) -> Entry:
-    return Entry(
-        readable(str(item.file.path)),
-        "new" if submitted.is_new else "known",
-        name=item.file.name,
-        job_id=submitted.job_id,
-        state=submitted.state,
-        reason=_reason(item.hashed, submitted.job_id) if submitted.is_new else None,
-    )
+def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:
+    path, name = readable(str(item.file.path)), item.file.name
+    job_id, state = submitted.job_id, submitted.state
+    first = copies.first_name(job_id, name)
+    if first != name:
+        return Entry(path, "duplicate", name, job_id, state, same_as=first)
+    if not submitted.is_new:
+        return Entry(path, "known", name, job_id, state)
+    return Entry(path, "new", name, job_id, state, reason=_reason(item.hashed, job_id))
+
+
+def _note(log: SubmissionLog, entry: Entry) -> None:
+    if entry.error:
+        log.problem(entry.path, entry.error)
+    elif entry.verdict == "duplicate":
+        log.duplicate(entry.path, entry.same_as)
+    elif entry.verdict == "ignored":
+        log.ignored(entry.kind)
+    else:
+        log.count(entry.verdict)
 
 
 def _reason(hashed: Hashed, job_id: str) -> Reason:
