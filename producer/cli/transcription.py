@@ -17,7 +17,7 @@ from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress
 from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
 from producer.cli.session import Session, session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit, InvalidOptions, ScribefarmError
 from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
@@ -44,7 +44,7 @@ class Output:
     def write(self, path: Path, transcript: Transcript, *, with_title: bool) -> None:
         """Print the transcript of the recording at `path`, or write its files."""
         if self._folder is None:
-            title = f"==> {path} <==\n" if with_title else ""
+            title = f"==> {one_line(str(path))} <==\n" if with_title else ""
             for name in self._formats:
                 emit(title + FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS))
             return

@@ -8,7 +8,7 @@ from producer.batches.watching import batch_status
 from producer.cli.options import AsJson, Batch, batch_of
 from producer.cli.session import session_of
 from producer.cli.watch_view import show_batch, show_farm, status_lines
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit
 
 app = typer.Typer()
@@ -58,4 +58,4 @@ def status(context: typer.Context, batch: Batch = None, *, as_json: AsJson = Fal
         show_farm(session, as_json=as_json)
         return
     look = batch_status(session.connection, session.settings, batch)
-    emit(look.model_dump_json() if as_json else "\n".join(status_lines(look)))
+    emit(look.model_dump_json() if as_json else "\n".join(map(one_line, status_lines(look))))

@@ -13,7 +13,7 @@ from rich.text import Text
 from producer.batches.views import BatchCounts
 from producer.batches.watching import BatchStatus, BatchWatch, Running
 from producer.cli.session import Session
-from producer.console import emit
+from producer.console import emit, format_duration, one_line
 from producer.fleet import FarmStatus, farm_status
 
 _LIVE_EVERY_S = 1.0
@@ -37,14 +37,14 @@ def show_batch(
 def show_farm(session: Session, *, as_json: bool) -> None:
     """Print workers, queues and the latest batches."""
     farm = farm_status(session.connection, session.settings)
-    emit(farm.model_dump_json() if as_json else "\n".join(_farm_lines(farm)))
+    emit(farm.model_dump_json() if as_json else "\n".join(map(one_line, _farm_lines(farm))))
 
 
 def status_lines(look: BatchStatus) -> Iterator[str]:
     """Yield a batch's state for people."""
     counts = look.counts
     yield f"batch {look.batch}: {counts.done} of {counts.total} files done"
-    yield f"  succeeded {counts.succeeded}, {_hours(counts.audio_s)} of audio"
+    yield f"  succeeded {counts.succeeded}, {format_duration(counts.audio_s)} of audio"
     yield f"  failed {_failed(counts)}"
     yield f"  running {counts.running}, queued {counts.queued}, waiting {counts.waiting}"
     if counts.lost:
@@ -61,14 +61,14 @@ def plain_line(look: BatchStatus) -> str:
     return (
         f"{time.strftime('%H:%M:%S')} {counts.done}/{counts.total} done"
         f", {_failed(counts)} failed, {counts.running} running, {counts.queued} queued"
-        f", {_hours(counts.audio_s)} of audio, {_speed(look)}, {_workers(look)}"
+        f", {format_duration(counts.audio_s)} of audio, {_speed(look)}, {_workers(look)}"
     )
 
 
 def _show_lines(watch: BatchWatch, every_s: float, *, as_json: bool) -> BatchStatus:
     while True:
         look = watch.refresh()
-        emit(look.model_dump_json() if as_json else plain_line(look))
+        emit(look.model_dump_json() if as_json else one_line(plain_line(look)))
         if look.is_done:
             return look
         _pause(watch, every_s)
@@ -98,25 +98,25 @@ def _live_view(look: BatchStatus) -> RenderableType:
     counts = look.counts
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        Text(look.batch, style="bold"),
+        Text(one_line(look.batch), style="bold"),
         ProgressBar(total=max(1, counts.total), completed=counts.done, width=40),
         f"{counts.done} of {counts.total}",
         _speed(look),
     )
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("succeeded", f"{counts.succeeded}, {_hours(counts.audio_s)} of audio")
-    facts.add_row("failed", Text(_failed(counts), style="red" if counts.failed else ""))
+    facts.add_row("succeeded", f"{counts.succeeded}, {format_duration(counts.audio_s)} of audio")
+    facts.add_row("failed", Text(one_line(_failed(counts)), style="red" if counts.failed else ""))
     facts.add_row("running", str(counts.running))
     facts.add_row("queued", f"{counts.queued}, waiting {counts.waiting}")
-    facts.add_row("workers", Text(_workers(look), style="" if look.workers else "yellow"))
+    facts.add_row("workers", Text(one_line(_workers(look)), style="" if look.workers else "yellow"))
     files = Table.grid(padding=(0, 2))
     files.add_column(width=6, justify="right")
     files.add_column(max_width=40, no_wrap=True, overflow="ellipsis")
     files.add_column(no_wrap=True, overflow="ellipsis")
     for file in look.running[:_MAX_RUNNING]:
         # Text, not markup: names may hold square brackets.
-        latest = _one_line(file.text)[-_TEXT_WIDTH:]
-        files.add_row(_position(file), Text(_one_line(file.name)), Text(latest))
+        latest = one_line(file.text)[-_TEXT_WIDTH:]
+        files.add_row(_position(file), Text(one_line(file.name)), Text(latest))
     return Group(head, facts, files)
 
 
@@ -129,25 +129,13 @@ def _failed(counts: BatchCounts) -> str:
     return f"{counts.failed} ({codes})" if codes else "0"
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h"
-
-
 def _speed(look: BatchStatus) -> str:
     if look.is_done:
         return "done"
     if look.audio_hours_per_hour is None:
         return "speed not known yet"
     rate = f"{look.audio_hours_per_hour:.1f} audio hours an hour"
-    return f"{rate}, {_duration(look.eta_s)} left" if look.eta_s is not None else rate
-
-
-def _duration(seconds: float) -> str:
-    minutes, secs = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {secs:02d} s" if minutes else f"{secs} s"
+    return f"{rate}, {format_duration(look.eta_s)} left" if look.eta_s is not None else rate
 
 
 def _workers(look: BatchStatus) -> str:
@@ -159,13 +147,6 @@ def _workers(look: BatchStatus) -> str:
     return f"{len(look.workers)} worker{plural}, {len(busy)} on this batch{paused}"
 
 
-def _one_line(text: str) -> str:
-    """Make control characters visible, so that no name can move the cursor."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def _farm_lines(farm: FarmStatus) -> Iterator[str]:
     yield "farm: " + ("paused; go on with: scribefarm resume" if farm.is_paused else "working")
     names = ", ".join(worker.name for worker in farm.workers)
@@ -175,5 +156,5 @@ def _farm_lines(farm: FarmStatus) -> Iterator[str]:
     for batch, counts in farm.batches.items():
         yield (
             f"batch {batch}: {counts.done} of {counts.total} done, {_failed(counts)} failed"
-            f", {_hours(counts.audio_s)} of audio"
+            f", {format_duration(counts.audio_s)} of audio"
         )

@@ -197,6 +197,6 @@ def test_a_plain_line_has_all_that_matters():
         }
     )  # fmt: skip
     assert plain_line(look).partition(" ")[2] == (
-        "5/10 done, 1 (poison 1) failed, 2 running, 3 queued, 2.00 h of audio"
+        "5/10 done, 1 (poison 1) failed, 2 running, 3 queued, 2 h 00 min of audio"
         ", 812.4 audio hours an hour, 1 h 01 min left, 2 workers, 1 on this batch"
     )
