@@ -272,9 +272,7 @@ def _why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patter
     return patterns.why_ignored(relative)
 
 
-def _leads_to_folder(
-    entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns
-) -> bool:
+def _leads_to_folder(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> bool:
     """Return whether a link leads to a folder; one that leads nowhere may have any name."""
     try:
         return entry.is_dir()

@@ -25,7 +25,6 @@ from producer.errors import (
 )
 from producer.job import Job, Options, invalid_options
 
-
 # Deeper metadata could not be written as JSON everywhere.
 _MAX_DEPTH = 100
 

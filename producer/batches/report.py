@@ -245,9 +245,7 @@ def _flagged(connection: redis.Redis, listing: Listing) -> Iterator[FlaggedFile]
             for segment in result.segments
             if segment.flags
         ]
-        yield FlaggedFile(
-            name=item.name, job_id=item.job_id, flags=result.flags, segments=segments
-        )
+        yield FlaggedFile(name=item.name, job_id=item.job_id, flags=result.flags, segments=segments)
 
 
 def _run(found: Survey, bounds: Bounds) -> Run:

@@ -216,16 +216,16 @@ class Survey:
 
 
 def survey(
-    connection: redis.Redis, batch: str, bounds: Bounds = Bounds(), *, limit: int | None = None
+    connection: redis.Redis, batch: str, bounds: Bounds | None = None, *, limit: int | None = None
 ) -> Survey:
-    """Look at all files of a batch; `limit` bounds each list of files by name.
+    """Look at all files of a batch; `limit` bounds each list of files by name, None does not.
 
     Raises:
         ServerUnreachable: the server went away.
     """
     for _ in range(_MAX_SCANS):
         size_before = _size(connection, batch)
-        found = _survey(connection, batch, bounds, limit)
+        found = _survey(connection, batch, bounds or Bounds(), limit)
         if found.counts.total == size_before == _size(connection, batch):
             break
     return found
@@ -246,9 +246,7 @@ def _size(connection: redis.Redis, batch: str) -> int:
         return int(connection.hlen(batch_key(batch)))
 
 
-def _survey(
-    connection: redis.Redis, batch: str, bounds: Bounds, limit: int | None
-) -> Survey:
+def _survey(connection: redis.Redis, batch: str, bounds: Bounds, limit: int | None) -> Survey:
     found = Survey(bounds, limit)
     asked = {
         "states": STATE_OF_RQ_STATUS,

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, Names, Patterns, find, read_list, readable
+from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
 from producer.archive.hash_cache import HashCache
 from producer.archive.manifest import read_manifest
 from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
@@ -135,7 +135,7 @@ def submit(
 def _is_many(argument: str) -> bool:
     """Return whether an argument stands for many files; a file that is missing is still one."""
     path = Path(argument)
-    return argument == "-" or path.is_dir() or (has_magic(argument) and not path.exists())
+    return argument == "-" or is_folder(path) or (has_magic(argument) and not path.exists())
 
 
 def _submit(
@@ -155,7 +155,7 @@ def _submit(
         for entry in entries:
             summary.add(entry)
     except KeyboardInterrupt:
-        note(f"stopped after {summary.verdicts.total()} files; the farm goes on with those.")
+        note(f"stopped after {summary.num_files} files; the farm goes on with those.")
         note("submit the same again to go on: nothing is enqueued twice.")
         raise typer.Exit(Exit.INTERRUPTED) from None
     if summary.as_json:

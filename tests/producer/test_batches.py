@@ -169,7 +169,8 @@ def test_the_report_has_totals_failures_flags_and_slowest_files(night, tmp_path)
     assert {group.code: group.count for group in report.failures} == night.counts().failed_by_code
     assert sum(report.files_by_worker.values()) == 5
     assert len(report.slowest) == 5
-    assert report.audio_hours_per_hour == pytest.approx(180.0 / report.wall_s)
+    assert report.run.audio_hours_per_hour == pytest.approx(180.0 / report.run.worked_s, rel=0.01)
+    assert report.files_by_model == {"fake@0": 2}
     _, stderr = night.run("report", "night", "-o", "report.md", code=1)
     assert "wrote report.md" in stderr
     text = (tmp_path / "report.md").read_text()
