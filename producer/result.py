@@ -162,10 +162,11 @@ def dump_result(result: Transcript | Failure) -> str:
 def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
     """Return what batches need of a result, for the job's hash: views read no transcripts."""
     if isinstance(result, Failure):
-        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0"}
+        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0", "is_empty": "0"}
     num_flagged = sum(bool(segment.flags) for segment in result.segments)
     return {
         "code": "",
         "audio_s": f"{result.audio.duration_s:.3f}",
         "num_flagged": str(num_flagged),
+        "is_empty": "0" if result.text.strip() else "1",
     }
