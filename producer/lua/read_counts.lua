@@ -2,8 +2,8 @@
 -- an earlier version, when the counts are marked dirty, once a day, or if args.anew. Readers share
 -- one count, which goes on from its cursor; who moves a job meanwhile counts it in the new epoch if
 -- its turn has come, and else its turn will come.
--- args: batch, limit, max_age_s, anew.
--- Answer: {"unknown"}, {"counting"}: ask again, without anew, or {"ok", {field, value, ...}}.
+-- args: batch, limit, max_age_s, anew, doubt (mark them dirty).
+-- Answer: {"unknown"}, {"counting"}: ask again, without anew and doubt, or {"ok", {field, value, ...}}.
 local MAX_SHARE = 20
 local key = counts_key(args.batch)
 
@@ -35,6 +35,7 @@ local function count_page()
 end
 
 if redis.call('EXISTS', batch_key(args.batch)) == 0 then return {'unknown'} end
+if args.doubt then mark_dirty(args.batch) end
 if is_due() then
   if args.anew or not field(key, 'cursor') then begin() end
   if not count_page() then return {'counting'} end
