@@ -7,7 +7,9 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 from rq.utils import str_to_date
 
-from producer.batches.views import BatchCounts, count, latest_batches, view_batch
+from producer.batches.counts import read_counts
+from producer.batches.running import Running, running_files, served_queues
+from producer.batches.views import BatchCounts, latest_batches
 from producer.connection import server_errors, server_time_s
 from producer.errors import JobNotFound
 from producer.keys import SUSPENDED_KEY, WORKERS_KEY, queue_key, registry_key, worker_key
@@ -64,6 +66,7 @@ class FarmStatus(BaseModel):
     workers: list[WorkerView]
     queued: dict[str, int] = Field(description="Jobs waiting, by queue.")
     running: dict[str, int] = Field(description="Jobs in hand, by queue.")
+    running_files: list[Running] = Field([], description="The files in hand.")
     max_queued: int
     batches: dict[str, BatchCounts] = Field(description="The latest ones, the newest first.")
 
@@ -78,12 +81,13 @@ def farm_status(connection: redis.Redis, settings: Settings) -> FarmStatus:
     for batch in latest_batches(connection, _NUM_BATCHES):
         # One whose results have expired is forgotten at the next submission.
         with contextlib.suppress(JobNotFound):
-            batches[batch] = count(view_batch(connection, batch))
+            batches[batch] = read_counts(connection, batch)
     return FarmStatus(
         is_paused=is_suspended(connection),
         workers=live_workers(connection, settings),
         queued=dict(zip(queues, queued, strict=True)),
         running=dict(zip(queues, running, strict=True)),
+        running_files=running_files(connection, served_queues(connection, queues)),
         max_queued=settings.queue.max_queued,
         batches=batches,
     )

@@ -166,7 +166,7 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
             "code": result.error.code,
             "audio_s": "0",
             "num_flagged": "0",
-            "empty": "0",
+            "is_empty": "0",
             "flags": "",
             "model": "",
         }
@@ -174,7 +174,7 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
         "code": "",
         "audio_s": f"{result.audio.duration_s:.3f}",
         "num_flagged": str(sum(bool(segment.flags) for segment in result.segments)),
-        "empty": "0" if result.text.strip() else "1",
+        "is_empty": "0" if result.text.strip() else "1",
         "flags": ",".join(result.flags),
         "model": f"{result.model.name}@{result.model.revision}",
     }

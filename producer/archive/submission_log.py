@@ -6,16 +6,10 @@ from collections.abc import Iterator
 
 import redis
 
-from producer.batches.scan import has_work_left
-from producer.batches.submission import (
-    MAX_LISTED,
-    LeftOut,
-    Submission,
-    read_submission,
-    write_submission,
-)
+from producer.batches.runs import read_run, start_run
+from producer.batches.submission import MAX_LISTED, LeftOut, Submission, write_submission
 from producer.connection import server_time_s
-from producer.errors import ScribefarmError, ServerUnreachable
+from producer.errors import JobNotFound, ScribefarmError, ServerUnreachable
 from producer.settings import Settings
 
 # A record has up to half a megabyte, a page of files takes some 50 ms.
@@ -28,10 +22,9 @@ class SubmissionLog:
     def __init__(self, connection: redis.Redis, settings: Settings, batch: str) -> None:
         """Begin a record in place of the last one; it joins a run that has work left."""
         self._connection, self._settings, self._batch = connection, settings, batch
-        before = read_submission(connection, batch)
-        goes_on = before is not None and has_work_left(connection, batch)
-        run_started_at_s = before.run_started_at_s if before and goes_on else None
-        self.record = Submission.begin(server_time_s(connection), run_started_at_s)
+        now_s = server_time_s(connection)
+        run_started_at_s = _join_run(connection, settings, batch, now_s)
+        self.record = Submission(run_started_at_s=run_started_at_s, began_at_s=now_s)
         self._written_at = float("-inf")
 
     def problem(self, path: str, error: ScribefarmError) -> None:
@@ -77,3 +70,13 @@ class SubmissionLog:
     def _write(self) -> None:
         write_submission(self._connection, self._settings, self._batch, self.record)
         self._written_at = time.monotonic()
+
+
+def _join_run(connection: redis.Redis, settings: Settings, batch: str, now_s: float) -> float:
+    """Return when the batch's run began: now, unless it still has work of an earlier submission."""
+    with contextlib.suppress(JobNotFound):
+        run = read_run(connection, batch)
+        if run.left:
+            return run.started_at_s
+    start_run(connection, settings, batch)
+    return now_s

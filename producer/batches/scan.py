@@ -19,7 +19,7 @@ from producer.batches.views import BatchCounts, FileView, view_files
 from producer.connection import server_errors
 from producer.keys import batch_key
 from producer.scripts import Scripts
-from producer.states import STATE_OF_RQ_STATUS, state_of
+from producer.states import STATE_OF_RQ_STATUS
 
 # Files in one script call: about 10 ms, in which the server does nothing else.
 _PAGE = 1000
@@ -231,56 +231,35 @@ def survey(
     return found
 
 
-def has_work_left(connection: redis.Redis, batch: str) -> bool:
-    """Return whether a job of the batch waits or runs; stops at the first page that has one."""
-    left = {"queued", "running", "waiting"}
-    return any(
-        state_of(status.decode()) in left
-        for answer in _pages(connection, "states", batch)
-        for status in answer[::2]
-    )
-
-
 def _size(connection: redis.Redis, batch: str) -> int:
     with server_errors(connection):
         return int(connection.hlen(batch_key(batch)))
 
 
 def _survey(connection: redis.Redis, batch: str, bounds: Bounds, limit: int | None) -> Survey:
-    found = Survey(bounds, limit)
-    asked = {
-        "states": STATE_OF_RQ_STATUS,
-        "since": _stamp(bounds.since_s),
-        "until": _stamp(bounds.until_s),
-    }
-    slowest: dict[str, float] = {"slowest_over": found.slowest_over_s}
-    for sums, ids, numbers, notable, odd in _pages(connection, "survey", batch, asked, slowest):
+    found, scripts, cursor = Survey(bounds, limit), Scripts(connection), "0"
+    while True:
+        with server_errors(connection):
+            next_cursor, sums, ids, numbers, notable, odd = scripts.run(
+                "survey",
+                batch=batch,
+                cursor=cursor,
+                count=_PAGE,
+                states=STATE_OF_RQ_STATUS,
+                since=_stamp(bounds.since_s),
+                until=_stamp(bounds.until_s),
+                slowest_over=found.slowest_over_s,
+            )
         found.add_page(json.loads(sums), ids, numbers)
         for what, *item in _groups(notable, 4):
             found.add_notable(what, Named(*item))
         found.keep_slowest()
-        slowest["slowest_over"] = found.slowest_over_s
         files = ((name, job_id) for name, job_id in _groups(odd, 2))
         for view in view_files(connection, files):
             found.add_view(view)
-    return found
-
-
-def _pages(
-    connection: redis.Redis, script: str, batch: str, *asked: dict[str, Any]
-) -> Iterator[list[Any]]:
-    """Yield what a script answers for each page of a batch, without the cursor."""
-    scripts, cursor = Scripts(connection), "0"
-    while True:
-        given = {name: value for part in asked for name, value in part.items()}
-        with server_errors(connection):
-            next_cursor, *answer = scripts.run(
-                script, batch=batch, cursor=cursor, count=_PAGE, **given
-            )
-        yield answer
         cursor = next_cursor.decode()
         if cursor == "0":
-            return
+            return found
 
 
 def _groups(flat: Sequence[bytes], size: int) -> Iterator[list[str]]:

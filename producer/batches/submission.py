@@ -4,7 +4,7 @@ It is kept beside the batch, so that the report can account for every file of th
 also for those that never became jobs.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -51,11 +51,6 @@ class Submission(BaseModel):
     problems: list[LeftOut] = []
     duplicates: dict[str, str] = {}
 
-    @classmethod
-    def begin(cls, now_s: float, run_started_at_s: float | None = None) -> Self:
-        """Return the record of a submission that begins now, in a run that may go on."""
-        return cls(run_started_at_s=run_started_at_s or now_s, began_at_s=now_s)
-
 
 def read_submission(connection: redis.Redis, batch: str) -> Submission | None:
     """Return what is kept of the batch's last submission; None if nothing is, or not by us."""
@@ -74,9 +69,3 @@ def write_submission(
     document = submission.model_dump_json(by_alias=True)
     with server_errors(connection):
         connection.set(submission_key(batch), document, ex=settings.queue.result_ttl_s)
-
-
-def run_started_at_s(connection: redis.Redis, batch: str) -> float | None:
-    """Return since when the batch's present run counts; None if no submission says."""
-    submission = read_submission(connection, batch)
-    return None if submission is None else submission.run_started_at_s

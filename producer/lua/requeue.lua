@@ -15,6 +15,7 @@ for i, job_id in ipairs(args.job_ids) do
     redis.call('HSET', job, 'status', 'queued', 'enqueued_at', stamp(now))
     redis.call('EXPIRE', job, args.job_ttl_s)
     redis.call('RPUSH', queue_key(queue), job_id)
+    count_job(job_id)
     answer[i] = 1
   end
 end

@@ -9,11 +9,16 @@ local function must_enqueue(job_id, status)
   return ENDED_BADLY[status] and args.resubmit_failed
 end
 
+-- Forget a job's last end, and keep what it counts as until it is queued again.
 local function forget_earlier_run(job_id)
+  local counted = redis.call('HMGET', job_key(job_id), 'batches', 'counted')
   local queue = redis.call('HGET', job_key(job_id), 'origin') or args.queue
   leave_registries_of_ended(job_id, queue)
   redis.call('DEL', job_key(job_id), result_key(job_id), progress_key(job_id),
     rq_results_key(job_id))
+  if counted[1] and counted[2] then
+    redis.call('HSET', job_key(job_id), 'batches', counted[1], 'counted', counted[2])
+  end
 end
 
 local enqueued_at = stamp(now)
@@ -23,6 +28,21 @@ local function enqueue(job_id, data)
     'result_ttl', args.result_ttl_s, 'failure_ttl', args.result_ttl_s)
   redis.call('EXPIRE', job_key(job_id), args.job_ttl_s)
   redis.call('RPUSH', queue_key(args.queue), job_id)
+end
+
+-- Let a name of the batch stand for this job.
+local function put_in_batch(job_id, name)
+  local earlier = redis.call('HGET', batch_key(args.batch), name)
+  if earlier == job_id then
+    -- As what a job still counts that had expired, nobody knows.
+    if not is_counted(job_id, args.batch) then mark_dirty(args.batch) end
+    return
+  end
+  -- Whether a count that is under way will come upon the new name is not certain.
+  if not field(counts_key(args.batch), 'counted_at') then mark_dirty(args.batch) end
+  if earlier then leave_batch(earlier, args.batch) end
+  redis.call('HSET', batch_key(args.batch), name, job_id)
+  join_batch(job_id, args.batch)
 end
 
 local seen, num_new = {}, 0
@@ -41,6 +61,7 @@ for _, queue in ipairs(args.counted_queues) do
 end
 if num_new > 0 and waiting + num_new > args.limit then return {'full', waiting} end
 
+if args.batch then ensure_counts(args.batch, args.result_ttl_s) end
 local answer = {'ok'}
 for i, job in ipairs(args.jobs) do
   local job_id, name = unpack(job)
@@ -48,9 +69,10 @@ for i, job in ipairs(args.jobs) do
   if must_enqueue(job_id, status) then
     if status then forget_earlier_run(job_id) end
     enqueue(job_id, ARGV[i + 1])
+    if status then count_job(job_id) end
     status, is_new = 'queued', 1
   end
-  if args.batch then redis.call('HSET', batch_key(args.batch), name, job_id) end
+  if args.batch then put_in_batch(job_id, name) end
   answer[#answer + 1] = status
   answer[#answer + 1] = is_new
 end

@@ -9,7 +9,7 @@
 --     failed (code), flagged, flagged_whole (flags), empty, slow (seconds, audio).
 --   odd: name, job id, ... of files whose hash does not say enough; their results may.
 local FIELDS = {'status', 'code', 'audio_s', 'num_flagged', 'worker_name', 'started_at', 'ended_at',
-  'empty', 'flags', 'model'}
+  'is_empty', 'flags', 'model'}
 local sums = {total = 0, audio_s = 0, num_flagged = 0, states = {}, codes = {}, workers = {},
   models = {}, run_states = {}, run_audio_s = 0, run_num_flagged = 0}
 local ids, numbers, notable, odd = {}, {}, {}, {}

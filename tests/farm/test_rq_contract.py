@@ -217,6 +217,6 @@ def test_job_ids_registries_and_counters_are_readable_by_rq(farm):
 
 def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder at the start."""
-    folder = Path(FarmScripts.__init__.__globals__["_LUA"])
+    folder = Path(FarmScripts.__init__.__globals__["LUA_FOLDER"])
     names = {path.stem for path in folder.glob("*.lua")}
-    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due"}
+    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due", "count"}

@@ -30,7 +30,9 @@ from producer.keys import (
     worker_key,
 )
 from producer.result import Failure, Transcript, dump_result, outcome_fields
+from producer.scripts import Scripts
 from worker.farm.endings import Outcome
+from worker.farm.scripts import LUA_FOLDER
 
 # Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
 # lost recognises its own commit.
@@ -98,6 +100,7 @@ def _try_commit(
     _store_result(pipe, outcome)
     _store_status(pipe, job, outcome)
     _forget_execution(pipe, outcome)
+    Scripts(connection, LUA_FOLDER, shared="leases").add_to(pipe, "count", job_id=claim.job_id)
     pipe.execute()
     if rate_limited:
         Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(rate_limited)

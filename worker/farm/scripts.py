@@ -48,7 +48,7 @@ RESERVE_EVERY = 8
 # Bounds the time one script call keeps the server busy to a few milliseconds.
 MAX_JOBS_A_CALL = 64
 
-_LUA = Path(__file__).parent / "lua"
+LUA_FOLDER = Path(__file__).parent / "lua"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class FarmScripts:
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
         }
-        self._scripts = Scripts(connection, _LUA, shared="leases")
+        self._scripts = Scripts(connection, LUA_FOLDER, shared="leases")
         self._turn = 0
 
     def claim(self, limit: int, *, suspects: int) -> list[Claim]:

@@ -30,6 +30,7 @@ local function start(job_id, execution_id, queue)
     'last_heartbeat', stamp(now))
   redis.call('HDEL', job_key(job_id), 'lost_worker', 'ended_at')
   redis.call('PERSIST', job_key(job_id))
+  count_job(job_id)
   lease(job_id, execution_id, queue, args.worker)
 end
 

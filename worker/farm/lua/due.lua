@@ -14,6 +14,7 @@ for _, queue in ipairs(args.queues) do
       redis.call('HSETNX', job_key(job_id), 'enqueued_at', stamp(now))
       local at_front = job[2] or job[3] == '1'
       redis.call(at_front and 'LPUSH' or 'RPUSH', queue_key(queue), job_id)
+      count_job(job_id)
       num_queued = num_queued + 1
     end
   end

@@ -38,6 +38,7 @@ for _, job in ipairs(args.jobs) do
       redis.call('SET', checkpoint_key(job.job_id), job.checkpoint, 'EX', args.ttl_s)
     end
     requeue(key, job)
+    count_job(job.job_id)
     local ttl = number_in(job.job_id, 'ttl')
     if ttl > 0 then redis.call('EXPIRE', key, math.ceil(ttl)) end
     released[#released + 1] = job.execution_id
