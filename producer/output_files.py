@@ -1,9 +1,12 @@
 """Files of transcripts: their names in an output folder, and writing them whole."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import posixpath
+import secrets
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,10 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from producer.errors import InvalidOptions, OutputFailed
-from producer.formats import file_extension
+from producer.formats import FORMATS, file_extension
 
 # Bytes of a file name on all common file systems.
 _MAX_NAME_BYTES = 255
+
+# What outputs end in, and the part of one of them that may end another's stem.
+_SUFFIXES = tuple(f".{file_extension(name)}" for name in FORMATS)
+_TIMED = ".timed"
 
 # `kept` is a file of other content that was not overwritten.
 Written = Literal["written", "unchanged", "kept"]
@@ -23,17 +30,55 @@ Written = Literal["written", "unchanged", "kept"]
 def output_stems(names: Iterable[str]) -> dict[str, str]:
     """Return for each recording's name the path of its outputs without their extension.
 
-    No two recordings share one, whatever the case or accents of their names.
+    That is the name without its own extension, or else with it, or else with a hash behind it, so
+    that no two recordings share an output in any format, whatever the case or accents of their
+    names, and none stands where another has a folder.
     """
-    stems = {name: posixpath.splitext(name)[0] for name in names}
-    claims: Counter[str] = Counter()
-    for name, stem in stems.items():
-        claims.update({_folded(name), _folded(stem)})
-    for name, stem in stems.items():
-        if claims[_folded(stem)] > 1:
-            is_alone = claims[_folded(name)] == 1
-            stems[name] = name if is_alone else f"{name}.{_short_hash(name)}"
+    stems = {name: _candidate(name, 0) for name in names}
+    tries = dict.fromkeys(stems, 0)
+    folders = {folder for stem in stems.values() for folder in _folders_above(stem)}
+    taken_by_folders = {
+        _claim(folder.removesuffix(suffix))
+        for folder in folders
+        for suffix in _SUFFIXES
+        if folder.endswith(suffix)
+    }
+    meeting = list(stems)
+    while meeting:
+        claims = Counter(_claim(stem) for stem in stems.values())
+        meeting = [
+            name
+            for name, stem in stems.items()
+            if claims[_claim(stem)] > 1 or _claim(stem) in taken_by_folders
+        ]
+        for name in meeting:
+            tries[name] += 1
+            stems[name] = _candidate(name, tries[name])
     return stems
+
+
+def _candidate(name: str, tries: int) -> str:
+    plain = str(PurePosixPath(name))
+    if tries < 2:  # noqa: PLR2004 without its extension, and with it
+        return plain if tries else posixpath.splitext(plain)[0]
+    return f"{plain}.{_short_hash(name + '+' * (tries - 2))}"
+
+
+def _claim(stem: str) -> str:
+    """Return what two stems have in common if an output of one could be an output of the other."""
+    folded = _folded(stem)
+    # As text, `talk.timed` is where `talk` is with times.
+    while folded.endswith(_TIMED):
+        folded = folded.removesuffix(_TIMED)
+    return folded
+
+
+def _folders_above(stem: str) -> Iterator[str]:
+    """Yield the folders in which a stem's outputs stand, folded."""
+    folder = posixpath.dirname(_folded(stem))
+    while folder.strip("/"):
+        yield folder
+        folder = posixpath.dirname(folder)
 
 
 def output_path(folder: Path, stem: str, format_name: str) -> Path:
@@ -54,29 +99,84 @@ def output_path(folder: Path, stem: str, format_name: str) -> Path:
     return folder.joinpath(*folders, last + suffix)
 
 
-def write_whole(path: Path, text: str, *, overwrite: bool) -> Written:
-    """Write a file that appears whole or not at all; make its folders.
+def write_whole(path: Path, text: str, *, within: Path, overwrite: bool) -> Written:
+    """Write a file that appears whole or not at all; make the folders between it and `within`.
 
     A file of the same content is left alone, one of other content replaced only with `overwrite`.
+    Others may write into the folder: no link within it is followed, and what stands there is read
+    only if it is a regular file of the same size.
 
     Raises:
-        OSError: the disk is full, the folder not writable.
+        OSError: the disk is full, the folder not writable, or a link.
     """
     content = text.encode()
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == content:
+    within.mkdir(parents=True, exist_ok=True)
+    with _folder_of(path, within) as folder:
+        found = _compare(folder, path.name, content)
+        if found == "same":
             return "unchanged"
-        if not overwrite:
+        if found == "other" and not overwrite:
             return "kept"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Short, since the real name may have no byte to spare.
-    draft = path.with_name(f".scribefarm-{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        _write(folder, path.name, content)
     return "written"
+
+
+@contextlib.contextmanager
+def _folder_of(path: Path, within: Path) -> Iterator[int]:
+    """Open the folder of a file, and make it, following no link below `within`."""
+    folder = os.open(within, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in path.relative_to(within).parent.parts:
+            above, folder = folder, _open_folder(folder, name)
+            os.close(above)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _open_folder(above: int, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags, dir_fd=above)
+    except FileNotFoundError:
+        # Somebody else may have made it meanwhile.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=above)
+        return os.open(name, flags, dir_fd=above)
+
+
+def _compare(folder: int, name: str, content: bytes) -> Literal["absent", "same", "other"]:
+    """Compare what stands in a folder under a name; links, pipes and devices are `other`."""
+    try:
+        # Without O_NONBLOCK a pipe would wait for a writer.
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        return "absent"
+    except OSError as error:
+        # A link, or a socket.
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP}:
+            return "other"
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+        os.close(descriptor)
+        return "other"
+    with os.fdopen(descriptor, "rb") as file:
+        return "same" if file.read(len(content) + 1) == content else "other"
+
+
+def _write(folder: int, name: str, content: bytes) -> None:
+    # Short, since the real name may have no byte to spare; unlike `mkstemp`, it is made in the
+    # folder that was opened, and with the rights that the user's mask gives.
+    draft = f".scribefarm-{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(draft, flags, 0o666, dir_fd=folder), "wb") as file:
+            file.write(content)
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=folder)
 
 
 @contextlib.contextmanager

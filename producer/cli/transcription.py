@@ -53,7 +53,7 @@ class Output:
             target = output_path(self._folder, stem, name)
             text = FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS)
             with output_errors("transcribe", target):
-                write_whole(target, text, overwrite=True)
+                write_whole(target, text, within=self._folder, overwrite=True)
             note(f"wrote {target}")
 
     def _claim_stem(self, path: Path) -> str:

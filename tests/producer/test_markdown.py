@@ -76,7 +76,9 @@ def test_no_text_changes_the_outline_of_a_report(text):
 def test_names_are_shown_as_they_are(text):
     """As code, with controls made visible; the fence is longer than the name's backticks."""
     name = f"a{text}b"
-    shown = [token.content for token in tokens(to_markdown(make(name))) if token.type == "code_inline"]
+    shown = [
+        token.content for token in tokens(to_markdown(make(name))) if token.type == "code_inline"
+    ]
     expected = name.replace("\n", "\\n").replace("\t", "\\t").replace("\x1b", "\\x1b")
     assert set(shown) == {expected}
 
