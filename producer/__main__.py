@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import redis
 import typer
 
+from producer import log
 from producer.cli import (
     archive,
     batches,
@@ -20,8 +21,9 @@ from producer.cli import (
     watch,
 )
 from producer.cli.session import Session
-from producer.console import SettingsFile, report
+from producer.console import SettingsFile, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
+from producer.settings import LogSettings
 
 app = typer.Typer(
     name="scribefarm",
@@ -73,18 +75,23 @@ def options(
 def main() -> NoReturn:
     """Run the program; errors that we know become one line on stderr, never a traceback."""
     with_traceback = "--traceback" in sys.argv
+    log.configure(LogSettings(level="warning", format="console"))
+    failure: ScribefarmError
+    cause: Exception
     try:
         app()
     except ScribefarmError as error:
-        failure = error
+        failure = cause = error
     except redis.RedisError as error:
+        cause = error
         failure = ServerUnreachable("redis", "must do what we ask", error)
     except Exception as error:  # noqa: BLE001 - the last resort of a program
+        cause = error
         failure = Internal(
             "scribefarm", "a defect; run again with --traceback", f"{type(error).__name__}: {error}"
         )
     if with_traceback:
-        traceback.print_exc()
+        sys.stderr.write(visible("".join(traceback.format_exception(cause))))
     report(failure)
     sys.exit(failure.exit_code)
 

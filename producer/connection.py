@@ -67,7 +67,9 @@ def _client(section: RedisSettings, url: str) -> redis.Redis:
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
     try:
-        return redis.Redis.from_url(url, **options, **_tls_options(section, url))
+        options |= _tls_options(section, url) | redis.connection.parse_url(url)
+        # The forms of answers that we read, whatever the address asks for.
+        return redis.Redis.from_pool(redis.ConnectionPool(**options | {"protocol": 2}))
     except (ValueError, TypeError) as error:
         raise InvalidSettings(
             "redis.url", "must be redis://, rediss:// or unix://", mask_url(url)

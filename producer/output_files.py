@@ -6,11 +6,11 @@ import os
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from producer.errors import InvalidOptions
+from producer.errors import InvalidOptions, OutputFailed
 from producer.formats import file_extension
 
 # Bytes of a file name on all common file systems.
@@ -77,6 +77,16 @@ def write_whole(path: Path, text: str, *, overwrite: bool) -> Written:
     finally:
         draft.unlink(missing_ok=True)
     return "written"
+
+
+@contextlib.contextmanager
+def output_errors(context: str, path: Path) -> Iterator[None]:
+    """Translate the system's errors of writing `path` into `OutputFailed`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputFailed(context, f"must be writable: {reason}", path) from error
 
 
 def _folded(name: str) -> str:

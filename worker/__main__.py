@@ -10,12 +10,12 @@ import redis
 import structlog
 import typer
 
+from producer import log
 from producer.connection import connect
 from producer.console import SettingsFile, report
 from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.cli import bench, doctor
 from worker.cli import models as models_cli
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from producer.archive.find import Duplicate, Found, FoundFile, Names, Problem, checked, readable
-from producer.errors import InvalidOptions, ScribefarmError, SourceNotFound, UnsupportedFormat
+from producer.errors import (
+    InvalidOptions,
+    ScribefarmError,
+    SourceForbidden,
+    SourceNotFound,
+    SourceUnreachable,
+    UnsupportedFormat,
+)
 from producer.job import Job, Options, invalid_options
 
 
@@ -66,8 +73,8 @@ def read_manifest(path: Path, names: Names) -> Iterator[Found]:
     """Yield a manifest's recordings; a line that is wrong is a `Problem` that names it.
 
     Raises:
-        SourceNotFound: the manifest cannot be opened.
-        UnsupportedFormat: it is neither JSON Lines (.jsonl, .ndjson) nor CSV (.csv).
+        SourceNotFound, SourceForbidden, SourceUnreachable: the manifest cannot be read.
+        UnsupportedFormat: it is neither JSON Lines (.jsonl, .ndjson) nor CSV (.csv), or no text.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -75,8 +82,14 @@ def read_manifest(path: Path, names: Names) -> Iterator[Found]:
     try:
         for line in reader(path):
             yield _found(path, line, names)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceNotFound("manifest", f"must be a readable UTF-8 file: {error}", path) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SourceNotFound("manifest", "must be an existing file", path) from error
+    except PermissionError as error:
+        raise SourceForbidden("manifest", "must be readable", path) from error
+    except OSError as error:
+        raise SourceUnreachable("manifest", f"must be readable: {error.strerror}", path) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnsupportedFormat("manifest", f"must be UTF-8 text: {error}", path) from error
 
 
 def _found(manifest: Path, line: _Line, names: Names) -> Found:

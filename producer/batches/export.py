@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import redis
 
 from producer.batches.views import batch_files
-from producer.errors import ScribefarmError, SourceUnreachable
+from producer.errors import ScribefarmError
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
-from producer.output_files import Written, output_path, output_stems, write_whole
+from producer.output_files import Written, output_errors, output_path, output_stems, write_whole
 from producer.queue import read_results
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
@@ -99,15 +99,13 @@ def _export(
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
     for format_name in layout.formats:
+        path: Path | None = None
         try:
             path = output_path(layout.folder, stem, format_name)
             text = FORMATS[format_name](transcript, layout.options)
-            status = write_whole(path, text, overwrite=layout.overwrite)
+            with output_errors("results", path):
+                status = write_whole(path, text, overwrite=layout.overwrite)
         except ScribefarmError as error:
-            yield Exported(name, "problem", error=error)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            problem = SourceUnreachable("results", f"must be writable: {reason}", path)
-            yield Exported(name, "problem", path, problem)
+            yield Exported(name, "problem", path, error)
         else:
             yield Exported(name, status, path)

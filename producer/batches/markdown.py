@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from producer.batches.report import Report
-from producer.formats import format_duration, format_timestamp
+from producer.console import format_duration
+from producer.formats import format_timestamp
 
 # The JSON has all of them; a longer table is read by nobody.
 _MAX_FLAGGED_ROWS = 200

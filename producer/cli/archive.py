@@ -21,9 +21,8 @@ from producer.batches.views import batch_exists
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
-from producer.console import emit, note, report
+from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import Exit, InvalidOptions, QueueFull
-from producer.formats import format_duration
 
 app = typer.Typer()
 
@@ -186,7 +185,7 @@ def _plan(
         planned = {"dry_run": True, "audio_s": round(audio_s, 3), "unknown_length": num_unknown}
         emit(json.dumps(summary.fields() | planned))
         return
-    emit("\n".join(summary.lines("would be enqueued")))
+    emit("\n".join(map(one_line, summary.lines("would be enqueued"))))
     emit(f"  {format_duration(audio_s)} of audio to do, by the headers")
     if num_unknown:
         emit(f"    not counting {num_unknown} whose headers do not say")

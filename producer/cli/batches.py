@@ -14,8 +14,9 @@ from producer.batches.report import FailureGroup, group_failures, make_report
 from producer.batches.views import batch_exists, view_batch
 from producer.cli.options import AsJson, Batch, batch_of
 from producer.cli.session import session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import ERRORS, Exit, InvalidOptions
+from producer.output_files import output_errors
 from producer.queue import job_state
 
 app = typer.Typer()
@@ -127,7 +128,8 @@ def report(
     if output is None:
         emit(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        with output_errors("report", output):
+            output.write_text(text + "\n", encoding="utf-8")
         note(f"wrote {output}")
     if made.counts.succeeded < made.counts.total:
         raise typer.Exit(Exit.SOME_FAILED)
@@ -135,7 +137,7 @@ def report(
 
 def _emit_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        emit(line)
+        emit(one_line(line))
 
 
 def _known_codes(codes: list[str] | None) -> list[str]:

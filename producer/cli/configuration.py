@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from producer.cli.session import session_of
-from producer.console import emit
+from producer.console import emit, one_line
 
 app = typer.Typer()
 
@@ -32,4 +32,4 @@ def config(
         return
     for setting in settings:
         line = f"{setting.key} = {json.dumps(setting.shown())}"
-        emit(f"{line:<58}  {setting.origin}")
+        emit(one_line(f"{line:<58}  {setting.origin}"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ from producer.webhooks import Endpoint, Relay
 app = typer.Typer()
 
 SECRET_VARIABLE = "WEBHOOK_SECRET"  # noqa: S105 - a variable's name
+
+# The first delivery is said at once, then how far they are.
+_RELAY_NOTES_EVERY_S = 60.0
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -128,10 +132,14 @@ def relay(
 
 def _relay(running: Relay, *, follow: bool) -> None:
     num_delivered = num_refused = 0
+    told_at = -_RELAY_NOTES_EVERY_S
     try:
         for delivery in running.deliveries(follow=follow):
             if delivery.outcome == "delivered":
                 num_delivered += 1
+                if time.monotonic() >= told_at + _RELAY_NOTES_EVERY_S:
+                    told_at = time.monotonic()
+                    note(f"delivered {num_delivered}, the latest: event {delivery.event.id}")
                 continue
             num_refused += 1
             note(f"refused with {delivery.status}: event {delivery.event.id}")

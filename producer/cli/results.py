@@ -11,7 +11,7 @@ from producer.archive.find import readable
 from producer.batches.export import Exported, Layout, export_batch
 from producer.cli.options import Batch, batch_of, format_names
 from producer.cli.session import Session, session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit
 from producer.formats import FORMATS, FormatOptions
 
@@ -106,7 +106,7 @@ def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
         }
         emit(json.dumps(fields))
     elif item.status == "written":
-        emit(readable(str(item.path)))
+        emit(one_line(readable(str(item.path))))
     if item.error:
         session.problem(item.error, item.name)
     elif item.status == "kept":

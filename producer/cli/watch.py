@@ -8,7 +8,7 @@ from producer.batches.watching import batch_status
 from producer.cli.options import AsJson, Batch, batch_of
 from producer.cli.session import session_of
 from producer.cli.watch_view import show_batch, show_farm, status_lines
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit, InvalidOptions
 
 app = typer.Typer()
@@ -75,6 +75,6 @@ def status(
         show_farm(session, as_json=as_json)
         return
     look = batch_status(session.connection, session.settings, batch, recount=recount)
-    emit(look.model_dump_json() if as_json else "\n".join(status_lines(look)))
+    emit(look.model_dump_json() if as_json else "\n".join(map(one_line, status_lines(look))))
     if look.counts.failed or look.counts.lost:
         raise typer.Exit(Exit.SOME_FAILED)

@@ -25,6 +25,7 @@ from typing import Any
 import redis
 from rq.suspension import resume, suspend
 
+from producer import log
 from producer.connection import connect
 from producer.errors import ScribefarmError
 from producer.job import Job
@@ -33,7 +34,6 @@ from producer.queue import submit
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
 from tests.stage.farm import Server, make_settings, wait_until
-from worker import log
 from worker.engine.messages import Done, Event, Ticket
 from worker.farm.farm_worker import FarmWorker
 from worker.farm.scripts import MAX_JOBS_A_CALL, FarmScripts, Release

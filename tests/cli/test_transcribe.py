@@ -122,3 +122,14 @@ def test_on_a_terminal_progress_goes_to_stderr_and_the_text_to_stdout(
     assert stdout == b"[00:00.000 --> 00:01.500] text of tone.wav\n"
     assert b"transcribing" in shown
     assert b"text of" not in shown
+
+
+def test_a_folder_that_cannot_be_written_is_said_for_each_file_and_is_no_defect(
+    scribefarm, stand_in, write_wav, tmp_path
+):
+    """The transcripts stay on the server; the next run with another folder has them."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/sub").write_text("a file where a folder should be")
+    done = scribefarm("transcribe", write_wav(), "--output-dir", tmp_path / "out/sub/deeper")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error [output_failed] transcribe: must be writable: Not a directory" in done.stderr

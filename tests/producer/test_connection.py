@@ -3,12 +3,16 @@
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from producer import embedded
 from producer.connection import connect, server_time_s
 from producer.errors import InvalidSettings, ServerUnreachable
+from producer.events import read_events
+from producer.keys import EVENTS_KEY
 from producer.queue import job_state, submit
-from producer.settings import load_settings
+from producer.settings import RedisSettings, load_settings
+from producer.webhooks import Endpoint, Relay
 from tests.producer.known_jobs import job
 
 
@@ -50,3 +54,14 @@ def test_a_wrong_redis_section_is_an_error_of_settings(section, said):
 def test_the_servers_clock_is_read_in_seconds_since_the_epoch(connection):
     """Server and test run on one machine, so they agree."""
     assert abs(server_time_s(connection) - time.time()) < 5
+
+
+def test_an_address_that_asks_for_resp3_works_like_any_other(settings, connection):
+    """Events are read in the form of RESP2 whatever the address says."""
+    connection.xadd(EVENTS_KEY, {"job_id": "a", "status": "succeeded"})
+    socket = embedded.status(settings).socket
+    section = RedisSettings(url=SecretStr(f"unix://{socket}?protocol=3"))
+    with connect(settings.model_copy(update={"redis": section})) as client:
+        assert [event.job_id for event in read_events(client)] == ["a"]
+        endpoint = Endpoint("http://localhost/", SecretStr("whsec_" + "A" * 40))
+        assert list(Relay(client, endpoint).deliveries(follow=False)) == []

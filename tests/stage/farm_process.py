@@ -4,10 +4,10 @@ import sys
 
 from pydantic import SecretStr
 
+from producer import log
 from producer.connection import connect
 from producer.settings import RedisSettings, Settings
 from tests.stage.fake_engine import FakeEngine
-from worker import log
 from worker.farm.farm_worker import FarmWorker
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from producer.archive.find import FoundFile
 from producer.archive.manifest import read_manifest
-from producer.errors import SourceNotFound
+from producer.errors import SourceNotFound, UnsupportedFormat
 from tests.producer.archive.recordings import record
 
 
@@ -73,3 +73,10 @@ def test_a_manifest_of_another_kind_is_refused(folder, names):
         list(read_manifest(record(folder / "m.xlsx"), names))
     with pytest.raises(SourceNotFound):
         list(read_manifest(folder / "none.csv", names))
+
+
+def test_a_manifest_that_is_no_text_is_of_an_unsupported_format(folder, names):
+    """It was found; advice on mounts and paths would mislead."""
+    (folder / "m.csv").write_bytes(b"path\n\xff\xfe.wav\n")
+    with pytest.raises(UnsupportedFormat, match="must be UTF-8 text"):
+        list(read_manifest(folder / "m.csv", names))

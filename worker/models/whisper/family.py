@@ -138,7 +138,7 @@ def load(settings: Settings) -> WhisperFamily:
 
     Raises:
         InvalidModel: there is no such model, or its weights are damaged.
-        SourceUnreachable: the hub does not answer and the model was not fetched before.
+        ModelUnreachable: the hub does not answer and the model was not fetched before.
         InvalidSettings: the backend asked for cannot work here.
     """
     dtype = choose_dtype(settings.model.dtype)
