@@ -35,7 +35,7 @@ def test_status_counts_files_by_state_and_error_code(night):
     (before,) = night.run_json("status", "night", "--json")
     assert BatchStatus.model_validate(before).counts == BatchCounts(total=5, queued=5)
     night.finish()
-    (after,) = night.run_json("status", "night", "--json")
+    (after,) = night.run_json("status", "night", "--json", code=1)
     look = BatchStatus.model_validate(after)
     assert look.counts == BatchCounts(
         total=5,
@@ -50,7 +50,7 @@ def test_status_counts_files_by_state_and_error_code(night):
     assert farm.batches == {"night": look.counts}
     assert farm.queued == {"high": 0, "default": 0, "low": 0}
     text, _ = night.run("status")
-    assert "batch night: 5 of 5 done, 3 (corrupt_audio 2, out_of_range 1) failed" in text
+    assert "batch night: 5 of 5 done, 3 failed (corrupt_audio 2, out_of_range 1)" in text
 
 
 def test_errors_are_grouped_by_code_with_file_value_and_advice(night):
