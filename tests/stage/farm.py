@@ -57,8 +57,15 @@ def free_port() -> int:
 class Server:
     """A Valkey server process with an append-only file, that can die and come back."""
 
-    def __init__(self, folder: Path, *extra: str, program: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *extra: str,
+        program: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.folder, self.port, self.extra = folder, free_port(), extra
+        self.environment = os.environ | (env or {})
         self.program = program or str(get_binary_path())
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -77,7 +84,10 @@ class Server:
         options += ["--appendonly", "yes", "--bind", "127.0.0.1", "--loglevel", "warning"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, *options, *self.extra], stdout=log, stderr=log
+                [self.program, *options, *self.extra],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
             )
         wait_until(self.answers, timeout_s=30)
 
