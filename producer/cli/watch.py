@@ -49,6 +49,8 @@ def watch(
 def status(context: typer.Context, batch: Batch = None, *, as_json: AsJson = False) -> None:
     """Say how the farm stands on one screen: workers, queues, latest batches; or one batch.
 
+    `watch` does so again and again.
+
     Examples:
       scribefarm status
       scribefarm status archive --json
