@@ -1,6 +1,5 @@
 """The program `scribefarm`: its commands, and what becomes of an error."""
 
-import importlib.metadata
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -21,7 +20,7 @@ from producer.cli import (
     watch,
 )
 from producer.cli.session import Session
-from producer.console import SettingsFile, report, visible
+from producer.console import SettingsFile, Version, program, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
 from producer.settings import LogSettings
 
@@ -36,12 +35,6 @@ for group in (transcription, archive, jobs, watch, results, batches, farm, confi
 app.add_typer(server.app, name="server")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"scribefarm {importlib.metadata.version('scribefarm')}")
-        raise typer.Exit
-
-
 @app.callback()
 def options(
     context: typer.Context,
@@ -49,12 +42,7 @@ def options(
     _with_traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error came from.")
     ] = False,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
+    _version: Version = False,
 ) -> None:
     """Turn recordings into text: hand them to a farm of workers, read the transcripts.
 
@@ -79,7 +67,7 @@ def main() -> NoReturn:
     failure: ScribefarmError
     cause: Exception
     try:
-        app()
+        program(app)()
     except ScribefarmError as error:
         failure = cause = error
     except redis.RedisError as error:

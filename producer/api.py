@@ -29,7 +29,7 @@ from producer.archive.hash_cache import HashCache
 from producer.archive.submit import Entry, SubmitOptions, submit_archive
 from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
-from producer.connection import connect
+from producer.connection import connect, server_name
 from producer.job import Options, invalid_options
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
@@ -72,7 +72,11 @@ def submit(
         metadata=metadata or {},
         retry_failed=retry_failed,
     )
-    with _connected(settings) as connection, Names() as names, HashCache() as cache:
+    with (
+        _connected(settings) as connection,
+        Names() as names,
+        HashCache(server=server_name(connection)) as cache,
+    ):
         found = find((os.fspath(path) for path in paths), names)
         return Submission(
             asked.batch, list(submit_archive(connection, settings, found, asked, cache))

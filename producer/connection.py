@@ -43,11 +43,17 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
-        raise ServerUnreachable(_peer(connection), "a Redis server must answer", error) from error
+        raise ServerUnreachable(
+            server_name(connection), "a Redis server must answer", error
+        ) from error
     except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
-        raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error
+        raise ServerUnreachable(
+            server_name(connection), "the server must let us in", error
+        ) from error
     except redis.exceptions.OutOfMemoryError as error:
-        raise ServerUnreachable(_peer(connection), "the server must have room", error) from error
+        raise ServerUnreachable(
+            server_name(connection), "the server must have room", error
+        ) from error
 
 
 def server_time_s(connection: redis.Redis) -> float:
@@ -92,7 +98,8 @@ def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:
     return {name: str(path) for name, path in given.items()}
 
 
-def _peer(connection: redis.Redis) -> str:
+def server_name(connection: redis.Redis) -> str:
+    """Return a server's address without its secrets: the socket, or host and port."""
     options = connection.get_connection_kwargs()
     if path := options.get("path"):
         return f"unix://{path}"

@@ -1,10 +1,11 @@
 """What both programs print: results on stdout, everything else on stderr, an error in one line."""
 
+import importlib.metadata
 import math
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +20,41 @@ SettingsFile = Annotated[
     ),
 ]
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scribefarm {importlib.metadata.version('scribefarm')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", "-V", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+]
+
 # Unicode categories of what a terminal acts on or does not show: controls (ESC among them), formats
 # (the overrides of text direction among them), lone surrogates, separators of lines and paragraphs.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Formats that words and emoji need, and that move nothing: the joiner and the non-joiner.
 _JOINERS = frozenset({"\u200c", "\u200d"})
+
+
+def program(app: typer.Typer) -> Any:
+    """Return a program's command, whose help shows no type for what is only on or off."""
+    command: Any = typer.main.get_command(app)
+    _hide_types(command)
+    return command
+
+
+def _hide_types(command: Any, above: typer.Context | None = None) -> None:
+    context = typer.Context(command, parent=above, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _hide_types(below, context)
 
 
 def report(error: ScribefarmError, about: str = "") -> None:

@@ -12,7 +12,7 @@ import typer
 
 from producer import log
 from producer.connection import connect
-from producer.console import SettingsFile, report
+from producer.console import SettingsFile, Version, program, report
 from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
@@ -32,7 +32,7 @@ app.command()(doctor.doctor)
 
 
 @app.callback()
-def options() -> None:
+def options(*, _version: Version = False) -> None:
     """Turn recordings into text: pin one model and work off the farm's queues."""
 
 
@@ -105,7 +105,7 @@ def _end(code: int) -> NoReturn:
 def main() -> NoReturn:
     """Run the program; errors that we know become one line on stderr, never a traceback."""
     try:
-        app()
+        program(app)()
     except SystemExit as ended:
         _end(ended.code if isinstance(ended.code, int) else Exit.DONE)
     except ScribefarmError as error:

@@ -32,12 +32,14 @@ class Exported(NamedTuple):
             recordings have no transcript to write.
         path: The output file.
         error: What went wrong with a `problem`.
+        has_words: Whether the transcript of a file that is there has times of words.
     """
 
     name: str
     status: Status
     path: Path | None = None
     error: ScribefarmError | None = None
+    has_words: bool = True
 
 
 class Layout(NamedTuple):
@@ -110,4 +112,8 @@ def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iter
         except ScribefarmError as error:
             yield Exported(name, "problem", path, error)
         else:
-            yield Exported(name, status, path)
+            yield Exported(name, status, path, has_words=_has_words(transcript))
+
+
+def _has_words(transcript: Transcript) -> bool:
+    return all(segment.words is not None for segment in transcript.segments)

@@ -21,8 +21,9 @@ from producer.batches.views import batch_exists
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
+from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
-from producer.errors import Exit, InvalidOptions, QueueFull
+from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 
 app = typer.Typer()
 
@@ -121,14 +122,18 @@ def submit(
     is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
     summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
     patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
-    with Names() as names, HashCache() as cache:
+    with Names() as names, HashCache(server=server_name(session.connection)) as cache:
         found = _find(arguments, manifests, names, patterns, b"\0" if null else b"\n")
         if dry_run:
             _plan(session, found, asked, cache, summary)
         else:
             _submit(session, found, asked, cache, summary, wait=wait)
-            if is_archive and not as_json:
+            # A batch without files is none: nothing would know its name.
+            if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
+    if not summary.verdicts:
+        where = ", ".join(arguments)
+        session.problem(EmptyInput("submit", "must find at least one recording", readable(where)))
     session.finish()
 
 

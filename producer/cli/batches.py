@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,14 @@ app = typer.Typer()
 
 Codes = Annotated[
     list[str] | None,
-    typer.Option("--code", help="Only this error code; repeat for more.", show_default=False),
+    typer.Option(
+        "--code",
+        help="Only this error code; repeat for more. `errors` shows those of a batch. "
+        "Of shares, models and machines: source_unreachable, model_unreachable, out_of_memory, "
+        "worker_lost, job_timeout, poison. Of files: source_not_found, source_forbidden, "
+        "unsupported_format, corrupt_audio, empty_input, out_of_range.",
+        show_default=False,
+    ),
 ]
 
 
@@ -172,7 +180,9 @@ def _seconds(moment: datetime | None) -> float | None:
 def _known_codes(codes: list[str] | None) -> list[str]:
     for code in codes or ():
         if code not in ERRORS:
-            raise InvalidOptions("--code", f"must be one of {', '.join(ERRORS)}", code)
+            close = get_close_matches(code, ERRORS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ", as `scribefarm errors` shows them"
+            raise InvalidOptions("--code", f"must be an error code{hint}", code)
     return codes or []
 
 

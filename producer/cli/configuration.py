@@ -18,6 +18,8 @@ def config(
 ) -> None:
     """Print every setting, its value and where it came from; secrets are masked.
 
+    Arguments win over the environment, that over settings.toml, and that over the defaults.
+
     Examples:
       scribefarm config
       SCRIBEFARM_QUEUE__MAX_QUEUED=5000 scribefarm config --json

@@ -36,6 +36,8 @@ def pause(
 ) -> None:
     """Let no worker start another file; what runs is finished.
 
+    Submissions are taken all the same; they wait.
+
     Examples:
       scribefarm pause
       scribefarm pause --for 8h
@@ -49,6 +51,8 @@ def pause(
 @app.command()
 def resume(context: typer.Context) -> None:
     """Let workers start files again.
+
+    They notice it within seconds.
 
     Example:
       scribefarm resume

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -79,4 +80,5 @@ class LocalWorker:
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no log"
+        # Of an error that it printed, what it says: ours has a code of its own.
+        return re.sub(r"^error \[\w+\] ", "", lines[-1]) if lines else "no log"

@@ -13,7 +13,7 @@ from producer.cli.options import Batch, batch_of, format_names
 from producer.cli.session import Session, session_of
 from producer.console import emit, note, one_line
 from producer.errors import Exit
-from producer.formats import FORMATS, FormatOptions
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
 
 app = typer.Typer()
 
@@ -75,9 +75,14 @@ def results(
     layout = Layout(output_dir, format_names(formats), options, overwrite)
     counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
+    if counts["without_words"] and options != DEFAULT_FORMAT_OPTIONS:
+        note(
+            f"{counts['without_words']} have no times of words (submit --words): they were broken "
+            "by segments, and the widths, counts and highlights asked for had no effect"
+        )
     if counts["failed"]:
         note(f"why:  scribefarm errors {name}")
-    if set(counts) - {"written", "unchanged"}:
+    if set(counts) - {"written", "unchanged", "without_words"}:
         raise typer.Exit(Exit.SOME_FAILED)
 
 
@@ -88,6 +93,7 @@ def _export(
     try:
         for item in export_batch(session.connection, batch, layout, follow=follow):
             counts[item.status] += 1
+            counts["without_words"] += not item.has_words
             _show_export(session, item, as_json=as_json)
     except KeyboardInterrupt:
         again = f"scribefarm results {batch} -o {layout.folder}"

@@ -44,6 +44,8 @@ def status(
 def stop(context: typer.Context) -> None:
     """Stop the embedded server; its jobs and results stay on disk.
 
+    The next command that needs it starts it again.
+
     Example:
       scribefarm server stop
     """

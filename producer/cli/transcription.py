@@ -79,7 +79,10 @@ def transcribe(
         ),
     ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Write files here instead of printing.", file_okay=False)
+        Path | None,
+        typer.Option(
+            "--output-dir", "-o", help="Write files here instead of printing.", file_okay=False
+        ),
     ] = None,
     language: Language = None,
     task: Task = None,

@@ -62,6 +62,8 @@ def status(
 ) -> None:
     """Say how the farm stands on one screen: workers, queues, latest batches; or one batch.
 
+    `watch` does so again and again.
+
     Exit code 0: no file of the batch has failed. 1: some have.
 
     Examples:
