@@ -4,36 +4,60 @@ import contextlib
 import hashlib
 import os
 import posixpath
+import sqlite3
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
 
 from producer.errors import InvalidOptions, OutputFailed
 from producer.formats import file_extension
+from producer.paging import pages
 
 # Bytes of a file name on all common file systems.
 _MAX_NAME_BYTES = 255
+
+_PAGE = 1000
+_CLAIM = "INSERT INTO claims VALUES (?, 1) ON CONFLICT (path) DO UPDATE SET num = num + 1"
 
 # `kept` is a file of other content that was not overwritten.
 Written = Literal["written", "unchanged", "kept"]
 
 
-def output_stems(names: Iterable[str]) -> dict[str, str]:
-    """Return for each recording's name the path of its outputs without their extension.
+class OutputStems:
+    """Gives each recording's name the path of its outputs without their extension.
 
-    No two recordings share one, whatever the case or accents of their names.
+    No two recordings share one, whatever the case or accents of their names. What the names claim
+    is kept on disk, not in memory.
     """
-    stems = {name: posixpath.splitext(name)[0] for name in names}
-    claims: Counter[str] = Counter()
-    for name, stem in stems.items():
-        claims.update({_folded(name), _folded(stem)})
-    for name, stem in stems.items():
-        if claims[_folded(stem)] > 1:
-            is_alone = claims[_folded(name)] == 1
-            stems[name] = name if is_alone else f"{name}.{_short_hash(name)}"
-    return stems
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Take the names of all recordings, each once."""
+        # SQLite's temporary database: a file without a name, gone when it is closed.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=OFF")
+        self._database.execute("CREATE TABLE claims (path TEXT PRIMARY KEY, num INT) WITHOUT ROWID")
+        for page in pages(names, _PAGE):
+            claimed = [(path,) for name in page for path in {_folded(name), _folded(_stem(name))}]
+            self._database.executemany(_CLAIM, claimed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._database.close()
+
+    def of(self, name: str) -> str:
+        """Return the stem of one of the names."""
+        stem = _stem(name)
+        if self._num_claims(stem) <= 1:
+            return stem
+        return name if self._num_claims(name) == 1 else f"{name}.{_short_hash(name)}"
+
+    def _num_claims(self, path: str) -> int:
+        asked = "SELECT num FROM claims WHERE path = ?"
+        found = self._database.execute(asked, (_folded(path),)).fetchone()
+        return found[0] if found else 0
 
 
 def output_path(folder: Path, stem: str, format_name: str) -> Path:
@@ -87,6 +111,10 @@ def output_errors(context: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise OutputFailed(context, f"must be writable: {reason}", path) from error
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(name)[0]
 
 
 def _folded(name: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.errors import InvalidOptions
-from producer.output_files import output_path, output_stems, write_whole
+from producer.output_files import OutputStems, output_path, write_whole
 
 names = st.lists(
     st.text(st.sampled_from("aAbBéE\u0301./ 1"), min_size=1).filter(
@@ -15,6 +15,11 @@ names = st.lists(
     ),
     unique=True,
 )
+
+
+def output_stems(recordings):
+    with OutputStems(recordings) as stems:
+        return {name: stems.of(name) for name in recordings}
 
 
 @given(names)
