@@ -6,15 +6,16 @@ import hashlib
 import os
 import posixpath
 import secrets
+import sqlite3
 import stat
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
 
 from producer.errors import InvalidOptions, OutputFailed
 from producer.formats import FORMATS, file_extension
+from producer.paging import pages
 
 # Bytes of a file name on all common file systems.
 _MAX_NAME_BYTES = 255
@@ -23,38 +24,71 @@ _MAX_NAME_BYTES = 255
 _SUFFIXES = tuple(f".{file_extension(name)}" for name in FORMATS)
 _TIMED = ".timed"
 
+_PAGE = 1000
+
+# All outputs whose stem another one claims too, or where another one has a folder, try the next.
+_TRY_NEXT = """
+UPDATE outputs SET tries = tries + 1, claim = claim_of(name, tries + 1)
+WHERE claim IN (SELECT claim FROM outputs GROUP BY claim HAVING COUNT(*) > 1)
+OR claim IN (SELECT claim FROM folders)
+"""
+
 # `kept` is a file of other content that was not overwritten.
 Written = Literal["written", "unchanged", "kept"]
 
 
-def output_stems(names: Iterable[str]) -> dict[str, str]:
-    """Return for each recording's name the path of its outputs without their extension.
+class OutputStems:
+    """Gives each recording's name the path of its outputs without their extension.
 
     That is the name without its own extension, or else with it, or else with a hash behind it, so
     that no two recordings share an output in any format, whatever the case or accents of their
-    names, and none stands where another has a folder.
+    names, and none stands where another has a folder. The names are kept on disk, not in memory.
     """
-    stems = {name: _candidate(name, 0) for name in names}
-    tries = dict.fromkeys(stems, 0)
-    folders = {folder for stem in stems.values() for folder in _folders_above(stem)}
-    taken_by_folders = {
-        _claim(folder.removesuffix(suffix))
-        for folder in folders
-        for suffix in _SUFFIXES
-        if folder.endswith(suffix)
-    }
-    meeting = list(stems)
-    while meeting:
-        claims = Counter(_claim(stem) for stem in stems.values())
-        meeting = [
-            name
-            for name, stem in stems.items()
-            if claims[_claim(stem)] > 1 or _claim(stem) in taken_by_folders
-        ]
-        for name in meeting:
-            tries[name] += 1
-            stems[name] = _candidate(name, tries[name])
-    return stems
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Take the names of all recordings, each once."""
+        # SQLite's temporary database: a file without a name, gone when it is closed.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.create_function(
+            "claim_of", 2, lambda name, tries: _claim(_candidate(name, tries)), deterministic=True
+        )
+        self._database.executescript(
+            "PRAGMA journal_mode=OFF;"
+            "CREATE TABLE outputs (name TEXT PRIMARY KEY, tries INT, claim TEXT) WITHOUT ROWID;"
+            "CREATE TABLE folders (claim TEXT PRIMARY KEY) WITHOUT ROWID;"
+        )
+        for page in pages(names, _PAGE):
+            self._add(page)
+        self._database.execute("CREATE INDEX claims ON outputs (claim)")
+        while self._database.execute(_TRY_NEXT).rowcount:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._database.close()
+
+    def of(self, name: str) -> str:
+        """Return the stem of one of the names."""
+        asked = "SELECT tries FROM outputs WHERE name = ?"
+        ((tries,),) = self._database.execute(asked, (name,))
+        return _candidate(name, tries)
+
+    def _add(self, names: list[str]) -> None:
+        stems = [(name, _candidate(name, 0)) for name in names]
+        self._database.executemany(
+            "INSERT OR IGNORE INTO outputs VALUES (?, 0, ?)",
+            [(name, _claim(stem)) for name, stem in stems],
+        )
+        folders = {folder for _, stem in stems for folder in _folders_above(stem)}
+        taken = {
+            (_claim(folder.removesuffix(suffix)),)
+            for folder in folders
+            for suffix in _SUFFIXES
+            if folder.endswith(suffix)
+        }
+        self._database.executemany("INSERT OR IGNORE INTO folders VALUES (?)", taken)
 
 
 def _candidate(name: str, tries: int) -> str:

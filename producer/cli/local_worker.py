@@ -10,6 +10,7 @@ import time
 from typing import Self
 
 from producer.errors import NoWorker
+from producer.pending import PendingJobs
 from producer.settings import Settings
 
 # A worker drains on SIGTERM; a second one ends it at once. It is idle when we are done, so only
@@ -38,7 +39,7 @@ class LocalWorker:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def check(self, pending: set[str]) -> None:
+    def check(self, pending: PendingJobs) -> None:
         """Make sure that somebody works on the pending jobs.
 
         Raises:

@@ -13,7 +13,9 @@ from producer.cli.options import Batch, batch_of, format_names
 from producer.cli.session import Session, session_of
 from producer.console import emit, note, one_line
 from producer.errors import Exit
+from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
+from producer.pending import PendingJobs
 
 app = typer.Typer()
 
@@ -91,7 +93,9 @@ def _export(
 ) -> Counter[str]:
     counts: Counter[str] = Counter()
     try:
-        for item in export_batch(session.connection, batch, layout, follow=follow):
+        on_tick = _AbsenceNote(session)
+        found = export_batch(session.connection, batch, layout, follow=follow, on_tick=on_tick)
+        for item in found:
             counts[item.status] += 1
             counts["without_words"] += not item.has_words
             _show_export(session, item, as_json=as_json)
@@ -100,6 +104,20 @@ def _export(
         note(f"the farm goes on; go on writing with:  {again}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     return counts
+
+
+class _AbsenceNote:
+    """Says once that no worker is alive, and goes on waiting: one may be started any time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._is_said = False
+
+    def __call__(self, _pending: PendingJobs) -> None:
+        if self._is_said or live_workers(self._session.connection, self._session.settings):
+            return
+        self._is_said = True
+        note("no worker is alive; start one: scribefarm-worker run")
 
 
 def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from producer import embedded
-from producer.cli.jobs import WorkerWatch
 from producer.cli.local_worker import LocalWorker
 from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress
@@ -23,9 +22,11 @@ from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
 from producer.job import Job
 from producer.output_files import output_errors, output_path, write_whole
+from producer.pending import PendingJobs
 from producer.queue import submit
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
+from producer.worker_watch import WorkerWatch
 
 app = typer.Typer()
 
@@ -156,11 +157,11 @@ def _results(
         return
     with contextlib.ExitStack() as stack:
         if live_workers(connection, session.settings):
-            watch: Callable[[set[str]], None] = WorkerWatch(session)
+            watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
         else:
             watch = stack.enter_context(LocalWorker(session.settings)).check
 
-        def on_tick(pending: set[str]) -> None:
+        def on_tick(pending: PendingJobs) -> None:
             watch(pending)
             progress.update(pending)
 

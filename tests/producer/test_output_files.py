@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from producer.errors import InvalidOptions
 from producer.formats import FORMATS
-from producer.output_files import output_path, output_stems, write_whole
+from producer.output_files import OutputStems, output_path, write_whole
 
 PIECES = [*"aAbBéE\u0301./ 1", ".timed", ".txt/", ".srt"]
 names = st.lists(
@@ -24,6 +24,11 @@ names = st.lists(
     ),
     unique=True,
 )
+
+
+def output_stems(recordings):
+    with OutputStems(recordings) as stems:
+        return {name: stems.of(name) for name in recordings}
 
 
 @given(names)

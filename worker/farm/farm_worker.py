@@ -96,6 +96,7 @@ class FarmWorker(DrainableWorker):
         # Peers that lived through an outage, or a start of the whole farm, renew first.
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
+        self._asleep_until = ""
         self._drain_from: float | None = None
 
     def run(self, *, burst: bool = False) -> int:
@@ -180,7 +181,7 @@ class FarmWorker(DrainableWorker):
             "in_flight": str(num_flights),
             "model": self._engine.model.name,
             "revision": self._engine.model.revision,
-            "sleeps_until": self._sleeps_until(),
+            "sleeps_until": self._note_sleep(self._sleeps_until()),
         }
         del record["last_heartbeat"]  # the server's clock writes it
         answer = self._scripts.heartbeat(self._held.claims, record, self.worker_ttl)
@@ -199,6 +200,16 @@ class FarmWorker(DrainableWorker):
             return ""
         begins = next_change(section.active_hours, section.timezone, now)
         return str(int(begins.timestamp())) if begins else ""
+
+    def _note_sleep(self, until: str) -> str:
+        """Log when the active hours have ended or begun; return `until`."""
+        if until and not self._asleep_until:
+            stamp = datetime.fromtimestamp(int(until), UTC).isoformat()
+            _log.info("asleep", until=stamp, reason="active_hours")
+        elif self._asleep_until and not until:
+            _log.info("awake")
+        self._asleep_until = until
+        return until
 
     def _look_after_others(self) -> None:
         """Take over jobs of dead workers, queue delayed jobs that are due, tidy RQ's registries."""
