@@ -155,10 +155,11 @@ local function count_audio(job_id, batches, done_ms)
   end
 end
 
--- Move a job in the counts of its batches to where its hash says that it stands.
+-- Move a job in the counts of its batches to where its hash says that it stands. Returns its
+-- entries and what it counts as.
 local function count_job(job_id)
   local batches = batches_of(job_id)
-  if not next(batches) then return end
+  if not next(batches) then return batches, standing(job_id) end
   local before, after = field(job_key(job_id), 'counted') or '', standing(job_id)
   for batch, entry in pairs(batches) do
     if entry[2] == epoch_of(batch) then
@@ -183,24 +184,20 @@ local function count_job(job_id)
   end
   if has_ended(after) then redis.pcall('HDEL', job_key(job_id), 'worked_ms') end
   if before ~= after then keep_entries(job_id, batches, after) end
+  return batches, after
 end
 
 -- Count one more name of a job in a batch.
 local function join_batch(job_id, batch)
   local epoch = epoch_of(batch)
   if not epoch then return end
-  if redis.call('EXISTS', job_key(job_id)) == 0 then
-    add(batch, standing(job_id), 1)
-    return
-  end
-  count_job(job_id)
-  local batches = batches_of(job_id)
-  local counted = next(batches) and field(job_key(job_id), 'counted') or standing(job_id)
+  local batches, counted = count_job(job_id)
+  add(batch, counted, 1)
+  if not next(batches) and redis.call('EXISTS', job_key(job_id)) == 0 then return end
   local entry = batches[batch] or {0, epoch}
   if entry[2] ~= epoch then entry = {0, epoch, entry[3]} end
   entry[1] = entry[1] + 1
   batches[batch] = entry
-  add(batch, counted, 1)
   keep_entries(job_id, batches, counted)
 end
 
@@ -217,8 +214,7 @@ end
 -- Count one name of a job in a batch less.
 local function leave_batch(job_id, batch)
   if not is_counted(job_id, batch) then return mark_dirty(batch) end
-  count_job(job_id)
-  local batches, counted = batches_of(job_id), field(job_key(job_id), 'counted') or ''
+  local batches, counted = count_job(job_id)
   local entry = batches[batch]
   add(batch, counted, -1)
   if entry[3] == run_of(batch) then redis.pcall('HINCRBY', counts_key(batch), 'ended', -1) end

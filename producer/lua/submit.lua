@@ -21,6 +21,9 @@ local function forget_earlier_run(job_id)
   end
 end
 
+-- Most jobs are new, and so is their name: these are counted together at the end.
+local num_joined, new_entries = 0, nil
+
 local enqueued_at = stamp(now)
 local function enqueue(job_id, data)
   redis.call('HSET', job_key(job_id), 'created_at', enqueued_at, 'enqueued_at', enqueued_at,
@@ -30,9 +33,15 @@ local function enqueue(job_id, data)
   redis.call('RPUSH', queue_key(args.queue), job_id)
 end
 
--- Let a name of the batch stand for this job.
-local function put_in_batch(job_id, name)
+-- Let a name of the batch stand for this job, which the server had not known if `is_first`.
+local function put_in_batch(job_id, name, is_first)
   local earlier = redis.call('HGET', batch_key(args.batch), name)
+  if is_first and not earlier and new_entries then
+    redis.call('HSET', batch_key(args.batch), name, job_id)
+    redis.call('HSET', job_key(job_id), 'batches', new_entries, 'counted', 'queued')
+    num_joined = num_joined + 1
+    return
+  end
   if earlier == job_id then
     -- As what a job still counts that had expired, nobody knows.
     if not is_counted(job_id, args.batch) then mark_dirty(args.batch) end
@@ -61,21 +70,29 @@ for _, queue in ipairs(args.counted_queues) do
 end
 if num_new > 0 and waiting + num_new > args.limit then return {'full', waiting} end
 
-if args.batch then ensure_counts(args.batch, args.result_ttl_s) end
+if args.batch then
+  ensure_counts(args.batch, args.result_ttl_s)
+  -- Not while the batch is being counted anew.
+  if field(counts_key(args.batch), 'counted_at') then
+    new_entries = cjson.encode({[args.batch] = {1, epoch_of(args.batch)}})
+  end
+end
 local answer = {'ok'}
 for i, job in ipairs(args.jobs) do
   local job_id, name = unpack(job)
   local status, is_new = redis.call('HGET', job_key(job_id), 'status'), 0
+  local is_first = not status
   if must_enqueue(job_id, status) then
     if status then forget_earlier_run(job_id) end
     enqueue(job_id, ARGV[i + 1])
     if status then count_job(job_id) end
     status, is_new = 'queued', 1
   end
-  if args.batch then put_in_batch(job_id, name) end
+  if args.batch then put_in_batch(job_id, name, is_first) end
   answer[#answer + 1] = status
   answer[#answer + 1] = is_new
 end
+if num_joined > 0 then redis.call('HINCRBY', counts_key(args.batch), 'queued', num_joined) end
 if args.batch then redis.call('EXPIRE', batch_key(args.batch), args.result_ttl_s) end
 redis.call('SADD', QUEUES, queue_key(args.queue))
 return answer
