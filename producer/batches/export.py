@@ -113,9 +113,7 @@ def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iter
             path = output_path(layout.folder, stem, format_name)
             text = FORMATS[format_name](transcript, layout.options)
             with output_errors("results", path):
-                status = write_whole(
-                    path, text, within=layout.folder, overwrite=layout.overwrite
-                )
+                status = write_whole(path, text, within=layout.folder, overwrite=layout.overwrite)
         except ScribefarmError as error:
             yield Exported(name, "problem", path, error)
         else:

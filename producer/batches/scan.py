@@ -8,6 +8,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ _MAX_SCANS = 3
 # A worker between two recordings works too: only longer gaps are pauses.
 _SHORTEST_PAUSE_S = 1.0
 _NUM_SLOWEST = 10
+# Times of jobs that are sorted at once.
+_MAX_LOOSE = 20_000
 
 # What a job was worked with: start, end, seconds of audio.
 _WORKED = struct.Struct("<ddd")
@@ -78,16 +81,25 @@ class WorkedTime:
     """The union of the times in which a job was in hand, and what was done in them.
 
     Attributes:
-        num_jobs: Jobs that were worked; files of the same audio are one.
-        audio_s: Their seconds of audio, of those that succeeded.
-        intervals: (start, end) in order, apart from each other by more than a second.
+        audio_s: Seconds of audio of the jobs that succeeded; files of the same audio are one job.
     """
 
-    num_jobs: int = 0
     audio_s: float = 0.0
-    intervals: list[tuple[float, float]] = field(default_factory=list)
+    _united: list[tuple[float, float]] = field(default_factory=list)
+    _loose: list[tuple[float, float]] = field(default_factory=list)
     # Hashes of job ids: a job that stands in the batch under two names was worked once.
     _seen: set[int] = field(default_factory=set)
+
+    @property
+    def num_jobs(self) -> int:
+        """Jobs that were worked."""
+        return len(self._seen)
+
+    @property
+    def intervals(self) -> list[tuple[float, float]]:
+        """(start, end) in order, apart from each other by more than a second."""
+        self._unite()
+        return self._united
 
     @property
     def worked_s(self) -> float:
@@ -96,23 +108,24 @@ class WorkedTime:
 
     def add(self, jobs: Iterable[tuple[Any, tuple[float, float, float]]]) -> None:
         """Add jobs: (id, (start, end, seconds of audio))."""
-        new = []
         for job_id, (start, end, audio_s) in jobs:
             key = hash(job_id)
             if key not in self._seen:
                 self._seen.add(key)
-                self.num_jobs += 1
                 self.audio_s += audio_s
-                new.append((start, end))
-        self.intervals = _union(self.intervals, new)
+                self._loose.append((start, end))
+        if len(self._loose) > _MAX_LOOSE:
+            self._unite()
+
+    def _unite(self) -> None:
+        self._united = _union([*self._united, *self._loose])
+        self._loose.clear()
 
 
-def _union(
-    first: Iterable[tuple[float, float]], second: Iterable[tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """Return the intervals of both in order, without overlaps and short gaps."""
+def _union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return intervals in order, without overlaps and short gaps."""
     union: list[tuple[float, float]] = []
-    for start, end in sorted([*first, *second]):
+    for start, end in sorted(intervals):
         if union and start - union[-1][1] <= _SHORTEST_PAUSE_S:
             union[-1] = (union[-1][0], max(end, union[-1][1]))
         else:
@@ -237,10 +250,11 @@ def _size(connection: redis.Redis, batch: str) -> int:
 
 
 def _survey(connection: redis.Redis, batch: str, bounds: Bounds, limit: int | None) -> Survey:
-    found, scripts, cursor = Survey(bounds, limit), Scripts(connection), "0"
-    while True:
+    found, scripts = Survey(bounds, limit), Scripts(connection)
+
+    def look(cursor: str) -> list[Any]:
         with server_errors(connection):
-            next_cursor, sums, ids, numbers, notable, odd = scripts.run(
+            answer: list[Any] = scripts.run(
                 "survey",
                 batch=batch,
                 cursor=cursor,
@@ -250,16 +264,27 @@ def _survey(connection: redis.Redis, batch: str, bounds: Bounds, limit: int | No
                 until=_stamp(bounds.until_s),
                 slowest_over=found.slowest_over_s,
             )
-        found.add_page(json.loads(sums), ids, numbers)
-        for what, *item in _groups(notable, 4):
-            found.add_notable(what, Named(*item))
-        found.keep_slowest()
-        files = ((name, job_id) for name, job_id in _groups(odd, 2))
-        for view in view_files(connection, files):
-            found.add_view(view)
-        cursor = next_cursor.decode()
-        if cursor == "0":
-            return found
+        return answer
+
+    # The server looks at the next page while we add up the last one.
+    with ThreadPoolExecutor(max_workers=1) as server:
+        pending: Future[list[Any]] | None = server.submit(look, "0")
+        while pending:
+            next_cursor, *page = pending.result()
+            cursor = next_cursor.decode()
+            pending = None if cursor == "0" else server.submit(look, cursor)
+            _add(connection, found, page)
+    return found
+
+
+def _add(connection: redis.Redis, found: Survey, page: list[Any]) -> None:
+    sums, ids, numbers, notable, odd = page
+    found.add_page(json.loads(sums), ids, numbers)
+    for what, *item in _groups(notable, 4):
+        found.add_notable(what, Named(*item))
+    found.keep_slowest()
+    for view in view_files(connection, ((name, job_id) for name, job_id in _groups(odd, 2))):
+        found.add_view(view)
 
 
 def _groups(flat: Sequence[bytes], size: int) -> Iterator[list[str]]:

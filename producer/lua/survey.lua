@@ -13,6 +13,10 @@ local FIELDS = {'status', 'code', 'audio_s', 'num_flagged', 'worker_name', 'star
 local sums = {total = 0, audio_s = 0, num_flagged = 0, states = {}, codes = {}, workers = {},
   models = {}, run_states = {}, run_audio_s = 0, run_num_flagged = 0}
 local ids, numbers, notable, odd = {}, {}, {}, {}
+-- Locals are found faster than fields, which a million files make worth it.
+local sub, pack, tonumber = string.sub, struct.pack, tonumber
+local since, before, slowest_over = args.since, args['until'], args.slowest_over
+local states = args.states
 
 local function add(counter, key) counter[key] = (counter[key] or 0) + 1 end
 
@@ -44,13 +48,13 @@ local function minute_of(text)
 end
 local function seconds_of(text)
   if not text then return nil end
-  local head = text:sub(1, 16)
+  local head = sub(text, 1, 16)
   local minute = minutes[head]
   if minute == nil then
     minute = minute_of(head)
     minutes[head] = minute
   end
-  local rest = tonumber(text:sub(18, 26))
+  local rest = tonumber(sub(text, 18, 26))
   return minute and rest and minute + rest or nil
 end
 
@@ -64,7 +68,7 @@ local function look_at_ended(state, name, job_id, record)
   end
   -- Stamps are of one length, so that text compares as time does.
   local ended = record[7] or ''
-  if ended < args.since or (args['until'] ~= '' and ended >= args['until']) then return end
+  if ended < since or (before ~= '' and ended >= before) then return end
   add(sums.run_states, state)
   if record[5] and record[5] ~= '' then add(sums.workers, record[5]) end
   if state == 'failed' then
@@ -82,8 +86,9 @@ local function look_at_ended(state, name, job_id, record)
   local start, stop = seconds_of(record[6]), seconds_of(record[7])
   if start and stop then
     ids[#ids + 1] = job_id
-    numbers[#numbers + 1] = struct.pack('<ddd', start, stop, audio_s)
-    if stop - start > args.slowest_over then
+    numbers[#numbers + 1] = pack('<ddd', start, stop, audio_s)
+    -- A thousandth more: the numbers are rounded to it, and many may take equally long.
+    if stop - start > slowest_over + 0.001 then
       list('slow', name, job_id, string.format('%.3f %.3f', stop - start, audio_s))
     end
   end
@@ -94,7 +99,7 @@ for i = 1, #page[2], 2 do
   local name, job_id = page[2][i], page[2][i + 1]
   -- A key of another type gives an error, which has no status.
   local record = redis.pcall('HMGET', job_key(job_id), unpack(FIELDS))
-  local state = args.states[record[1] or ''] or 'lost'
+  local state = states[record[1] or ''] or 'lost'
   local has_ended = state == 'succeeded' or state == 'failed'
   sums.total = sums.total + 1
   if state == 'lost' or (has_ended and not record[2]) then
