@@ -39,6 +39,8 @@ DEFAULT_ORIGIN = "default"
 # A worker that misses one beat must not lose its lease to it.
 BEATS_PER_LEASE = 2
 
+# Behind an @ stands the model of a queue's jobs; RQ joins the names with commas.
+QueueBase = Annotated[str, Field(pattern=r"^[^@,]+$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -100,7 +102,7 @@ class ModelSettings(_Section):
 class WorkerSettings(_Section):
     """One worker process: one model, many recordings in flight."""
 
-    queues: tuple[str, ...] = Field(("high", "default", "low"), min_length=1)
+    queues: tuple[QueueBase, ...] = Field(("high", "default", "low"), min_length=1)
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Windows decoded together."
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from producer.batches.report import Report
 from producer.formats import format_duration, format_timestamp
+from producer.models_served import shown
 
 # The JSON has all of them; a longer table is read by nobody.
 _MAX_FLAGGED_ROWS = 200
@@ -39,6 +40,8 @@ def _summary(report: Report) -> Iterator[str]:
         yield f"| queued, running, waiting | {counts.queued}, {counts.running}, {counts.waiting} |"
     yield f"| audio transcribed | {format_duration(counts.audio_s)} |"
     yield f"| segments to review | {counts.num_flagged} |"
+    if report.models:
+        yield f"| model | {_cell(', '.join(shown(label) for label in report.models))} |"
     if report.started_at and report.ended_at and report.wall_s is not None:
         yield f"| worked | {_stamp(report.started_at)} to {_stamp(report.ended_at)} |"
         yield f"| wall time | {format_duration(report.wall_s)} |"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producer.batches.views import BatchCounts, FileView, count, view_batch
 from producer.errors import advice_for
+from producer.models_served import batch_models
 from producer.queue import read_results
 from producer.result import ErrorRecord, Failure, Transcript
 
@@ -77,6 +78,7 @@ class Report(_Part):
     audio_hours_per_hour: float | None = None
     files_per_hour: float | None = None
     files_by_worker: dict[str, int] = {}
+    models: list[str] = Field([], description="Models that its files ask for.")
     failures: list[FailureGroup] = []
     flagged: list[FlaggedSegment] = []
     slowest: list[SlowFile] = []
@@ -105,6 +107,7 @@ def make_report(connection: redis.Redis, batch: str) -> Report:
         audio_hours_per_hour=counts.audio_s / wall_s if wall_s else None,
         files_per_hour=3600 * counts.done / wall_s if wall_s else None,
         files_by_worker=dict(Counter(view.worker for view in views if view.worker).most_common()),
+        models=batch_models(connection, batch),
         failures=group_failures(connection, views),
         flagged=list(_flagged(connection, views)),
         slowest=_slowest(views),

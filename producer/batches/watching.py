@@ -23,6 +23,7 @@ from producer.batches.views import (
 from producer.connection import server_time_s
 from producer.events import last_event_id, read_events
 from producer.fleet import WorkerView, is_suspended, live_workers
+from producer.models_served import batch_models, queued_by_model, unserved
 from producer.queue import read_progress
 from producer.settings import Settings
 
@@ -83,6 +84,10 @@ class BatchStatus(BaseModel):
     files_per_s: float | None = Field(None, description="None: too little has ended of late.")
     audio_hours_per_hour: float | None = None
     eta_s: float | None = Field(None, description="Seconds until the batch is done, if known.")
+    models: list[str] = Field([], description="Models that its files ask for.")
+    unserved: dict[str, int] = Field(
+        {}, description="Jobs of the farm that wait for these models, where no worker has one."
+    )
 
     @property
     def is_done(self) -> bool:
@@ -162,16 +167,25 @@ class BatchWatch:
         running = _with_progress(self._connection, self._running())
         speed = measure_speed(self._views.values(), server_time_s(self._connection))
         left = counts.left - sum(file.part_done for file in running)
+        workers = live_workers(self._connection, self._settings)
+        models = batch_models(self._connection, self._batch)
         return BatchStatus(
             batch=self._batch,
             counts=counts,
             running=running,
-            workers=live_workers(self._connection, self._settings),
+            workers=workers,
             is_paused=is_suspended(self._connection),
             files_per_s=speed and speed.files_per_s,
             audio_hours_per_hour=speed and speed.audio_s_per_s,
             eta_s=left / speed.files_per_s if speed else None,
+            models=models,
+            unserved=self._unserved(models, workers) if counts.left else {},
         )
+
+    def _unserved(self, models: list[str], workers: list[WorkerView]) -> dict[str, int]:
+        queued = queued_by_model(self._connection, self._settings.worker.queues)
+        asked = {model: queued[model] for model in models if model in queued}
+        return unserved(asked, workers)
 
 
 def batch_status(connection: redis.Redis, settings: Settings, batch: str) -> BatchStatus:

@@ -11,6 +11,7 @@ from producer.console import emit, note, report
 from producer.errors import Exit, NoWorker, ScribefarmError
 from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
+from producer.models_served import is_served, queued_by_model, unserved, unserved_lines
 from producer.queue import job_state, read_result
 from producer.result import Failure, Transcript, dump_result
 from producer.states import ENDED_BADLY
@@ -59,7 +60,7 @@ def result(
 
 
 class WorkerWatch:
-    """An `on_tick` of `wait_for_results` that ends the wait when no worker is alive."""
+    """An `on_tick` of `wait_for_results` that ends the wait when no worker has the jobs' model."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -70,16 +71,19 @@ class WorkerWatch:
         """Look for live workers; `pending` are the jobs still waited for.
 
         Raises:
-            NoWorker: none was alive for the length of a lease.
+            NoWorker: none that could do one of the jobs was alive for the length of a lease.
         """
-        settings = self._session.settings
-        if live_workers(self._session.connection, settings):
+        settings, connection = self._session.settings, self._session.connection
+        workers = live_workers(connection, settings)
+        if is_served(connection, pending, workers):
             self._last_seen = time.monotonic()
         elif time.monotonic() - self._last_seen > settings.worker.lease_s:
+            waiting = queued_by_model(connection, settings.worker.queues)
+            hints = unserved_lines(unserved(waiting, workers)) if workers else ()
             raise NoWorker(
                 "wait",
                 "a worker must be alive; start one with: scribefarm-worker run",
-                f"none, and jobs waited for: {len(pending)}",
+                "; ".join((f"none, and jobs waited for: {len(pending)}", *hints)),
             )
 
 

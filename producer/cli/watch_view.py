@@ -14,13 +14,15 @@ from producer.batches.views import BatchCounts
 from producer.batches.watching import BatchStatus, BatchWatch, Running
 from producer.cli.session import Session
 from producer.console import emit
-from producer.fleet import FarmStatus, farm_status
+from producer.fleet import FarmStatus, WorkerView, farm_status
+from producer.models_served import shown, unserved, unserved_lines
 
 _LIVE_EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
 _MAX_RUNNING = 12
 # The latest words, beside the name, on a terminal of 110 columns.
 _TEXT_WIDTH = 60
+_REVISION_CHARS = 8
 
 
 def show_batch(
@@ -51,6 +53,10 @@ def status_lines(look: BatchStatus) -> Iterator[str]:
         yield f"  expired or deleted {counts.lost}"
     yield f"  {_speed(look)}"
     yield f"  {_workers(look)}"
+    if look.models:
+        yield f"  model {_models(look.models)}"
+    for line in unserved_lines(look.unserved):
+        yield f"  {line}"
     for file in look.running[:_MAX_RUNNING]:
         yield f"  {_position(file)}  {file.name}"
 
@@ -62,6 +68,7 @@ def plain_line(look: BatchStatus) -> str:
         f"{time.strftime('%H:%M:%S')} {counts.done}/{counts.total} done"
         f", {_failed(counts)} failed, {counts.running} running, {counts.queued} queued"
         f", {_hours(counts.audio_s)} of audio, {_speed(look)}, {_workers(look)}"
+        + "".join(f"; {line}" for line in unserved_lines(look.unserved))
     )
 
 
@@ -109,6 +116,9 @@ def _live_view(look: BatchStatus) -> RenderableType:
     facts.add_row("running", str(counts.running))
     facts.add_row("queued", f"{counts.queued}, waiting {counts.waiting}")
     facts.add_row("workers", Text(_workers(look), style="" if look.workers else "yellow"))
+    facts.add_row("model", Text(_models(look.models)))
+    for line in unserved_lines(look.unserved):
+        facts.add_row("", Text(_one_line(line), style="yellow"))
     files = Table.grid(padding=(0, 2))
     files.add_column(width=6, justify="right")
     files.add_column(max_width=40, no_wrap=True, overflow="ellipsis")
@@ -159,6 +169,10 @@ def _workers(look: BatchStatus) -> str:
     return f"{len(look.workers)} worker{plural}, {len(busy)} on this batch{paused}"
 
 
+def _models(labels: list[str]) -> str:
+    return _one_line(", ".join(shown(label) for label in labels))
+
+
 def _one_line(text: str) -> str:
     """Make control characters visible, so that no name can move the cursor."""
     return "".join(
@@ -166,11 +180,21 @@ def _one_line(text: str) -> str:
     )
 
 
+def _worker(worker: WorkerView) -> str:
+    """Return a worker's name with its model, the commit cut as git cuts it."""
+    if not worker.model:
+        return worker.name
+    revision = f" at {worker.revision[:_REVISION_CHARS]}" if worker.revision else ""
+    return f"{worker.name} ({worker.model}{revision})"
+
+
 def _farm_lines(farm: FarmStatus) -> Iterator[str]:
     yield "farm: " + ("paused; go on with: scribefarm resume" if farm.is_paused else "working")
-    names = ", ".join(worker.name for worker in farm.workers)
+    names = ", ".join(_worker(worker) for worker in farm.workers)
     yield "workers: " + (names or "none is alive; start one: scribefarm-worker run")
     yield "queued: " + ", ".join(f"{name} {num}" for name, num in farm.queued.items())
+    for line in unserved_lines(unserved(farm.queued_by_model, farm.workers)):
+        yield _one_line(line)
     yield "running: " + ", ".join(f"{name} {num}" for name, num in farm.running.items())
     for batch, counts in farm.batches.items():
         yield (

@@ -49,7 +49,7 @@ def test_submit_twice_prints_the_same_ids(scribefarm, connection, write_wav):
     first, second = scribefarm("submit", path), scribefarm("submit", path)
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout == second.stdout
-    assert connection.llen(queue_key("default")) == 1
+    assert connection.llen(queue_key("default@tiny.en")) == 1
 
 
 def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, write_wav):
@@ -65,7 +65,7 @@ def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, w
     read = RqJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
     options = Job.from_kwargs(read.kwargs).options
     assert (options.language, options.word_timestamps, options.best_of) == ("de", True, 3)
-    assert connection.lrange(queue_key("high"), 0, -1) == [job_id.encode()]
+    assert connection.lrange(queue_key("high@tiny.en"), 0, -1) == [job_id.encode()]
 
 
 def test_a_full_queue_is_a_typed_error(scribefarm, write_wav):

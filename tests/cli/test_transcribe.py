@@ -76,13 +76,13 @@ def test_ctrl_c_says_how_to_come_back(
     worker = StandIn(settings)
     worker.stop()
     with start_scribefarm("transcribe", write_wav()) as process:
-        wait_until(lambda: connection.llen(queue_key("high")) == 1)
+        wait_until(lambda: connection.llen(queue_key("high@tiny.en")) == 1)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (130, "")
     assert "0 of 1 done" in stderr
     assert "same command" in stderr
-    assert connection.llen(queue_key("high")) == 1
+    assert connection.llen(queue_key("high@tiny.en")) == 1
 
 
 def test_transcribe_stops_the_server_it_started(scribefarm, embedded_dir):

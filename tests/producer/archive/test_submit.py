@@ -87,7 +87,7 @@ def test_files_of_the_same_audio_are_one_job_with_two_names(folder, connection, 
         record(folder / name, b"the same")
     entries = submit(connection, settings, cache, "*.wav")
     assert len({entry.job_id for entry in entries}) == 1
-    assert connection.llen("rq:queue:default") == 1
+    assert connection.llen("rq:queue:default@tiny.en") == 1
     assert sorted(view.name for view in view_batch(connection, "b")) == ["a.wav", "copy of a.wav"]
 
 
@@ -100,11 +100,11 @@ def test_a_full_queue_pushes_back(folder, connection, settings, cache):
         record(folder / f"{number}.wav")
     with pytest.raises(QueueFull):
         submit(connection, small, cache, "*.wav")
-    assert connection.llen("rq:queue:default") == 2
+    assert connection.llen("rq:queue:default@tiny.en") == 2
 
     def make_room(error):
         assert error.code == "queue_full"
-        connection.delete("rq:queue:default")
+        connection.delete("rq:queue:default@tiny.en")
 
     with Names() as names:
         found, asked = find(["*.wav"], names), SubmitOptions(batch="b")
@@ -127,5 +127,5 @@ def test_a_plan_says_what_would_happen_and_changes_nothing(folder, connection, s
         "a.wav": "known",
         "b.wav": "new",
     }
-    assert connection.lrange("rq:queue:default", 0, -1) == [known.job_id.encode()]
+    assert connection.lrange("rq:queue:default@tiny.en", 0, -1) == [known.job_id.encode()]
     assert not connection.exists("scribefarm:batch:plan")
