@@ -9,7 +9,6 @@ from producer.result import Audio, Model, Segment, Timing, Transcript
 from worker.engine.messages import Checkpoint, Event, Progress, Ticket
 from worker.farm.scripts import FIELDS, Claim
 
-
 MODEL = Model(name="fake", revision="0", dtype="float32")
 
 
