@@ -52,6 +52,19 @@ def test_submit_twice_prints_the_same_ids(scribefarm, connection, write_wav):
     assert connection.llen(queue_key("default@tiny.en")) == 1
 
 
+def test_submit_says_that_no_worker_has_the_model(scribefarm, connection, write_wav):
+    """A line on stderr with the way to one; the ids stay alone on stdout."""
+    done = scribefarm("submit", write_wav(), SCRIBEFARM_MODEL__NAME="base")
+    assert re.fullmatch(r"[0-9a-f]{32}\n", done.stdout)
+    line = (
+        "1 job waits for base; no worker has it: start one: scribefarm-worker run"
+        " with SCRIBEFARM_MODEL__NAME=base"
+    )
+    assert line in done.stderr.splitlines()
+    assert line in scribefarm("status").stdout.splitlines()
+    assert connection.llen(queue_key("default@base")) == 1
+
+
 def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, write_wav):
     """What is asked on the command line lies on top of settings.toml."""
     arguments = ("--language", "de", "--words", "--queue", "high")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from producer import embedded
-from producer.keys import queue_key
+from producer.keys import model_queue, queue_key
 from producer.settings import load_settings
 from tests.cli.stand_in import StandIn
 
@@ -67,6 +67,18 @@ def test_a_worker_that_cannot_start_exits_with_3_and_shows_its_last_words(
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(r"error \[no_worker\] .* ended with code 1 \(got .+\)\n", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+def test_transcribe_starts_a_worker_of_the_model_when_only_others_are_alive(
+    scribefarm, stand_in, connection, write_wav, tmp_path
+):
+    """The stand-in's model is another: it is not given the job, nor waited for."""
+    model = str(tmp_path / "none")
+    done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=model)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "ended with code 1" in done.stderr
+    assert "invalid_model" in done.stderr
+    assert connection.llen(queue_key(model_queue("high", model))) == 1
 
 
 def test_ctrl_c_says_how_to_come_back(
