@@ -58,12 +58,17 @@ class Segment(_Stored):
 
 
 class Audio(_Stored):
-    """What was read: duration in seconds at the source's own rate and channels."""
+    """What was read: duration in seconds at the source's own rate and channels.
+
+    Attributes:
+        sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+    """
 
     duration_s: float
     sample_rate_hz: int
     channels: int
     format: str
+    sha256: str | None = None
 
 
 class Model(_Stored):

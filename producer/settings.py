@@ -62,6 +62,8 @@ _MOST_TIMES_DURATION = 1000
 Seconds = Annotated[float, Field(ge=_SHORTEST_S, le=_DAY_S, allow_inf_nan=False)]
 AudioSeconds = Annotated[float, Field(gt=0, le=_LONGEST_AUDIO_S, allow_inf_nan=False)]
 LifeSeconds = Annotated[int, Field(gt=0, le=_LONGEST_LIFE_S)]
+# Behind an @ stands the model of a queue's jobs; RQ joins the names with commas.
+QueueBase = Annotated[str, Field(pattern=r"^[^@,]+$")]
 
 
 class _Section(BaseModel):
@@ -132,7 +134,7 @@ class ModelSettings(_Section):
 class WorkerSettings(_Section):
     """One worker process: one model, many recordings in flight."""
 
-    queues: tuple[str, ...] = Field(("high", "default", "low"), min_length=1)
+    queues: tuple[QueueBase, ...] = Field(("high", "default", "low"), min_length=1)
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Windows decoded together."
     )

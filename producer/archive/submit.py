@@ -28,10 +28,24 @@ from producer.batches.views import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
 from producer.job import Job, Options, invalid_options
 from producer.paging import pages
-from producer.queue import BATCH_SIZE, Submitted, job_id_of, job_state, read_result, submit
-from producer.result import Failure
+from producer.queue import (
+    BATCH_SIZE,
+    Submitted,
+    foreign_audio,
+    job_id_of,
+    job_state,
+    read_result,
+    read_results,
+    submit,
+)
+from producer.result import Failure, Transcript
 from producer.settings import Settings
 from producer.states import ENDED_BADLY
+
+# Codes of failures that are the path's fault, not the recording's.
+_PATH_CODES = frozenset({"source_not_found", "source_forbidden"})
+# Permanent for the job as it was submitted; a new submission is another job.
+_ANEW_CODES = frozenset({"source_changed"})
 
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
@@ -46,7 +60,7 @@ class SubmitOptions:
 
     Attributes:
         batch: The batch that counts the jobs.
-        model: Model the jobs insist on; None takes the worker's.
+        model: Model that must give the texts; None takes the settings'.
         queue: One of `worker.queues`.
         retry_failed: Enqueue again what failed for good or was cancelled, too.
     """
@@ -141,7 +155,7 @@ def plan_archive(
             yield from ((entry, None) for entry in settled)
             for item in ready:
                 cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
-                foreseen = _foresee(connection, job_id_of(item.job, settings), asked)
+                foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
                 yield _entry(item, foreseen, copies), item.file
 
 
@@ -221,10 +235,12 @@ def _submit_once(
     )
     if asked.retry_failed:
         return results
+    failed = [index for index, result in enumerate(results) if result.state == "failed"]
+    stored = read_results(connection, (results[index].job_id for index in failed))
     again = [
         index
-        for index, result in enumerate(results)
-        if result.state == "failed" and _may_succeed(connection, result.job_id)
+        for index, result in zip(failed, stored, strict=True)
+        if _may_succeed(result, jobs[index].source)
     ]
     retried = submit(
         connection,
@@ -233,30 +249,45 @@ def _submit_once(
         queue=asked.queue,
         resubmit_failed=True,
     )
+    enqueued = {result.job_id: result for result in retried}
     for index, result in zip(again, retried, strict=True):
         results[index] = result
-    return results
+    # A copy whose own path has failed waits for the text of the other one.
+    return [
+        result._replace(state=enqueued[result.job_id].state)
+        if result.job_id in enqueued
+        else result
+        for result in results
+    ]
 
 
-def _foresee(connection: redis.Redis, job_id: str, asked: SubmitOptions) -> Submitted:
+def _foresee(connection: redis.Redis, job_id: str, job: Job, asked: SubmitOptions) -> Submitted:
     """Return what submitting a job would answer now."""
     try:
         state = job_state(connection, job_id)
     except JobNotFound:
         return Submitted(job_id, "queued", is_new=True)
     if state == "finished":
-        is_new = read_result(connection, job_id) is None
+        read = foreign_audio(connection, job_id)
+        is_new = read not in {None, job.audio_sha256} or read_result(connection, job_id) is None
     elif asked.retry_failed:
         is_new = state in ENDED_BADLY
     else:
-        is_new = state == "failed" and _may_succeed(connection, job_id)
+        is_new = state == "failed" and _may_succeed(read_result(connection, job_id), job.source)
     return Submitted(job_id, state, is_new)
 
 
-def _may_succeed(connection: redis.Redis, job_id: str) -> bool:
-    """Return whether a failed job may do better another time; one without a result may."""
-    result = read_result(connection, job_id)
-    return not isinstance(result, Failure) or result.error.retryable
+def _may_succeed(result: Transcript | Failure | None, source: str) -> bool:
+    """Return whether a job that failed so may do better if it is submitted from `source` now.
+
+    One without a result may. What failed for its path may from another path; a file that was
+    changed after it was submitted has been hashed anew.
+    """
+    if not isinstance(result, Failure) or result.error.retryable:
+        return True
+    if result.error.code in _PATH_CODES and result.source != source:
+        return True
+    return result.error.code in _ANEW_CODES
 
 
 def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:

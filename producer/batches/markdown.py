@@ -7,6 +7,7 @@ from datetime import datetime
 from producer.batches.report import FailureGroup, FlaggedFile, Report, Run
 from producer.console import format_duration, one_line
 from producer.formats import format_timestamp
+from producer.models_served import shown
 
 # A longer list is read by nobody; the JSON has more of them.
 MAX_ROWS = 200
@@ -54,6 +55,8 @@ def _summary(report: Report) -> Iterator[str]:
     if report.num_empty:
         yield f"| without any text | {report.num_empty} |"
     yield f"| recordings to review | {report.num_flagged_files} |"
+    if report.models:
+        yield f"| model | {_text(', '.join(shown(label) for label in report.models))} |"
     for worker, num_files in report.files_by_worker.items():
         yield f"| files done by {_text(worker)} | {num_files} |"
     for model, num_files in report.files_by_model.items():

@@ -14,6 +14,7 @@ from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey
 from producer.batches.submission import LeftOut, Submission, read_submission
 from producer.batches.views import BatchCounts, batch_size
 from producer.errors import advice_for
+from producer.models_served import batch_models
 from producer.queue import read_results
 from producer.result import ErrorRecord, Failure, Transcript
 
@@ -131,7 +132,8 @@ class Report(_Part):
     known_failed: int = 0
     submission: Submitted | None = None
     files_by_worker: dict[str, int] = {}
-    files_by_model: dict[str, int] = {}
+    files_by_model: dict[str, int] = Field({}, description="Done in the run, by model.")
+    models: list[str] = Field([], description="Models that its files ask for.")
     failures: list[FailureGroup] = []
     num_flagged_files: int = 0
     flagged: list[FlaggedFile] = []
@@ -175,6 +177,7 @@ def make_report(
         submission=None if submission is None else _submitted(submission, limit),
         files_by_worker=dict(found.workers.most_common()),
         files_by_model=dict(found.models.most_common()),
+        models=batch_models(connection, batch),
         failures=failure_groups(connection, found.failed),
         num_flagged_files=found.flagged.num_files,
         flagged=list(_flagged(connection, found.flagged)),

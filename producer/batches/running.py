@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Collection, Iterator
-from typing import Any, cast
+from typing import Any
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from producer.connection import server_errors
 from producer.errors import JobRefused
-from producer.keys import QUEUES_KEY, job_key, queue_key, registry_key
+from producer.keys import job_key, registry_key
 from producer.queue import read_progress
 from producer.rq_data import load_call
 
@@ -34,15 +34,6 @@ class Running(BaseModel):
     def part_done(self) -> float:
         """Return how much of the file is done, from 0 to 1."""
         return min(1.0, self.seconds_done / self.duration_s) if self.duration_s else 0.0
-
-
-def served_queues(connection: redis.Redis, bases: Collection[str]) -> list[str]:
-    """Return the queues of these names, and those of single models: NAME@MODEL."""
-    with server_errors(connection):
-        known = cast("set[bytes]", connection.smembers(QUEUES_KEY))
-    names = (key.decode(errors="replace").removeprefix(queue_key("")) for key in known)
-    found = {name for name in names if name.partition("@")[0] in bases}
-    return [*bases, *sorted(found - set(bases))]
 
 
 def running_files(

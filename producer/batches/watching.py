@@ -8,12 +8,13 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from producer.batches.counts import read_tally
-from producer.batches.running import Running, running_files, served_queues
+from producer.batches.running import Running, running_files
 from producer.batches.runs import Run
 from producer.batches.views import BatchCounts
 from producer.connection import server_errors
 from producer.fleet import WorkerView, is_suspended, live_workers
 from producer.keys import queue_key, registry_key
+from producer.models_served import batch_models, farm_queues, queued_by_model, unserved
 from producer.settings import Settings
 
 
@@ -35,6 +36,10 @@ class BatchStatus(BaseModel):
     eta_s: float | None = Field(
         None, description="Seconds of work until the batch is done; None if nothing is known."
     )
+    models: list[str] = Field([], description="Models that its files ask for.")
+    unserved: dict[str, int] = Field(
+        {}, description="Jobs of the farm that wait for these models, where no worker has one."
+    )
 
     @property
     def is_done(self) -> bool:
@@ -52,23 +57,36 @@ def batch_status(
         ServerUnreachable: the server does not answer.
     """
     tally = read_tally(connection, batch, anew=recount)
-    queues = served_queues(connection, settings.worker.queues)
+    with server_errors(connection):
+        queues = farm_queues(connection, settings.worker.queues)
     running = running_files(connection, queues, batch) if tally.counts.left else []
     if tally.counts.left and not running and _is_empty(connection, queues):
         # Nobody could end what is left: another program deleted it, or it expired.
         tally = read_tally(connection, batch, doubt=True)
     run = Run.from_tally(tally)
+    workers = live_workers(connection, settings)
+    models = batch_models(connection, batch)
     return BatchStatus(
         batch=batch,
         counts=tally.counts,
         run=run,
         running=running,
-        workers=live_workers(connection, settings),
+        workers=workers,
         is_paused=is_suspended(connection),
         files_per_s=run.files_per_s,
         audio_hours_per_hour=run.audio_s_per_s,
         eta_s=time_left_s(tally.counts, run, running),
+        models=models,
+        unserved=_unserved(connection, settings, models, workers) if tally.counts.left else {},
     )
+
+
+def _unserved(
+    connection: redis.Redis, settings: Settings, models: list[str], workers: list[WorkerView]
+) -> dict[str, int]:
+    """Return the waiting jobs of the farm by those of the models that no worker has."""
+    queued = queued_by_model(connection, settings.worker.queues)
+    return unserved({model: num for model, num in queued.items() if model in models}, workers)
 
 
 def time_left_s(counts: BatchCounts, run: Run, running: list[Running]) -> float | None:

@@ -24,6 +24,8 @@ from producer.cli.submit_summary import SubmitSummary
 from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
+from producer.fleet import live_workers
+from producer.models_served import queued_by_model, unserved, unserved_lines
 
 app = typer.Typer()
 
@@ -166,6 +168,10 @@ def _submit(
     if summary.as_json:
         emit(json.dumps(summary.fields()))
     for line in summary.lines("enqueued"):
+        note(line)
+    queued = queued_by_model(session.connection, session.settings.worker.queues)
+    workers = live_workers(session.connection, session.settings)
+    for line in unserved_lines(unserved(queued, workers)):
         note(line)
     if summary.verdicts["new"] or summary.verdicts["known"]:
         note(f"watch it:  scribefarm watch {asked.batch}")

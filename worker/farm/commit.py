@@ -152,6 +152,9 @@ def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:
     ended_s = outcome.claim.claimed_at_s + outcome.busy_s
     ended_at = utcformat(datetime.fromtimestamp(ended_s, UTC))
     ending = {"status": outcome.status.value, "ended_at": ended_at}
+    if outcome.foreign_sha256:
+        # Whoever submits the id's own audio must not be given this text.
+        ending["audio_sha256"] = outcome.foreign_sha256
     pipe.hset(job.key, mapping=ending | outcome_fields(outcome.result))
     pipe.hdel(job.key, *_SPENT_FIELDS)
     if outcome.ttl_s > 0:

@@ -33,6 +33,7 @@ from rq.serializers import JSONSerializer
 from producer.active_hours import is_active, next_change
 from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
+from producer.models_served import farm_queues
 from producer.settings import Settings
 from worker.engine.messages import Engine
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
@@ -40,7 +41,7 @@ from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
-from worker.farm.scripts import Claim, FarmScripts
+from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -79,8 +80,9 @@ class FarmWorker(DrainableWorker):
             redis.RedisError: the server does not answer.
         """
         connection.set_retry(Retry(NoBackoff(), 0))
+        models = served_models(engine.model, settings.model)
         super().__init__(
-            list(settings.worker.queues),
+            [queue for level in queue_levels(settings.worker.queues, models) for queue in level],
             name=f"{name or socket.gethostname()}-{uuid4().hex[:8]}",
             connection=connection,
             serializer=JSONSerializer,
@@ -88,7 +90,7 @@ class FarmWorker(DrainableWorker):
             worker_ttl=int(max(60.0, 2 * settings.worker.lease_s)),
         )
         self._engine, self._settings = engine, settings
-        self._scripts = FarmScripts(connection, settings, self.name)
+        self._scripts = FarmScripts(connection, settings, self.name, models)
         self._held = HeldJobs(engine, settings, self.name)
         self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
@@ -222,7 +224,8 @@ class FarmWorker(DrainableWorker):
         if self._is_due("due", DUE_EVERY_S):
             self._scripts.due()
         if self._is_due("tidy", TIDY_EVERY_S):
-            clean_registries(self.queues)
+            queues = farm_queues(self.connection, self._settings.worker.queues)
+            clean_registries(self.connection, queues)
 
     def _claim(self) -> None:
         flights = self._held.flights

@@ -1,8 +1,8 @@
 -- Queue the scheduled jobs whose time has come: delayed retries of ours, to the front since they
--- have waited once, and jobs that any RQ program scheduled with enqueue_at.
+-- have waited once, and jobs that any RQ program scheduled with enqueue_at. Those of all models.
 -- Answer: how many were queued.
 local num_queued = 0
-for _, queue in ipairs(args.queues) do
+for _, queue in ipairs(farm_queues(args.farm)) do
   local scheduled = registry_key('scheduled', queue)
   local due = redis.call('ZRANGEBYSCORE', scheduled, 0, string.format('%.6f', now),
     'LIMIT', 0, args.limit)
