@@ -5,7 +5,7 @@ import pytest
 from producer.errors import CorruptAudio, Internal, InvalidModel, SourceUnreachable
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings, wait_until
-from worker.engine.messages import Done, Failed
+from worker.engine.messages import Done, Failed, Opened
 from worker.farm import held_jobs
 from worker.farm.endings import Outcome
 from worker.farm.held_jobs import HeldJobs
@@ -165,7 +165,11 @@ def test_a_job_over_its_time_is_cancelled_with_the_limit(held, engine):
     held.submit_checked()
     held.enforce_deadlines()
     assert engine.cancelled == {}
-    held.flights[0].started_at -= 6
+    held.flights[0].started_at -= 600  # the line before a reading thread
+    held.handle(Opened("a", 1.0))
+    held.enforce_deadlines()
+    assert engine.cancelled == {}
+    held.flights[0].opened_at -= 6
     held.enforce_deadlines()
     assert engine.cancelled["a"].code == "job_timeout"
     assert "5 s" in engine.cancelled["a"].constraint

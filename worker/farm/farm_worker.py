@@ -96,6 +96,7 @@ class FarmWorker(DrainableWorker):
         # Peers that lived through an outage, or a start of the whole farm, renew first.
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
+        self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
 
     def run(self, *, burst: bool = False) -> int:
@@ -123,10 +124,22 @@ class FarmWorker(DrainableWorker):
             self._held.handle(event)
         for job_or_execution_id in self.stop_requests():
             self._held.cancel(job_or_execution_id, "was stopped")
+        self._look_at_reading_threads()
         if self._outage.may_retry:
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
+
+    def _look_at_reading_threads(self) -> None:
+        """While too many hang in a share: claim nothing, and give back what was not begun."""
+        is_blocked = not self._engine.can_read
+        if is_blocked is not self._is_blocked:
+            self._is_blocked = is_blocked
+            self._due.pop("heartbeat", None)  # the farm's status shows it at once
+            message = "claims_stopped" if is_blocked else "claims_resumed"
+            _log.warning(message, lost_reading_threads=self._engine.num_lost_threads)
+        if is_blocked:
+            self._held.hand_back_unopened()
 
     def _sync_with_server(self) -> None:
         """Do all that needs the server; during an outage the engine goes on."""
@@ -162,6 +175,11 @@ class FarmWorker(DrainableWorker):
             _log.warning("left_to_leases", jobs=len(self._held))
         return exit_code
 
+    @property
+    def _may_start(self) -> bool:
+        """Return whether this worker begins recordings."""
+        return not self.drain_asked and not self._is_blocked
+
     def _is_due(self, task: str, every_s: float) -> bool:
         now = time.monotonic()
         if now < self._due.get(task, 0.0):
@@ -178,6 +196,7 @@ class FarmWorker(DrainableWorker):
             "state": "busy" if num_flights else "idle",
             "capacity": str(self._engine.capacity),
             "in_flight": str(num_flights),
+            "lost_threads": str(self._engine.num_lost_threads),
             "model": self._engine.model.name,
             "revision": self._engine.model.revision,
             "sleeps_until": self._sleeps_until(),
@@ -216,7 +235,8 @@ class FarmWorker(DrainableWorker):
     def _claim(self) -> None:
         flights = self._held.flights
         num_free = self._engine.capacity - len(flights)
-        if num_free <= 0 or self.drain_asked or not self._is_due("claim", 0.0):
+        self._found_nothing |= self._is_blocked
+        if num_free <= 0 or not self._may_start or not self._is_due("claim", 0.0):
             return
         section = self._settings.worker
         claims: list[Claim] = []
@@ -236,4 +256,4 @@ class FarmWorker(DrainableWorker):
             [checkpoint_key(claim.job_id) for claim in claims]
         )
         for claim, checkpoint in zip(claims, checkpoints, strict=True):
-            self._held.start(claim, checkpoint, draining=self.drain_asked)
+            self._held.start(claim, checkpoint, draining=not self._may_start)
