@@ -241,3 +241,24 @@ def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):
     wait_until(ended)
     assert codes(held) == ["source_forbidden"]
     assert engine.submitted == []
+
+
+def test_what_no_thread_has_opened_is_handed_back_without_a_try(held, engine):
+    """In the check of its path or in the engine's line; the one that is being read stays."""
+    start(held, "open", "line")
+    held.handle(Opened("open", 60.0))
+    start(held, "check", checked=False)
+    held.hand_back_unopened()
+    assert [ending.execution_id for ending in held.endings] == ["line", "check"]
+    assert all(isinstance(ending, Release) and not ending.record for ending in held.endings)
+    assert list(engine.cancelled) == ["line"]
+    assert [flight.claim.execution_id for flight in held.flights] == ["open"]
+
+
+def test_a_long_file_on_a_slow_share_has_the_time_that_its_length_asks_for(held, engine):
+    """Twelve hours of audio; reading alone takes longer than the least deadline."""
+    start(held, "a")
+    held.handle(Opened("a", 43_200.0))
+    held.flights[0].opened_at -= 3_600
+    held.enforce_deadlines()
+    assert engine.cancelled == {}

@@ -26,10 +26,11 @@ class Fingerprint:
 
     Args:
         file: Open. Its descriptor is duplicated, so that a library may close its own.
+        beat: Called after each piece: the disk or share has answered.
     """
 
-    def __init__(self, file: SourceFile) -> None:
-        self._path = file.path
+    def __init__(self, file: SourceFile, beat: Callable[[], None]) -> None:
+        self._path, self._beat = file.path, beat
         self._digest = hashlib.sha256()
         self._num_bytes = 0
         with translated(file.path):
@@ -49,19 +50,18 @@ class Fingerprint:
             if not self._take(position - self._num_bytes):
                 return
 
-    def finish(self, expected: str | None, beat: Callable[[], None]) -> str:
+    def finish(self, expected: str | None) -> str:
         """Hash to the end of the file and return the hash, in hex.
 
         Args:
             expected: The hash that the job names; None takes any.
-            beat: Called after each piece.
 
         Raises:
             SourceChanged: it is another hash, or the file was written to while it was read.
             SourceUnreachable: the disk or share did not answer.
         """
         while self._take(_PIECE_BYTES):
-            beat()
+            pass
         found = self._digest.hexdigest()
         if expected is not None and found != expected.lower():
             limit = f"must have the SHA-256 that was submitted, {expected}"
@@ -77,6 +77,7 @@ class Fingerprint:
             piece = os.pread(self._fd, min(num_bytes, _PIECE_BYTES), self._num_bytes)
         self._digest.update(piece)
         self._num_bytes += len(piece)
+        self._beat()
         return len(piece)
 
     def __enter__(self) -> Self:

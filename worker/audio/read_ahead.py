@@ -134,7 +134,7 @@ class Reading:
     def _read(self) -> End:
         self._beat()
         file = open_source(self.path, self.settings.roots)
-        with file, Fingerprint(file) as fingerprint:
+        with file, Fingerprint(file, self._beat) as fingerprint:
             try:
                 return self._read_opened(file, fingerprint)
             except SourceChanged:
@@ -142,7 +142,7 @@ class Reading:
             except PermanentError:
                 # What is wrong with another file says nothing about the one that was submitted.
                 if self.sha256 is not None:
-                    fingerprint.finish(self.sha256, self._beat)
+                    fingerprint.finish(self.sha256)
                 raise
 
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
@@ -163,7 +163,7 @@ class Reading:
                     break
                 self.deliver(block)
                 started = time.monotonic()
-        sha256 = None if self._is_stopped else fingerprint.finish(self.sha256, self._beat)
+        sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
         flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
         return End(_audio(recording, sha256), busy_s + time.monotonic() - started, flags)
 

@@ -59,6 +59,7 @@ class BatchEngine:
         self._broken: ScribefarmError | None = None
         self._readers = ReadingThreads(settings.audio.threads, settings.audio.read_timeout_s)
         self._host_thread = ThreadPoolExecutor(1, "host")
+        self._can_read = True
         self._is_loaded = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(load,), name="engine", daemon=True)
         self._thread.start()
@@ -83,7 +84,7 @@ class BatchEngine:
     @property
     def can_read(self) -> bool:
         """Whether more recordings should come; False while too many reading threads are lost."""
-        return self._readers.is_able
+        return self._can_read
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""
@@ -129,7 +130,7 @@ class BatchEngine:
             with closing(self._schedule):
                 while not self._is_stopping:
                     self._receive()
-                    self._readers.look_after()
+                    self._look_after_readers()
                     self._schedule.turn()
         except ScribefarmError as error:
             self._broken = error
@@ -140,6 +141,12 @@ class BatchEngine:
             self._readers.stop()
             self._host_thread.shutdown(wait=False, cancel_futures=True)
             self._is_loaded.set()
+
+    def _look_after_readers(self) -> None:
+        """End readings that hang, and only then say that too many do: the farm hears it in order."""
+        self._readers.look_after()
+        if self._readers.is_able is not self._can_read:
+            self._inbox.put(partial(setattr, self, "_can_read", self._readers.is_able))
 
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.

@@ -101,7 +101,10 @@ class Engine(Protocol):
 
     @property
     def can_read(self) -> bool:
-        """Whether more recordings should come; False while too many reading threads are lost."""
+        """Whether more recordings should come; False while too many reading threads are lost.
+
+        The recordings that hang have ended when it is False: their events are there to be polled.
+        """
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""

@@ -120,25 +120,25 @@ class FarmWorker(DrainableWorker):
                 return self._shut_down(EXIT_ENGINE_BROKEN)
 
     def _step(self) -> None:
+        can_read = self._engine.can_read  # before the events: those that led to it are among them
         for event in self._engine.poll(POLL_BUSY_S if self._held.flights else POLL_IDLE_S):
             self._held.handle(event)
         for job_or_execution_id in self.stop_requests():
             self._held.cancel(job_or_execution_id, "was stopped")
-        self._look_at_reading_threads()
+        self._note_reading_threads(can_read=can_read)
         if self._outage.may_retry:
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
 
-    def _look_at_reading_threads(self) -> None:
+    def _note_reading_threads(self, *, can_read: bool) -> None:
         """While too many hang in a share: claim nothing, and give back what was not begun."""
-        is_blocked = not self._engine.can_read
-        if is_blocked is not self._is_blocked:
-            self._is_blocked = is_blocked
+        if can_read is self._is_blocked:
+            self._is_blocked = not can_read
             self._due.pop("heartbeat", None)  # the farm's status shows it at once
-            message = "claims_stopped" if is_blocked else "claims_resumed"
+            message = "claims_resumed" if can_read else "claims_stopped"
             _log.warning(message, lost_reading_threads=self._engine.num_lost_threads)
-        if is_blocked:
+        if self._is_blocked:
             self._held.hand_back_unopened()
 
     def _sync_with_server(self) -> None:
