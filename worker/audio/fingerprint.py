@@ -9,7 +9,8 @@ from producer.errors import SourceChanged
 from worker.audio.errors import translated
 from worker.audio.source_file import SourceFile
 
-# Read at once: large enough for SHA-256 to cost 0.7 s a GB, small enough to say often that we live.
+# Read at once. SHA-256 costs 2.3 s a GB on a slow x86 core: 0.2 s for an hour of FLAC (92 MB), which
+# takes 1.4 s to decode.
 _PIECE_BYTES = 1024 * 1024
 # FFmpeg jumps to tables at a file's end and back. Only what it read in passing is hashed at once;
 # what lies behind a longer jump is hashed when the recording was read.
