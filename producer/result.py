@@ -68,7 +68,7 @@ class Audio(_Stored):
     sample_rate_hz: int
     channels: int
     format: str
-    sha256: str | None = None
+    sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
 
 
 class Model(_Stored):

@@ -5,7 +5,7 @@ import pytest
 from producer.errors import CorruptAudio, Internal, InvalidModel, SourceUnreachable
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings, wait_until
-from worker.engine.messages import Done, Failed
+from worker.engine.messages import Done, Failed, Opened
 from worker.farm import held_jobs
 from worker.farm.endings import Outcome
 from worker.farm.held_jobs import HeldJobs
@@ -165,7 +165,11 @@ def test_a_job_over_its_time_is_cancelled_with_the_limit(held, engine):
     held.submit_checked()
     held.enforce_deadlines()
     assert engine.cancelled == {}
-    held.flights[0].started_at -= 6
+    held.flights[0].started_at -= 600  # the line before a reading thread
+    held.handle(Opened("a", 1.0))
+    held.enforce_deadlines()
+    assert engine.cancelled == {}
+    held.flights[0].opened_at -= 6
     held.enforce_deadlines()
     assert engine.cancelled["a"].code == "job_timeout"
     assert "5 s" in engine.cancelled["a"].constraint
@@ -237,3 +241,24 @@ def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):
     wait_until(ended)
     assert codes(held) == ["source_forbidden"]
     assert engine.submitted == []
+
+
+def test_what_no_thread_has_opened_is_handed_back_without_a_try(held, engine):
+    """In the check of its path or in the engine's line; the one that is being read stays."""
+    start(held, "open", "line")
+    held.handle(Opened("open", 60.0))
+    start(held, "check", checked=False)
+    held.hand_back_unopened()
+    assert [ending.execution_id for ending in held.endings] == ["line", "check"]
+    assert all(isinstance(ending, Release) and not ending.record for ending in held.endings)
+    assert list(engine.cancelled) == ["line"]
+    assert [flight.claim.execution_id for flight in held.flights] == ["open"]
+
+
+def test_a_long_file_on_a_slow_share_has_the_time_that_its_length_asks_for(held, engine):
+    """Twelve hours of audio; reading alone takes longer than the least deadline."""
+    start(held, "a")
+    held.handle(Opened("a", 43_200.0))
+    held.flights[0].opened_at -= 3_600
+    held.enforce_deadlines()
+    assert engine.cancelled == {}

@@ -99,6 +99,7 @@ class FarmWorker(DrainableWorker):
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
         self._asleep_until = ""
+        self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
 
     def run(self, *, burst: bool = False) -> int:
@@ -122,14 +123,26 @@ class FarmWorker(DrainableWorker):
                 return self._shut_down(EXIT_ENGINE_BROKEN)
 
     def _step(self) -> None:
+        can_read = self._engine.can_read  # before the events: those that led to it are among them
         for event in self._engine.poll(POLL_BUSY_S if self._held.flights else POLL_IDLE_S):
             self._held.handle(event)
         for job_or_execution_id in self.stop_requests():
             self._held.cancel(job_or_execution_id, "was stopped")
+        self._note_reading_threads(can_read=can_read)
         if self._outage.may_retry:
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
+
+    def _note_reading_threads(self, *, can_read: bool) -> None:
+        """While too many hang in a share: claim nothing, and give back what was not begun."""
+        if can_read is self._is_blocked:
+            self._is_blocked = not can_read
+            self._due.pop("heartbeat", None)  # the farm's status shows it at once
+            message = "claims_resumed" if can_read else "claims_stopped"
+            _log.warning(message, lost_reading_threads=self._engine.num_lost_threads)
+        if self._is_blocked:
+            self._held.hand_back_unopened()
 
     def _sync_with_server(self) -> None:
         """Do all that needs the server; during an outage the engine goes on."""
@@ -165,6 +178,11 @@ class FarmWorker(DrainableWorker):
             _log.warning("left_to_leases", jobs=len(self._held))
         return exit_code
 
+    @property
+    def _may_start(self) -> bool:
+        """Return whether this worker begins recordings."""
+        return not self.drain_asked and not self._is_blocked
+
     def _is_due(self, task: str, every_s: float) -> bool:
         now = time.monotonic()
         if now < self._due.get(task, 0.0):
@@ -181,6 +199,7 @@ class FarmWorker(DrainableWorker):
             "state": "busy" if num_flights else "idle",
             "capacity": str(self._engine.capacity),
             "in_flight": str(num_flights),
+            "lost_threads": str(self._engine.num_lost_threads),
             "model": self._engine.model.name,
             "revision": self._engine.model.revision,
             "sleeps_until": self._note_sleep(self._sleeps_until()),
@@ -230,7 +249,8 @@ class FarmWorker(DrainableWorker):
     def _claim(self) -> None:
         flights = self._held.flights
         num_free = self._engine.capacity - len(flights)
-        if num_free <= 0 or self.drain_asked or not self._is_due("claim", 0.0):
+        self._found_nothing |= self._is_blocked
+        if num_free <= 0 or not self._may_start or not self._is_due("claim", 0.0):
             return
         section = self._settings.worker
         claims: list[Claim] = []
@@ -250,4 +270,4 @@ class FarmWorker(DrainableWorker):
             [checkpoint_key(claim.job_id) for claim in claims]
         )
         for claim, checkpoint in zip(claims, checkpoints, strict=True):
-            self._held.start(claim, checkpoint, draining=self.drain_asked)
+            self._held.start(claim, checkpoint, draining=not self._may_start)

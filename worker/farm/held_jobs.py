@@ -13,7 +13,7 @@ from producer.errors import (
     WorkerLost,
 )
 from producer.settings import Settings
-from worker.engine.messages import Done, Engine, Event, Progress
+from worker.engine.messages import Done, Engine, Event, Opened, Progress
 from worker.farm.endings import (
     Ending,
     after_attempt,
@@ -93,7 +93,7 @@ class HeldJobs:
         Args:
             claim: The job.
             checkpoint: What is stored under its checkpoint key.
-            draining: Whether this worker takes no more work.
+            draining: Whether this worker takes no more work, for whatever reason.
         """
         try:
             flight = read_flight(claim, checkpoint)
@@ -125,11 +125,13 @@ class HeldJobs:
                 self._engine.submit(flight.ticket(verdict))
 
     def handle(self, event: Event) -> None:
-        """Take progress, a transcript or an error from the engine."""
+        """Take from the engine that a file is open, progress, a transcript or an error."""
         flight = self._flight(event.execution_id)
         if flight is None:
             return
-        if isinstance(event, Progress):
+        if isinstance(event, Opened):
+            flight.note_opened(event.duration_s)
+        elif isinstance(event, Progress):
             flight.progress.take(event)
         elif isinstance(event, Done):
             ending = success(flight, event.transcript, self._worker, self._settings.queue)
@@ -180,6 +182,18 @@ class HeldJobs:
         for flight in self.flights:
             self._end(flight, hand_back(flight))
 
+    def hand_back_unopened(self) -> None:
+        """Return the recordings whose files no reading thread has opened; the engine drops them.
+
+        One that hangs in a share is ended by the engine.
+        """
+        for flight in self.flights:
+            if flight.opened_at is None and flight.phase is not Phase.CANCELLING:
+                if flight.phase is Phase.IN_ENGINE:
+                    lost = WorkerLost("reading", "threads are lost to a share", self._worker)
+                    self._engine.cancel(flight.claim.execution_id, lost)
+                self._end(flight, hand_back(flight))
+
     def break_down(self, error: ScribefarmError) -> None:
         """End all recordings at work because the engine broke down with `error`."""
         for flight in self.flights:
@@ -212,6 +226,6 @@ class HeldJobs:
         elif flight.phase is Phase.CANCELLING:
             if flight.phase_s > CANCEL_ANSWER_S:
                 raise Internal("engine", f"must drop a job within {CANCEL_ANSWER_S:.0f} s")
-        elif limit_s is not None and flight.busy_s > limit_s:
+        elif limit_s is not None and flight.worked_s > limit_s:
             constraint = f"must be done within {limit_s:.0f} s"
             self._cancel(flight, JobTimeout("job", constraint, flight.claim.job_id))
