@@ -85,7 +85,7 @@ def _checked_object(value: dict[str, Any]) -> dict[str, Any]:
 
 def _refusal(constraint: str, found: object) -> PydanticCustomError:
     # Braces would be taken for names of the context.
-    return PydanticCustomError("plain_json", constraint, {"found": found})  # type: ignore[arg-type]
+    return PydanticCustomError("plain_json", constraint, {"found": found})
 
 
 Text = Annotated[str, AfterValidator(_checked_text)]

@@ -21,7 +21,7 @@ end
 local answer = {}
 for i, job in ipairs(args.jobs) do
   local job_id, result, batch = unpack(job)
-  local status, queue = unpack(redis.call('HMGET', job_key(job_id), 'status', 'origin'))
+  local status, queue = unpack(job_fields(job_id, 'status', 'origin'))
   answer[i] = ''
   if status == 'started' then
     redis.call('HSET', job_key(job_id), 'cancel', '1')

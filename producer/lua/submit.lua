@@ -30,7 +30,7 @@ for _, job in ipairs(args.jobs) do
   local job_id = job[1]
   if not seen[job_id] then
     seen[job_id] = true
-    if must_enqueue(job_id, redis.call('HGET', job_key(job_id), 'status')) then
+    if must_enqueue(job_id, job_fields(job_id, 'status')[1]) then
       num_new = num_new + 1
     end
   end
@@ -44,9 +44,10 @@ if num_new > 0 and waiting + num_new > args.limit then return {'full', waiting} 
 local answer = {'ok'}
 for i, job in ipairs(args.jobs) do
   local job_id, name = unpack(job)
-  local status, is_new = redis.call('HGET', job_key(job_id), 'status'), 0
+  local status, is_new = job_fields(job_id, 'status')[1], 0
   if must_enqueue(job_id, status) then
-    if status then forget_earlier_run(job_id) end
+    -- Without a status the key may still be there, as another type.
+    if status then forget_earlier_run(job_id) else redis.call('DEL', job_key(job_id)) end
     enqueue(job_id, ARGV[i + 1])
     status, is_new = 'queued', 1
   end

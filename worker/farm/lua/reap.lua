@@ -1,7 +1,8 @@
 -- Take over jobs whose lease has run out. Each comes to args.worker under a new fence, for it to
 -- decide what becomes of the job; the dead worker, should it wake, owns nothing any more. If the
 -- taker dies in its turn before it has decided, that does not count against the recording.
--- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
+-- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit; {job id} for one
+-- that was set aside.
 local taken = {}
 for _, queue in ipairs(args.queues) do
   local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
@@ -9,9 +10,14 @@ for _, queue in ipairs(args.queues) do
   for _, entry in ipairs(expired) do
     local job_id, dead_id = split(entry)
     local job = job_fields(job_id, 'worker_name', 'lost_worker', 'fence')
-    if holds(job_id, dead_id) then
+    if holds(job_id, dead_id) and not is_plain(job_id) then
+      set_aside(job_id, dead_id, queue, job[1] or '')
+      taken[#taken + 1] = {job_id}
+    elseif holds(job_id, dead_id) then
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
+      redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'kind', 'job_taken_over',
+        'job_id', job_id, 'status', '', 'code', 'worker_lost', 'worker', worker, 'batch', '')
       if not job[2] then
         redis.call('HSET', job_key(job_id), 'lost_worker', worker,
           'deaths', number_in(job_id, 'deaths') + 1)
@@ -21,7 +27,7 @@ for _, queue in ipairs(args.queues) do
       lease(job_id, execution_id, queue, args.worker)
       taken[#taken + 1] =
         {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}
-    elseif job[3] or redis.call('EXISTS', job_key(job_id)) == 0 then
+    elseif job[3] or redis.call('TYPE', job_key(job_id)).ok ~= 'hash' then
       -- A leftover of ours; without a fence it is a stock worker's job and none of our business.
       forget(job_id, dead_id, queue, job[1] or '')
     end
