@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from producer.errors import InvalidOptions
-from producer.plain_json import JsonObject, Text, as_text
+from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
@@ -161,11 +161,14 @@ def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     """Name the first wrong key of a pydantic error, with the bound and the value."""
     first = error.errors(include_url=False)[0]
     key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"]) or "options"
-    value = first.get("ctx", {}).get("found", first["input"])
+    constraint, value = first["msg"], first["input"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, OutOfBounds):
+        constraint, value = cause.constraint, cause.found
     if isinstance(value, str):
         value = as_text(value, _MAX_VALUE_CHARS)
     is_short = isinstance(value, str | float | bool) or (isinstance(value, int) and _fits(value))
-    return InvalidOptions(f"{context}: {key}", first["msg"], value if is_short else None)
+    return InvalidOptions(f"{context}: {key}", constraint, value if is_short else None)
 
 
 def _fits(number: int) -> bool:

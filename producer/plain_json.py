@@ -9,7 +9,6 @@ import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 # The readers of a result refuse JSON that is nested deeper than 200; the result itself is around it.
 MAX_DEPTH = 100
@@ -17,6 +16,14 @@ MAX_DEPTH = 100
 MAX_JSON_BYTES = 65536
 
 _TOO_LARGE = f"must be at most {MAX_JSON_BYTES} bytes of JSON"
+
+
+class OutOfBounds(ValueError):
+    """A value that may not cross the farm: what must hold, and what was found instead."""
+
+    def __init__(self, constraint: str, found: object) -> None:
+        super().__init__(constraint, found)
+        self.constraint, self.found = constraint, found
 
 
 def is_text(text: str) -> bool:
@@ -33,32 +40,32 @@ def check_json(value: Any) -> None:
     """Accept JSON values within the bounds: text, finite numbers, depth and size.
 
     Raises:
-        PydanticCustomError: what is out of bounds, with the limit, and the value as `found`.
+        OutOfBounds: what is wrong, with the limit and the value.
     """
     level = [value]
     depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise _refusal(f"must be nested at most {MAX_DEPTH} deep", f"more than {MAX_DEPTH}")
+            raise OutOfBounds(f"must be nested at most {MAX_DEPTH} deep", f"more than {MAX_DEPTH}")
         level = [part for each in level for part in _parts(each)]
         # Each part takes a byte at least: an object that holds another many times is no way around.
         if len(level) > MAX_JSON_BYTES:
-            raise _refusal(_TOO_LARGE, f"{len(level)} parts")
+            raise OutOfBounds(_TOO_LARGE, f"{len(level)} parts")
     try:
         # A number of more than 4300 digits is none that Python writes.
         num_bytes = len(json.dumps(value, ensure_ascii=False).encode())
     except ValueError as error:
-        raise _refusal("must hold numbers that JSON can carry", str(error)) from error
+        raise OutOfBounds("must hold numbers that JSON can carry", str(error)) from error
     if num_bytes > MAX_JSON_BYTES:
-        raise _refusal(_TOO_LARGE, num_bytes)
+        raise OutOfBounds(_TOO_LARGE, num_bytes)
 
 
 def _parts(value: Any) -> list[Any]:
     """Return what a list or an object holds, keys too; check everything else."""
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise _refusal("must have keys that are text", repr(list(value))[:100])
+            raise OutOfBounds("must have keys that are text", repr(list(value))[:100])
         return [*value, *value.values()]
     if isinstance(value, list | tuple):
         return list(value)
@@ -66,26 +73,21 @@ def _parts(value: Any) -> list[Any]:
         _checked_text(value)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise _refusal("must hold finite numbers", str(value))
+            raise OutOfBounds("must hold finite numbers", str(value))
     elif value is not None and not isinstance(value, bool | int):
-        raise _refusal("must hold JSON values only", type(value).__name__)
+        raise OutOfBounds("must hold JSON values only", type(value).__name__)
     return []
 
 
 def _checked_text(text: str) -> str:
     if not is_text(text):
-        raise _refusal("must be text that UTF-8 can carry", ascii(text[:100]))
+        raise OutOfBounds("must be text that UTF-8 can carry", ascii(text[:100]))
     return text
 
 
 def _checked_object(value: dict[str, Any]) -> dict[str, Any]:
     check_json(value)
     return value
-
-
-def _refusal(constraint: str, found: object) -> PydanticCustomError:
-    # Braces would be taken for names of the context.
-    return PydanticCustomError("plain_json", constraint, {"found": found})
 
 
 Text = Annotated[str, AfterValidator(_checked_text)]

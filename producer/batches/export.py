@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import redis
 
 from producer.batches.views import batch_files
-from producer.errors import ScribefarmError, SourceUnreachable
+from producer.errors import ScribefarmError, SourceUnreachable, Unreadable
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
 from producer.output_files import Written, output_path, output_stems, write_whole
 from producer.queue import read_results
@@ -93,6 +93,9 @@ def _export(
         for name in names_of[job_id]:
             if isinstance(result, Transcript):
                 yield from _write(name, stems[name], result, layout)
+            elif isinstance(result, Failure) and result.error.code == Unreadable.code:
+                error = ScribefarmError.from_dict(result.error.model_dump())
+                yield Exported(name, "problem", error=error)
             else:
                 yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
 
@@ -105,6 +108,8 @@ def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iter
             status = write_whole(path, text, overwrite=layout.overwrite)
         except ScribefarmError as error:
             yield Exported(name, "problem", error=error)
+        except (ArithmeticError, ValueError) as error:
+            yield Exported(name, "problem", error=Unreadable("result", f"must be sound: {error}"))
         except OSError as error:
             reason = error.strerror or str(error)
             problem = SourceUnreachable("results", f"must be writable: {reason}", path)

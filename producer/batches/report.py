@@ -141,6 +141,10 @@ def _flagged(connection: redis.Redis, views: Iterable[FileView]) -> Iterator[Fla
     flagged = [view for view in views if view.state == "succeeded" and view.num_flagged]
     results = read_results(connection, (view.job_id for view in flagged))
     for view, result in zip(flagged, results, strict=True):
+        if isinstance(result, Failure):
+            message = f"({result.error.message})"
+            flags = [result.error.code]
+            yield FlaggedSegment(name=view.name, start=0, end=0, text=message, flags=flags)
         if not isinstance(result, Transcript):
             continue
         for segment in result.segments:

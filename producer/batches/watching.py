@@ -25,6 +25,7 @@ from producer.events import last_event_id, read_events
 from producer.fleet import WorkerView, is_suspended, live_workers
 from producer.queue import read_progress
 from producer.settings import Settings
+from producer.stored_fields import stored_number
 
 # Speed is measured over the last minutes: long enough for a time left within 15 % (eight workers on
 # files of 5 to 60 s: at worst 11 % in forty simulated nights), short enough to notice a new worker.
@@ -209,12 +210,12 @@ def _with_progress(connection: redis.Redis, views: list[FileView]) -> list[Runni
 
 
 def _running(view: FileView, fields: dict[str, str]) -> Running:
-    duration_s = float(fields.get("duration_s") or 0)
+    duration_s = stored_number(fields.get("duration_s"))
     return Running(
         name=view.name,
         job_id=view.job_id,
         worker=view.worker,
-        seconds_done=float(fields.get("seconds_done") or 0),
+        seconds_done=stored_number(fields.get("seconds_done")),
         duration_s=duration_s or None,
         text=fields.get("text", ""),
     )

@@ -14,8 +14,7 @@ local function cancel(job_id, queue, result, batch)
   redis.call('ZADD', registry_key('canceled', queue), string.format('%.6f', now + args.ttl_s),
     job_id)
   redis.call('SET', result_key(job_id), result, 'EX', args.ttl_s)
-  redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'job_id', job_id,
-    'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
+  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
 end
 
 local answer = {}

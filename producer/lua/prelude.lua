@@ -29,6 +29,11 @@ local function job_fields(job_id, ...)
   return reply.err and {} or reply
 end
 
+-- Write an event. A stream that takes none keeps no job from its end: results tell it as well.
+local function tell(...)
+  redis.pcall('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', ...)
+end
+
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.
 local ENDED_BADLY = {failed = true, stopped = true, canceled = true}
 

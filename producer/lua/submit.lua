@@ -46,8 +46,12 @@ for i, job in ipairs(args.jobs) do
   local job_id, name = unpack(job)
   local status, is_new = job_fields(job_id, 'status')[1], 0
   if must_enqueue(job_id, status) then
-    -- Without a status the key may still be there, as another type.
-    if status then forget_earlier_run(job_id) else redis.call('DEL', job_key(job_id)) end
+    if status then
+      forget_earlier_run(job_id)
+    elseif redis.call('EXISTS', job_key(job_id)) == 1 then
+      -- Another type, or no job. Only then: after a first write a full server refuses no other.
+      redis.call('DEL', job_key(job_id))
+    end
     enqueue(job_id, ARGV[i + 1])
     status, is_new = 'queued', 1
   end

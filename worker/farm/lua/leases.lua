@@ -71,8 +71,7 @@ local function set_aside(job_id, execution_id, queue, worker)
   end
   redis.call('DEL', progress_key(job_id), checkpoint_key(job_id))
   if is_plain(job_id) then
-    redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'job_id', job_id, 'status',
-      'failed', 'code', 'internal', 'worker', worker, 'batch', '')
+    tell('job_id', job_id, 'status', 'failed', 'code', 'internal', 'worker', worker, 'batch', '')
   end
 end
 

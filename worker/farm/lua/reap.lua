@@ -16,8 +16,8 @@ for _, queue in ipairs(args.queues) do
     elseif holds(job_id, dead_id) then
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
-      redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'kind', 'job_taken_over',
-        'job_id', job_id, 'status', '', 'code', 'worker_lost', 'worker', worker, 'batch', '')
+      tell('kind', 'job_taken_over', 'job_id', job_id, 'status', '', 'code', 'worker_lost',
+        'worker', worker, 'batch', '')
       if not job[2] then
         redis.call('HSET', job_key(job_id), 'lost_worker', worker,
           'deaths', number_in(job_id, 'deaths') + 1)
