@@ -182,7 +182,7 @@ class HostileFarm:
     def _command(self, found: list[Entry], *arguments: str, may_miss: bool = False) -> None:
         self.commands[arguments[0]] += 1
         # Reading the settings takes longer than the commands.
-        with mock.patch.object(session, "load_settings", lambda *_: self._settings):
+        with mock.patch.object(session, "load_settings", return_value=self._settings):
             ran = self._runner.invoke(app, list(arguments), env={"WEBHOOK_SECRET": SECRET})
         error = ran.exception
         if error is None or isinstance(error, SystemExit):
