@@ -219,4 +219,13 @@ def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder at the start."""
     folder = Path(FarmScripts.__init__.__globals__["_LUA"])
     names = {path.stem for path in folder.glob("*.lua")}
-    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due"}
+    assert names == {
+        "leases",
+        "claim",
+        "heartbeat",
+        "progress",
+        "reap",
+        "release",
+        "due",
+        "set_aside",
+    }

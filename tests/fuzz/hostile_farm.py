@@ -127,9 +127,12 @@ class HostileFarm:
     def _plant(self, entry: Entry) -> None:
         self.kinds[entry.kind] += 1
         self._connection.hset(batch_key("night"), b"name " + entry.job_id, entry.job_id)
+        # Another entry of the round may have the same id.
         if entry.fields:
+            self._connection.delete(job_key_of(entry))
             self._connection.hset(job_key_of(entry), mapping=entry.fields)
         for key, held in entry.keys.items():
+            self._connection.delete(key)
             if isinstance(held, list):
                 self._connection.rpush(key, *held)
             elif isinstance(held, dict):
