@@ -1,6 +1,12 @@
 -- Jobs in hand: who holds one, and RQ's records of it. In front of every script of the farm, behind
 -- producer/lua/prelude.lua.
 
+-- Whether the job's key is there, and a hash.
+local function has_hash(job_id)
+  local reply = redis.pcall('HEXISTS', job_key(job_id), 'status')
+  return type(reply) == 'number' and redis.call('EXISTS', job_key(job_id)) == 1
+end
+
 -- A counter or a time of the hash; 0 for what is none: below 0, beyond ten years of seconds, NaN.
 local MAX_NUMBER = 315360000
 local function number_in(job_id, field)
@@ -63,7 +69,7 @@ local function is_plain(id) return string.find(id, '^[%w_-]+$') ~= nil end
 local function set_aside(job_id, execution_id, queue, worker)
   forget(job_id, execution_id, queue, worker)
   redis.call('ZREM', registry_key('scheduled', queue), job_id)
-  if redis.call('TYPE', job_key(job_id)).ok == 'hash' then
+  if has_hash(job_id) then
     redis.call('HSET', job_key(job_id), 'status', 'failed', 'code', 'internal', 'audio_s', '0',
       'num_flagged', '0', 'ended_at', stamp(now))
     redis.call('HDEL', job_key(job_id), 'fence', 'lost_worker', 'deaths', 'tries')

@@ -27,7 +27,7 @@ for _, queue in ipairs(args.queues) do
       lease(job_id, execution_id, queue, args.worker)
       taken[#taken + 1] =
         {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}
-    elseif job[3] or redis.call('TYPE', job_key(job_id)).ok ~= 'hash' then
+    elseif job[3] or not has_hash(job_id) then
       -- A leftover of ours; without a fence it is a stock worker's job and none of our business.
       forget(job_id, dead_id, queue, job[1] or '')
     end
