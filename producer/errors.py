@@ -18,6 +18,7 @@ ScribefarmError
 │   ├── InvalidModel              invalid_model       weights are missing, truncated or mismatched
 │   ├── JobRefused                job_refused         not a job that this farm runs
 │   ├── JobNotFound               job_not_found       no such job or batch
+│   ├── Unreadable                unreadable          stored by a newer version, or damaged
 │   ├── JobTimeout                job_timeout         the job's deadline passed
 │   ├── Cancelled                 cancelled           somebody asked for it
 │   ├── WebhookGone               webhook_gone        the receiver wants no more events
@@ -233,6 +234,16 @@ class JobNotFound(PermanentError):
 
     code = "job_not_found"
     advice = "The job or its result has expired. Submit the recording again."
+
+
+class Unreadable(PermanentError):
+    """A stored result or event is of a newer version's form, or damaged."""
+
+    code = "unreadable"
+    advice = (
+        "A newer scribefarm wrote it, or another program damaged it. Update scribefarm on this "
+        "machine; if that does not help, retry."
+    )
 
 
 class JobTimeout(PermanentError):

@@ -9,7 +9,7 @@ from worker.engine.messages import Done, Failed, Opened
 from worker.farm import held_jobs
 from worker.farm.endings import Outcome
 from worker.farm.held_jobs import HeldJobs
-from worker.farm.in_flight import Phase
+from worker.farm.in_flight import InFlight, Phase
 from worker.farm.scripts import Release
 
 URL = "redis://nobody.example"
@@ -219,13 +219,49 @@ def test_a_broken_engine_makes_suspects_of_all_that_is_at_work(held):
     assert all("the device is gone" in release.record for release in held.endings)
 
 
-def test_a_refused_ending_goes_behind_the_others(held):
-    """One damaged job must not be tried first for ever."""
+def test_what_a_jobs_data_raises_ends_that_job_alone(held, engine, monkeypatch):
+    """At its claim, on its way into the engine, with its progress, at its end, at the drain."""
+
+    def boom(*_, **__):
+        raise ZeroDivisionError("caf\udce9")
+
+    start(held, "engine", "event", "deadline", "drain", "sound")
+    for name, module, function in (
+        ("claim", held_jobs, "read_flight"),
+        ("event", held_jobs, "success"),
+        ("deadline", InFlight, "limit_s"),
+        ("drain", held_jobs, "hand_back"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, function, boom)
+            if name == "claim":
+                start(held, "claim", checked=False)
+            elif name == "event":
+                held.handle(Done("event", make_transcript()))
+            elif name == "deadline":
+                held.enforce_deadlines()
+            else:
+                held.hand_back()
+    assert held.flights == []
+    assert set(codes(held)) == {"internal"}
+    assert "sound" in engine.cancelled
+    assert "ZeroDivisionError: caf?" in held.endings[0].result.error.message
+    assert all(ending.document for ending in held.endings)
+
+
+def test_an_engine_that_takes_a_job_badly_costs_only_that_job(held, engine, monkeypatch):
+    """The worker, and the jobs behind it, go on."""
+    submit = engine.submit
+
+    def choosy(ticket):
+        if ticket.execution_id == "a":
+            raise ValueError("not this one")
+        submit(ticket)
+
+    monkeypatch.setattr(engine, "submit", choosy)
     start(held, "a", "b")
-    for name in ("a", "b"):
-        held.handle(Done(name, make_transcript()))
-    assert [held.note_refusal("a"), held.note_refusal("a")] == [1, 2]
-    assert [ending.claim.execution_id for ending in held.endings] == ["b", "a"]
+    assert codes(held) == ["internal"]
+    assert [flight.claim.execution_id for flight in held.flights] == ["b"]
 
 
 def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):

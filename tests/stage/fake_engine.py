@@ -13,6 +13,7 @@ function of its name alone, so every result can be checked, also after a resume 
 """
 
 import contextlib
+import hashlib
 import os
 import queue
 import signal
@@ -237,4 +238,5 @@ def _transcript(row: _Row, model: Model) -> Transcript:
 
 def job(name: str, **options: float | str) -> Job:
     """Return a job over a fake recording."""
-    return Job(source=source(name, **options), audio_sha256=f"{name}{sorted(options.items())}")
+    content = f"{name}{sorted(options.items())}".encode()
+    return Job(source=source(name, **options), audio_sha256=hashlib.sha256(content).hexdigest())

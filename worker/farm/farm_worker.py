@@ -39,6 +39,7 @@ from worker.engine.messages import Engine
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
+from worker.farm.job_log import log_taken_over
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
@@ -92,7 +93,9 @@ class FarmWorker(DrainableWorker):
         self._engine, self._settings = engine, settings
         self._scripts = FarmScripts(connection, settings, self.name, models)
         self._held = HeldJobs(engine, settings, self.name)
-        self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
+        self._writes = FencedWrites(
+            connection, self._scripts, self._held, self.name, settings.queue
+        )
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}  # monotonic time from which a task may run again
         # Peers that lived through an outage, or a start of the whole farm, renew first.
@@ -238,6 +241,7 @@ class FarmWorker(DrainableWorker):
         may_reap = not self._outage.is_active and time.monotonic() >= self._reap_from
         if may_reap and self._is_due("reap", self._settings.worker.reap_s):
             while taken := self._scripts.reap():
+                log_taken_over(taken)
                 self._start_claimed(taken)
                 self._writes.write_endings()
         if self._is_due("due", DUE_EVERY_S):

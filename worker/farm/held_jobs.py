@@ -1,5 +1,7 @@
 """The jobs whose leases this worker holds: at work, or ended and not yet written. No Redis."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -22,6 +24,7 @@ from worker.farm.endings import (
     refused,
     success,
     to_its_model,
+    unexpected,
 )
 from worker.farm.in_flight import InFlight, Phase, read_flight
 from worker.farm.scripts import Claim, served_models
@@ -42,13 +45,11 @@ class Held:
     Attributes:
         flight: The recording at work.
         ending: What is to be written to the server.
-        refusals: Commits of the ending that the server refused, not counting outages.
     """
 
     claim: Claim
     flight: InFlight | None = None
     ending: Ending | None = None
-    refusals: int = 0
 
 
 class HeldJobs:
@@ -56,6 +57,7 @@ class HeldJobs:
 
     Every job goes start -> flight -> ending -> forget. Events, answers and cancellations for an
     execution that is not in flight any more are ignored: it was lost, cancelled or handed back.
+    Each step of a job is taken over a net: whatever its own data raises ends this job alone.
     """
 
     def __init__(self, engine: Engine, settings: Settings, worker: str) -> None:
@@ -80,7 +82,7 @@ class HeldJobs:
 
     @property
     def endings(self) -> list[Ending]:
-        """Return what is to be written, oldest claim first; refused commits come last."""
+        """Return what is to be written, oldest claim first."""
         return [each.ending for each in self._held.values() if each.ending is not None]
 
     def start(self, claim: Claim, checkpoint: bytes | None, *, draining: bool) -> None:
@@ -95,6 +97,10 @@ class HeldJobs:
             checkpoint: What is stored under its checkpoint key.
             draining: Whether this worker takes no more work, for whatever reason.
         """
+        with self._net(claim):
+            self._start(claim, checkpoint, draining=draining)
+
+    def _start(self, claim: Claim, checkpoint: bytes | None, *, draining: bool) -> None:
         try:
             flight = read_flight(claim, checkpoint)
         except ScribefarmError as error:
@@ -118,17 +124,22 @@ class HeldJobs:
             flight = self._flight(execution_id)
             if flight is None:
                 continue
-            if isinstance(verdict, ScribefarmError):
-                self._fail(flight, verdict)
-            else:
-                flight.enter(Phase.IN_ENGINE)
-                self._engine.submit(flight.ticket(verdict))
+            with self._net(flight.claim):
+                if isinstance(verdict, ScribefarmError):
+                    self._fail(flight, verdict)
+                else:
+                    ticket = flight.ticket(verdict)
+                    flight.enter(Phase.IN_ENGINE)
+                    self._engine.submit(ticket)
 
     def handle(self, event: Event) -> None:
         """Take from the engine that a file is open, progress, a transcript or an error."""
         flight = self._flight(event.execution_id)
-        if flight is None:
-            return
+        if flight is not None:
+            with self._net(flight.claim):
+                self._handle(flight, event)
+
+    def _handle(self, flight: InFlight, event: Event) -> None:
         if isinstance(event, Opened):
             flight.note_opened(event.duration_s)
         elif isinstance(event, Progress):
@@ -146,7 +157,8 @@ class HeldJobs:
             Internal: the engine did not drop a cancelled recording within `CANCEL_ANSWER_S`.
         """
         for flight in self.flights:
-            self._enforce_deadline(flight)
+            with self._net(flight.claim):
+                self._enforce_deadline(flight)
 
     def cancel(self, job_or_execution_id: str, reason: str) -> None:
         """Cancel the recordings at work under this id; the reason completes "job: ..."."""
@@ -168,19 +180,11 @@ class HeldJobs:
         """Drop a job whose ending is written, or whose lease we let run out."""
         self._held.pop(execution_id, None)
 
-    def note_refusal(self, execution_id: str) -> int:
-        """Note that the server refused to store an ending; return how often it has by now.
-
-        The ending goes behind the others, so that they are written first.
-        """
-        held = self._held[execution_id] = self._held.pop(execution_id)
-        held.refusals += 1
-        return held.refusals
-
     def hand_back(self) -> None:
         """End all recordings at work by returning them to their queues."""
         for flight in self.flights:
-            self._end(flight, hand_back(flight))
+            with self._net(flight.claim):
+                self._end(flight, hand_back(flight))
 
     def hand_back_unopened(self) -> None:
         """Return the recordings whose files no reading thread has opened; the engine drops them.
@@ -197,8 +201,28 @@ class HeldJobs:
     def break_down(self, error: ScribefarmError) -> None:
         """End all recordings at work because the engine broke down with `error`."""
         for flight in self.flights:
-            ending = after_breakdown(flight, error, self._worker, self._settings.queue)
-            self._end(flight, ending)
+            with self._net(flight.claim):
+                ending = after_breakdown(flight, error, self._worker, self._settings.queue)
+                self._end(flight, ending)
+
+    @contextlib.contextmanager
+    def _net(self, claim: Claim) -> Iterator[None]:
+        """Catch what one job's data raises unforeseen: the job ends as `internal`.
+
+        Errors of ours pass: the steps turn those of a job into its ending, others are the engine's.
+        """
+        try:
+            yield
+        except ScribefarmError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the net is for what nobody foresaw
+            _log.exception("job_unexpected", job_id=claim.job_id)
+            flight = self._flight(claim.execution_id)
+            if flight is not None and flight.phase is not Phase.CHECKING_SOURCE:
+                self._engine.cancel(claim.execution_id, Internal("job", "was given up"))
+            batch = flight.job.batch if flight else None
+            ending = unexpected(claim, error, self._worker, self._settings.queue, batch)
+            self._held[claim.execution_id] = Held(claim, ending=ending)
 
     def _flight(self, execution_id: str) -> InFlight | None:
         held = self._held.get(execution_id)
