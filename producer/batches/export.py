@@ -31,13 +31,15 @@ class Exported(NamedTuple):
         status: `kept` is a file of other content that was not overwritten; `failed` and `pending`
             recordings have no transcript to write.
         path: The output file.
-        error: What went wrong with a `problem`.
+        error: What went wrong with a `problem`; why a recording `failed`.
+        source: Path of a recording that failed, as its worker knew it.
     """
 
     name: str
     status: Status
     path: Path | None = None
     error: ScribefarmError | None = None
+    source: str = ""
 
 
 class Layout(NamedTuple):
@@ -93,8 +95,11 @@ def _export(
         for name in names_of[job_id]:
             if isinstance(result, Transcript):
                 yield from _write(name, stems[name], result, layout)
+            elif isinstance(result, Failure):
+                error = ScribefarmError.from_dict(result.error.model_dump())
+                yield Exported(name, "failed", error=error, source=result.source)
             else:
-                yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
+                yield Exported(name, "pending")
 
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:

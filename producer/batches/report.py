@@ -226,9 +226,11 @@ def failure_reason(failure: Failure, name: str) -> str:
     error, source = failure.error, failure.source
     found = "" if error.value in {None, failure.job_id, source} else f" (got {error.value})"
     # The worker's context is the recording's path, or where in the farm it was noticed.
-    is_about_file = error.context in {source, name} or source.endswith(error.context)
-    text = f"{error.constraint}{found}" if is_about_file else error.message
-    is_copy = not source.endswith(name.removeprefix("/")) if source.startswith("/") else False
+    is_path = "/" in error.context and source.endswith(error.context)
+    text = (
+        f"{error.constraint}{found}" if is_path else f"{error.context}: {error.constraint}{found}"
+    )
+    is_copy = source.startswith("/") and not f"/{source}".endswith(f"/{name}")
     return f"same audio as {source}: {text}" if is_copy else text
 
 

@@ -8,6 +8,7 @@ and the peak memory of the whole command, from its start to its end, for Markdow
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -26,9 +27,6 @@ PAGE = 5000
 # Jobs as `commit` leaves them, made where they are kept: sending them would take minutes.
 FILL = """
 local first, count, began = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local function stamp(seconds)
-  return os.date and '' or string.format('%s', seconds)
-end
 for i = first, first + count - 1 do
   local id = string.format('%032x', i)
   local failed = i % 100 == 7
@@ -64,14 +62,12 @@ def fill(server, settings, num_files):
 
 
 def _since_the_first(record):
-    import json
-
     fields = json.loads(record)
     return json.dumps(fields | {"run_started_at_s": 0.0, "ended_at_s": fields["began_at_s"] + 60})
 
 
 def measure(settings, *flags):
-    """Return seconds, peak memory in MB and the size of what was printed of one command."""
+    """Return a command's seconds, peak memory in MB, seconds of CPU and bytes printed."""
     code = (
         "import resource, subprocess, sys;"
         "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE);"
