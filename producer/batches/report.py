@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey
+from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey, taken_over
 from producer.batches.submission import LeftOut, Submission, read_submission
 from producer.batches.views import BatchCounts, batch_size
 from producer.errors import advice_for
@@ -119,6 +119,7 @@ class Report(_Part):
         counts: All files of the batch, of whatever run.
         known_succeeded, known_failed: Files that ended before the run.
         submission: The last one; None if its record is not there.
+        taken_over: Recordings that others took over, by the worker that was lost.
         flagged, empty: Files of the run; `num_flagged_files` and `num_empty` count those that are
             not listed, too.
     """
@@ -132,6 +133,7 @@ class Report(_Part):
     submission: Submitted | None = None
     files_by_worker: dict[str, int] = {}
     files_by_model: dict[str, int] = {}
+    taken_over: dict[str, int] = {}
     failures: list[FailureGroup] = []
     num_flagged_files: int = 0
     flagged: list[FlaggedFile] = []
@@ -175,6 +177,7 @@ def make_report(
         submission=None if submission is None else _submitted(submission, limit),
         files_by_worker=dict(found.workers.most_common()),
         files_by_model=dict(found.models.most_common()),
+        taken_over=dict(taken_over(connection, found.worked, bounds).most_common()),
         failures=failure_groups(connection, found.failed),
         num_flagged_files=found.flagged.num_files,
         flagged=list(_flagged(connection, found.flagged)),

@@ -2,10 +2,11 @@
 
 import pytest
 
+from producer.batches.markdown import to_markdown
 from producer.batches.report import failure_reason, make_report
 from producer.batches.scan import Bounds, Listing, Named, WorkedTime
 from producer.errors import Cancelled, EmptyInput, Internal
-from producer.keys import job_key
+from producer.keys import EVENTS_KEY, job_key
 from producer.result import Failure
 from tests.stage.fake_engine import job
 
@@ -68,3 +69,15 @@ def test_the_report_bounds_its_lists_and_lists_empty_and_flagged_recordings(nigh
     assert report.num_flagged_files == 1
     later = make_report(night.connection, "night", Bounds(since_s=2**33))
     assert (later.run.succeeded, later.known_succeeded, later.num_empty) == (0, 4, 0)
+
+
+def test_lost_workers_and_what_was_taken_over_from_them_have_a_line(night):
+    """Of the recordings of this run, as the events stream tells."""
+    job_ids = night.submit({"a.wav": job("a"), "b.wav": job("b")})
+    lost = {"kind": "job_taken_over", "code": "worker_lost", "status": "", "worker": "mac-1"}
+    for job_id in (*job_ids.values(), "of another batch"):
+        night.connection.xadd(EVENTS_KEY, lost | {"job_id": job_id})
+    night.finish()
+    report = make_report(night.connection, "night")
+    assert report.taken_over == {"mac-1": 2}
+    assert "| taken over from mac-1, which was lost | 2 |" in to_markdown(report)
