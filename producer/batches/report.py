@@ -266,7 +266,7 @@ def _run(found: Survey, bounds: Bounds) -> Run:
         audio_s=round(worked.audio_s, 3),
         started_at=_time(min((start for start, _ in worked.intervals), default=None)),
         ended_at=_time(max((end for _, end in worked.intervals), default=None)),
-        worked_s=round(worked.worked_s, 3),
+        worked_s=round(worked.worked_s, 6),
         audio_hours_per_hour=worked.audio_s / 3600 / hours if hours else None,
         jobs_per_hour=worked.num_jobs / hours if hours else None,
     )
