@@ -63,8 +63,8 @@ def start():
         engine.stop()
 
 
-def ticket(path, name=None, checkpoint=None, *, model=None, **options):
-    job = Job(source=str(path), model=model, options=Options(**options))
+def ticket(path, name=None, checkpoint=None, **options):
+    job = Job(source=str(path), options=Options(**options))
     return Ticket(name or path.stem, f"job-{name or path.stem}", job, checkpoint)
 
 
@@ -286,7 +286,6 @@ def test_bad_recordings_fail_with_their_reasons_among_good_ones(start, record, t
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
-        ({"model": "large-v3"}, InvalidOptions),
         ({"language": "tlh"}, InvalidOptions),
         ({"task": "translate"}, InvalidOptions),
         ({"suppress_tokens": (51_864,)}, OutOfRange),
