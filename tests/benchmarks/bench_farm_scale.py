@@ -241,7 +241,7 @@ def _transcript(job_id: str) -> Transcript:
         language="en",
         segments=[segment],
         audio=Audio(duration_s=5.0, sample_rate_hz=16000, channels=1, format="FLAC"),
-        model=Model(name="tiny.en", revision="0" * 40, dtype="float32"),
+        model=Model(name="fake", revision="0" * 40, dtype="float32"),
         timing=Timing(windows=1, generated_tokens=20),
     )
 
