@@ -104,14 +104,12 @@ def _export(
 ) -> Iterator[Exported]:
     if isinstance(result, Transcript):
         yield from _write(name, stems.of(name), result, layout)
+    elif isinstance(result, Failure):
+        error = ScribefarmError.from_dict(result.error.model_dump())
+        status: Status = "problem" if error.code == Unreadable.code else "failed"
+        yield Exported(name, status, error=error, source=result.source)
     else:
-        is_unreadable = isinstance(result, Failure) and result.error.code == Unreadable.code
-        if isinstance(result, Failure):
-            error = ScribefarmError.from_dict(result.error.model_dump())
-            status: Status = "problem" if is_unreadable else "failed"
-            yield Exported(name, status, error=error, source=result.source)
-        else:
-            yield Exported(name, "pending")
+        yield Exported(name, "pending")
 
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
