@@ -223,6 +223,7 @@ def _worker_line(worker: WorkerView) -> str:
         f"heartbeat {format_duration(worker.heartbeat_age_s)} ago",
         f"{worker.in_flight} of {worker.capacity} recordings in hand" if worker.capacity else "",
         _asleep(worker) if worker.sleeps_until_s is not None else "",
+        f"{worker.lost_threads} reading threads hang" if worker.lost_threads else "",
     ]
     return f"worker {worker.name}: " + ", ".join(filter(None, facts))
 

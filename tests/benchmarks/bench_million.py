@@ -55,7 +55,9 @@ def fill(settings, num_jobs):
     submit(connection, settings, jobs)
     took_s = time.perf_counter() - started
     used = connection.info("memory")["used_memory"] - empty
-    FarmScripts(connection, settings, "bench").claim(NUM_IN_HAND, suspects=0)
+    FarmScripts(connection, settings, "bench", [(settings.model.name, None)]).claim(
+        NUM_IN_HAND, suspects=0
+    )
     return {"submitted_per_s": round(num_jobs / took_s), "bytes_a_job": round(used / num_jobs)}
 
 

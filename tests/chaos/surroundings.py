@@ -166,7 +166,7 @@ class Surroundings:
 
     def _make_settings(self) -> Any:
         patient = {"poison_after": 1000, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
-        quick: dict[str, float] = {}
+        quick = {"read_timeout_s": 2.0}
         return make_settings(self._server.url, queue=patient, audio=quick, grace_s=1.0, slots=4)
 
     def _choose_faults(self) -> dict[str, Callable[[], None]]:

@@ -25,6 +25,8 @@ SETTINGS = QueueSettings(
 CORRUPT = CorruptAudio("audio", "breaks off")
 FULL = OutOfMemory("gpu", "full")
 
+MINE, THEIRS = "1" * 64, "2" * 64
+
 
 def flight_of(name="a", **fields):
     return read_flight(make_claim(name, **fields), None)
@@ -46,20 +48,20 @@ def test_success_fills_in_what_only_the_farm_knows():
 
 def test_the_hash_of_other_audio_than_the_ids_own_is_noted():
     """So that nobody is given this text for his own recording; the ordinary job notes nothing."""
-    named = {"model": "fake", "audio_sha256": "mine"}
+    named = {"model": "fake", "audio_sha256": MINE}
     flight = flight_of(kwargs=named)
     mine, theirs = (
         make_transcript().model_copy(
             update={"audio": make_transcript().audio.model_copy(update={"sha256": digest})}
         )
-        for digest in ("mine", "theirs")
+        for digest in (MINE, THEIRS)
     )
-    claim = replace(flight.claim, job_id=flight.job.content_id("mine"))
+    claim = replace(flight.claim, job_id=flight.job.content_id(MINE))
     flight = replace(flight, claim=claim)
     assert success(flight, mine, "w", SETTINGS).foreign_sha256 == ""
     assert success(flight, make_transcript(), "w", SETTINGS).foreign_sha256 == ""
-    assert success(flight, theirs, "w", SETTINGS).foreign_sha256 == "theirs"
-    assert success(flight_of(), theirs, "w", SETTINGS).foreign_sha256 == "theirs"
+    assert success(flight, theirs, "w", SETTINGS).foreign_sha256 == THEIRS
+    assert success(flight_of(), theirs, "w", SETTINGS).foreign_sha256 == THEIRS
 
 
 @pytest.mark.parametrize("asked", [77, -1])

@@ -22,6 +22,9 @@ from tests.stage.farm import wait_until
 from worker.farm import commit
 from worker.farm.scripts import FarmScripts
 
+# What the workers of these tests have pinned.
+FAKE = [("fake", None)]
+
 
 def nested(depth):
     """Return lists within lists."""
@@ -95,16 +98,16 @@ def test_a_job_whose_keys_are_of_another_type_is_done_all_the_same(farm, key_of)
 def test_a_job_that_is_no_job_any_more_is_dropped_from_the_leases(farm):
     """Somebody replaced the hash of a job at work; the reaper gets past it."""
     farm.configure(lease_s=0.05, heartbeat_s=0.02)
-    dead = FarmScripts(farm.connection, farm.settings, "dead")
+    dead = FarmScripts(farm.connection, farm.settings, "dead", FAKE)
     farm.submit(job("a"))
     (claim,) = dead.claim(1, suspects=1)
     farm.connection.delete(job_key(claim.job_id))
     farm.connection.set(job_key(claim.job_id), "no hash")
-    peer = FarmScripts(farm.connection, farm.settings, "peer")
+    peer = FarmScripts(farm.connection, farm.settings, "peer", FAKE)
     wait_until(
-        lambda: [*peer.reap(), not farm.connection.zcard(registry_key("wip", "default"))][-1]
+        lambda: [*peer.reap(), not farm.connection.zcard(registry_key("wip", "default@fake"))][-1]
     )
-    assert farm.connection.zcard(registry_key("wip", "default")) == 0
+    assert farm.connection.zcard(registry_key("wip", "default@fake")) == 0
 
 
 def test_a_job_that_cannot_be_ended_is_set_aside(farm, monkeypatch):
@@ -130,8 +133,8 @@ def test_a_job_that_is_taken_over_leaves_an_event(farm):
     """It names the lost worker; who reads ends does not see it."""
     farm.configure(lease_s=0.05, heartbeat_s=0.02)
     (job_id,) = farm.submit(job("a"))
-    FarmScripts(farm.connection, farm.settings, "lost").claim(1, suspects=1)
-    peer = FarmScripts(farm.connection, farm.settings, "peer")
+    FarmScripts(farm.connection, farm.settings, "lost", FAKE).claim(1, suspects=1)
+    peer = FarmScripts(farm.connection, farm.settings, "peer", FAKE)
     wait_until(peer.reap)
     (event,) = read_events(farm.connection, kinds=ALL_KINDS)
     assert (event.kind, event.job_id, event.worker) == ("job_taken_over", job_id, "lost")

@@ -74,6 +74,7 @@ local function set_aside(job_id, execution_id, queue, worker)
       'num_flagged', '0', 'ended_at', stamp(now))
     redis.call('HDEL', job_key(job_id), 'fence', 'lost_worker', 'deaths', 'tries')
     redis.call('EXPIRE', job_key(job_id), args.ttl_s)
+    count_job(job_id)
   end
   redis.call('DEL', progress_key(job_id), checkpoint_key(job_id))
   if is_plain(job_id) then
