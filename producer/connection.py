@@ -1,6 +1,8 @@
 """Connect to the server, the one that redis.url names or the embedded one, and read its clock."""
 
 import contextlib
+import errno
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +11,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from producer import embedded
-from producer.errors import InvalidSettings, ServerUnreachable
+from producer.errors import InvalidSettings, LocalNetworkDenied, ServerUnreachable
 from producer.masking import mask_url
 from producer.settings import RedisSettings, Settings
 
@@ -39,10 +41,17 @@ def connect(settings: Settings) -> redis.Redis:
 
 @contextlib.contextmanager
 def server_errors(connection: redis.Redis) -> Iterator[None]:
-    """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`."""
+    """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`.
+
+    macOS says "no route to host" at once where its privacy settings keep a program from machines
+    of its own network: that becomes `LocalNetworkDenied`.
+    """
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
+        if sys.platform == "darwin" and _has_no_route(error):
+            must = "macOS must let this program reach its own network"
+            raise LocalNetworkDenied(_peer(connection), must, error) from error
         raise ServerUnreachable(_peer(connection), "a Redis server must answer", error) from error
     except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
         raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error
@@ -88,6 +97,15 @@ def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:
         if not path.is_file():
             raise InvalidSettings(key, "must be an existing file", path)
     return {name: str(path) for name, path in given.items()}
+
+
+def _has_no_route(error: BaseException | None) -> bool:
+    """Return whether the system said EHOSTUNREACH, 65 on macOS, behind redis-py's own error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EHOSTUNREACH:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _peer(connection: redis.Redis) -> str:

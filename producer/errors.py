@@ -23,10 +23,13 @@ ScribefarmError
 │   └── Internal                  internal            a defect of ours
 └── TransientError                another time or another worker may succeed
     ├── SourceUnreachable         source_unreachable  the disk or share did not answer
+    ├── PrivacyDenied             privacy_denied      macOS keeps the worker from the folder
     ├── OutOfMemory               out_of_memory       the device had no room left
+    ├── DeviceLost                device_lost         the GPU timed out or went away
     ├── WorkerLost                worker_lost         the worker died, slept or was cut off
     ├── QueueFull                 queue_full          the farm asks to submit later
     ├── ServerUnreachable         server_unreachable  no Redis answers
+    ├── LocalNetworkDenied        local_network_denied  macOS keeps the program from its own network
     └── NoWorker                  no_worker           nobody is there to do the work
 ```
 
@@ -255,11 +258,31 @@ class SourceUnreachable(TransientError):
     advice = "The disk or share did not answer. Check the mount, then retry."
 
 
+class PrivacyDenied(TransientError):
+    """MacOS's privacy protection keeps the worker from the recording's folder."""
+
+    code = "privacy_denied"
+    advice = (
+        "macOS keeps the worker's Python from that folder. Add the file named in the message under "
+        "System Settings > Privacy & Security > Full Disk Access, then retry."
+    )
+
+
 class OutOfMemory(TransientError):
     """The device had no room left."""
 
     code = "out_of_memory"
     advice = "The device was full. Lower worker.slots or use a smaller model, then retry."
+
+
+class DeviceLost(TransientError):
+    """The GPU timed out, was reset or went away; the worker starts again with a fresh one."""
+
+    code = "device_lost"
+    advice = (
+        "The GPU failed while the recording was on it, among others. Retry; if it comes back, use "
+        "fewer worker.slots and let the display sleep."
+    )
 
 
 class WorkerLost(TransientError):
@@ -282,6 +305,17 @@ class ServerUnreachable(TransientError):
     code = "server_unreachable"
     exit_code = Exit.NOBODY_THERE
     advice = "No server answered. Check redis.url and the network."
+
+
+class LocalNetworkDenied(TransientError):
+    """MacOS keeps the program from the machines of its own network."""
+
+    code = "local_network_denied"
+    exit_code = Exit.NOBODY_THERE
+    advice = (
+        "macOS 15 and later keep launchd agents from machines of the same network. Install the "
+        "worker as a daemon, or use an address outside that network (VPN)."
+    )
 
 
 class NoWorker(TransientError):

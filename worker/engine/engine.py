@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from producer.errors import Internal, InvalidOptions, ScribefarmError
+from producer.errors import Internal, InvalidOptions, OutOfMemory, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
 from worker.audio.read_ahead import End, Reading
@@ -184,7 +184,19 @@ class BatchEngine:
             return
         if isinstance(piece, ScribefarmError):
             self._schedule.fail(track, piece)
-        elif isinstance(piece, End):
+            return
+        try:
+            self._feed(track, piece)
+        except OutOfMemory as error:
+            self._schedule.fail(track, error)
+
+    def _feed(self, track: Track, piece: Samples | End) -> None:
+        """Give a recording its next samples, or let it begin.
+
+        Raises:
+            OutOfMemory, DeviceLost: what the device said to its features.
+        """
+        if isinstance(piece, End):
             track.begin(piece.audio, piece.busy_s)
             self._schedule.advance(track)
         else:

@@ -16,6 +16,8 @@ from typing import BinaryIO, TypeAlias
 import mlx.core as mx
 import numpy as np
 
+from worker.device.backend import translated_errors
+
 SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
@@ -188,11 +190,13 @@ class LogMel:
 
     def push(self, samples: np.ndarray) -> None:
         """Take the next samples (n,), mono float32 at 16 kHz."""
-        self._keep(self._stream.push(samples))
+        with translated_errors():
+            self._keep(self._stream.push(samples))
 
     def finish(self) -> None:
         """Say that the recording has ended; windows can be cut from now on."""
-        self._keep(self._stream.finish())
+        with translated_errors():
+            self._keep(self._stream.finish())
 
     def window(self, seek: int, size: int = WINDOW_FRAMES) -> mx.array:
         """Return frames seek .. seek + size, normalised, shape (3000, n_mels).
