@@ -17,6 +17,9 @@ WORKERS_KEY = f"{RQ_KEY_PREFIX}:workers"
 # While it exists, no worker claims a job; `rq suspend` sets it too.
 SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
 
+# Starts of machines by when a worker of theirs was last heard; a start not heard of for a week goes.
+BOOTS_KEY = f"{FARM_KEY_PREFIX}:boots"
+
 
 def result_key(job_id: str) -> str:
     """Key of a job's result, JSON as in `producer.result`; expires after queue.result_ttl_s."""

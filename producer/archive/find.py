@@ -9,6 +9,7 @@ import glob
 import os
 import sqlite3
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple, Self
@@ -237,7 +238,12 @@ def _problem(path: Path, error: Exception) -> Problem:
 
 
 def _matches(relative: PurePath, pattern: str) -> bool:
-    pattern = pattern.lower()
+    pattern = _folded(pattern)
     if "/" in pattern:
-        return fnmatch.fnmatchcase(str(relative).lower(), pattern.lstrip("/"))
-    return any(fnmatch.fnmatchcase(part.lower(), pattern) for part in relative.parts)
+        return fnmatch.fnmatchcase(_folded(str(relative)), pattern.lstrip("/"))
+    return any(fnmatch.fnmatchcase(_folded(part), pattern) for part in relative.parts)
+
+
+def _folded(name: str) -> str:
+    """Return a name in one case and in composed form: HFS+, zip and rsync leave names in NFD."""
+    return unicodedata.normalize("NFC", name).lower()

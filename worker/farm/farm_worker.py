@@ -35,6 +35,7 @@ from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
 from producer.settings import Settings
 from worker.engine.messages import Engine
+from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
@@ -91,6 +92,7 @@ class FarmWorker(DrainableWorker):
         self._scripts = FarmScripts(connection, settings, self.name)
         self._held = HeldJobs(engine, settings, self.name)
         self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
+        self._awake = Awake()
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}  # monotonic time from which a task may run again
         # Peers that lived through an outage, or a start of the whole farm, renew first.
@@ -117,6 +119,8 @@ class FarmWorker(DrainableWorker):
                 _log.critical("engine_broken", **error.to_dict())
                 self._held.break_down(error)
                 return self._shut_down(EXIT_ENGINE_BROKEN)
+            finally:
+                self._awake.let_sleep()
 
     def _step(self) -> None:
         for event in self._engine.poll(POLL_BUSY_S if self._held.flights else POLL_IDLE_S):
@@ -127,6 +131,7 @@ class FarmWorker(DrainableWorker):
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
+        self._awake.note(has_work=bool(self._held))
 
     def _sync_with_server(self) -> None:
         """Do all that needs the server; during an outage the engine goes on."""

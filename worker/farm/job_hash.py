@@ -102,6 +102,7 @@ def read_history(claim: Claim) -> History:
     return History(
         tries=_lenient_int(claim.fields["tries"]),
         deaths=_lenient_int(claim.fields["deaths"]),
+        excused=_lenient_int(claim.fields["excused"]),
         retries_left=_lenient_int(asked) if asked else None,
         retry_delays_s=delays,
     )

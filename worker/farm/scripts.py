@@ -15,6 +15,7 @@ import redis
 from producer.rq_data import MAX_FIELD_BYTES
 from producer.scripts import Scripts
 from producer.settings import Settings
+from worker.farm.boot import boot_id
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
 FIELDS = (
@@ -35,6 +36,7 @@ FIELDS = (
     "attempts",
     "tries",
     "deaths",
+    "excused",
     "lost_worker",
     "cancel",
 )
@@ -120,11 +122,14 @@ class Release(NamedTuple):
 class FarmScripts:
     """The scripts, bound to one connection, one worker name and its settings."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings, worker: str) -> None:
+    def __init__(
+        self, connection: redis.Redis, settings: Settings, worker: str, boot: str | None = None
+    ) -> None:
         self._settings = settings
         self._queues = list(settings.worker.queues)
         self._common = {
             "worker": worker,
+            "boot": boot or boot_id(),
             "queues": self._queues,
             "lease_s": settings.worker.lease_s,
             "margin_s": STOCK_MARGIN_S,

@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import PurePath
 
 import pytest
 
@@ -23,6 +24,14 @@ def test_a_folder_gives_all_audio_below_it_named_from_the_folder_on(folder, name
     ):
         record(folder / "talks" / name)
     assert found_names(find(["talks"], names)) == ["talks/a.wav", "talks/b/c.MP3", "talks/b/d.mkv"]
+
+
+def test_a_pattern_matches_a_name_in_either_form_of_its_umlaut():
+    """Typed text is composed; names from old Macs, zip and rsync are decomposed."""
+    decomposed, composed = "Gespra\u0308ch.wav", "gespr\u00e4ch*"
+    for name, pattern in ((decomposed, composed), (composed.replace("*", ".wav"), decomposed)):
+        assert Patterns(include=(pattern,)).accept(PurePath(name))
+        assert not Patterns(exclude=(f"{pattern}",)).accept(PurePath(name))
 
 
 def test_patterns_include_and_exclude_files_of_a_folder(folder, names):

@@ -8,6 +8,7 @@ redis.call('HSET', progress, 'updated_at', string.format('%.3f', now))
 redis.call('EXPIRE', progress, args.ttl_s)
 if ARGV[2] ~= '' then
   redis.call('SET', checkpoint_key(args.job_id), ARGV[2], 'EX', args.ttl_s)
-  redis.call('HDEL', job_key(args.job_id), 'deaths', 'tries')
+  redis.call('HDEL', job_key(args.job_id), 'deaths', 'excused', 'death_log',
+    'tries')
 end
 return 1

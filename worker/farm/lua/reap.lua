@@ -3,6 +3,7 @@
 -- taker dies in its turn before it has decided, that does not count against the recording.
 -- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
 local taken = {}
+note_boot()
 for _, queue in ipairs(args.queues) do
   local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
     string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
@@ -13,8 +14,10 @@ for _, queue in ipairs(args.queues) do
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
       if not job[2] then
-        redis.call('HSET', job_key(job_id), 'lost_worker', worker,
-          'deaths', number_in(job_id, 'deaths') + 1)
+        redis.call('HSET', job_key(job_id), 'lost_worker', worker)
+        local boot = redis.call('HGET', execution_key(job_id, dead_id), 'boot') or 'unknown'
+        local score = redis.call('ZSCORE', registry_key('wip', queue), entry)
+        note_death(job_id, boot, tonumber(score) - args.margin_s)
       end
       forget(job_id, dead_id, queue, worker)
       redis.call('HSET', job_key(job_id), 'fence', execution_id, 'worker_name', args.worker)
