@@ -30,7 +30,7 @@ ON_CUDA = DevicePolicy(most_slots=128, largest_batch=16, cache_share=0.05, steps
 # A CPU's steps are long enough for the host's work beside them.
 ON_CPU = DevicePolicy(most_slots=8, largest_batch=16, cache_share=0.05, steps_ahead=1)
 # Computed from MLX's source and the chips' figures, not measured. The encoder is about nine tenths
-# of the time on every Mac, so 16 rows give 98 % of what 64 give. Two windows fill any of its GPUs;
+# of the time on an M1 to M4, so 16 rows give 97 % of what 64 give (M5: 93 %). Two windows fill any GPU;
 # larger batches only block the engine's thread for seconds (a command queue of MLX's holds ten
 # buffers) and keep the display waiting. The cache must hold what an encoder layer frees (twenty
 # activations), or each layer allocates anew: that churn has panicked M4 minis (mlx#3186). The ten
