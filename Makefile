@@ -56,8 +56,9 @@ parity: setup  ## Compare transcripts with openai-whisper's, token for token: ma
 fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
 	$(RUN)/python tests/fuzz/run.py
 
-chaos: setup  ## Kill, freeze and cut off workers and server, count lost and repeated jobs
+chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count what was lost or wrong
 	$(RUN)/python -m tests.chaos
+	$(RUN)/python -m tests.chaos --surroundings
 	test ! -d ../shared/data || $(RUN)/python -m tests.chaos --real ../shared/data/audio/english
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle

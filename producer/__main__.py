@@ -1,6 +1,5 @@
 """The program `scribefarm`: its commands, and what becomes of an error."""
 
-import importlib.metadata
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -8,6 +7,7 @@ from typing import Annotated, NoReturn
 import redis
 import typer
 
+from producer import log
 from producer.cli import (
     archive,
     batches,
@@ -20,8 +20,9 @@ from producer.cli import (
     watch,
 )
 from producer.cli.session import Session
-from producer.console import SettingsFile, report
+from producer.console import SettingsFile, Version, program, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
+from producer.settings import LogSettings
 
 app = typer.Typer(
     name="scribefarm",
@@ -34,12 +35,6 @@ for group in (transcription, archive, jobs, watch, results, batches, farm, confi
 app.add_typer(server.app, name="server")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"scribefarm {importlib.metadata.version('scribefarm')}")
-        raise typer.Exit
-
-
 @app.callback()
 def options(
     context: typer.Context,
@@ -47,12 +42,7 @@ def options(
     _with_traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error came from.")
     ] = False,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
+    _version: Version = False,
 ) -> None:
     """Turn recordings into text: hand them to a farm of workers, read the transcripts.
 
@@ -73,18 +63,23 @@ def options(
 def main() -> NoReturn:
     """Run the program; errors that we know become one line on stderr, never a traceback."""
     with_traceback = "--traceback" in sys.argv
+    log.configure(LogSettings(level="warning", format="console"))
+    failure: ScribefarmError
+    cause: Exception
     try:
-        app()
+        program(app)()
     except ScribefarmError as error:
-        failure = error
+        failure = cause = error
     except redis.RedisError as error:
+        cause = error
         failure = ServerUnreachable("redis", "must do what we ask", error)
     except Exception as error:  # noqa: BLE001 - the last resort of a program
+        cause = error
         failure = Internal(
             "scribefarm", "a defect; run again with --traceback", f"{type(error).__name__}: {error}"
         )
     if with_traceback:
-        traceback.print_exc()
+        sys.stderr.write(visible("".join(traceback.format_exception(cause))))
     report(failure)
     sys.exit(failure.exit_code)
 

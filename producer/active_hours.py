@@ -72,7 +72,7 @@ def next_change(spec: str | None, timezone: str | None, now: datetime) -> dateti
 
 def _windows(spec: str, timezone: str | None, now: datetime) -> Iterator[tuple[float, float]]:
     """Yield (opens, closes) as POSIX times for the days around `now`."""
-    hours, zone = parse_hours(spec), _zone(timezone)
+    hours, zone = parse_hours(spec), zone_of(timezone)
     today = _wall(now.timestamp(), zone).date()
     overnight = timedelta(days=1 if hours.closes <= hours.opens else 0)
     for days in _DAYS_AROUND:
@@ -83,7 +83,12 @@ def _windows(spec: str, timezone: str | None, now: datetime) -> Iterator[tuple[f
             yield opens, closes
 
 
-def _zone(timezone: str | None) -> ZoneInfo | None:
+def zone_of(timezone: str | None) -> ZoneInfo | None:
+    """Return a time zone by its IANA name; None is the machine's.
+
+    Raises:
+        InvalidSettings: there is no such zone.
+    """
     if timezone is None:
         return None
     try:

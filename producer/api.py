@@ -17,7 +17,6 @@ import contextlib
 import os
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -29,11 +28,13 @@ from producer.archive.hash_cache import HashCache
 from producer.archive.submit import Entry, SubmitOptions, submit_archive
 from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
-from producer.connection import connect
+from producer.connection import connect, server_name
 from producer.job import Options, invalid_options
+from producer.pending import PendingJobs
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
 from producer.waiting import wait_for_results
+from producer.worker_watch import WorkerWatch
 
 
 class Submission(NamedTuple):
@@ -72,7 +73,11 @@ def submit(
         metadata=metadata or {},
         retry_failed=retry_failed,
     )
-    with _connected(settings) as connection, Names() as names, HashCache() as cache:
+    with (
+        _connected(settings) as connection,
+        Names() as names,
+        HashCache(server=server_name(connection)) as cache,
+    ):
         found = find((os.fspath(path) for path in paths), names)
         return Submission(
             asked.batch, list(submit_archive(connection, settings, found, asked, cache))
@@ -80,20 +85,34 @@ def submit(
 
 
 def results(
-    batch: str, *, timeout_s: float | None = None, settings: Settings | None = None
+    batch: str,
+    *,
+    timeout_s: float | None = None,
+    no_worker_s: float | None = None,
+    settings: Settings | None = None,
 ) -> Iterator[tuple[str, Transcript | Failure]]:
     """Yield (name, result) of each file of a batch as it comes; end when all have or time is out.
 
+    Waits for ever, for a worker too, unless `timeout_s` ends it quietly or `no_worker_s` with an
+    error. Memory does not grow with the batch.
+
+    Args:
+        batch: Its name.
+        timeout_s: Seconds to wait in all.
+        no_worker_s: Seconds without any live worker to wait for one; 60 is enough for a restart.
+        settings: Others than those of the environment and settings.toml.
+
     Raises:
         JobNotFound: the server does not know the batch.
+        NoWorker: no worker was alive for `no_worker_s`.
         ServerUnreachable: no server answers.
     """
-    with _connected(settings or load_settings()) as connection:
-        names: defaultdict[str, list[str]] = defaultdict(list)
-        for name, job_id in batch_files(connection, batch):
-            names[job_id].append(name)
-        for result in wait_for_results(connection, names, timeout_s):
-            yield from ((name, result) for name in names[result.job_id])
+    settings = settings or load_settings()
+    with _connected(settings) as connection, PendingJobs() as pending:
+        pending.add(batch_files(connection, batch))
+        watch = None if no_worker_s is None else WorkerWatch(connection, settings, no_worker_s)
+        for result in wait_for_results(connection, pending, timeout_s, on_tick=watch):
+            yield from ((name, result) for name in pending.names_of(result.job_id))
 
 
 def status(batch: str, *, settings: Settings | None = None) -> BatchStatus:
@@ -114,10 +133,14 @@ async def submit_async(paths: Iterable[str | os.PathLike[str]], **request: Any) 
 
 
 async def results_async(
-    batch: str, *, timeout_s: float | None = None, settings: Settings | None = None
+    batch: str,
+    *,
+    timeout_s: float | None = None,
+    no_worker_s: float | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[tuple[str, Transcript | Failure]]:
     """Do as `results`, without blocking the event loop."""
-    stream = results(batch, timeout_s=timeout_s, settings=settings)
+    stream = results(batch, timeout_s=timeout_s, no_worker_s=no_worker_s, settings=settings)
     while (item := await asyncio.to_thread(next, stream, None)) is not None:
         yield item
 

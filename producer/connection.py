@@ -51,12 +51,18 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
         if sys.platform == "darwin" and _has_no_route(error):
             must = "macOS must let this program reach its own network"
-            raise LocalNetworkDenied(_peer(connection), must, error) from error
-        raise ServerUnreachable(_peer(connection), "a Redis server must answer", error) from error
+            raise LocalNetworkDenied(server_name(connection), must, error) from error
+        raise ServerUnreachable(
+            server_name(connection), "a Redis server must answer", error
+        ) from error
     except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
-        raise ServerUnreachable(_peer(connection), "the server must let us in", error) from error
+        raise ServerUnreachable(
+            server_name(connection), "the server must let us in", error
+        ) from error
     except redis.exceptions.OutOfMemoryError as error:
-        raise ServerUnreachable(_peer(connection), "the server must have room", error) from error
+        raise ServerUnreachable(
+            server_name(connection), "the server must have room", error
+        ) from error
 
 
 def server_time_s(connection: redis.Redis) -> float:
@@ -76,7 +82,9 @@ def _client(section: RedisSettings, url: str) -> redis.Redis:
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
     try:
-        return redis.Redis.from_url(url, **options, **_tls_options(section, url))
+        options |= _tls_options(section, url) | redis.connection.parse_url(url)
+        # The forms of answers that we read, whatever the address asks for.
+        return redis.Redis.from_pool(redis.ConnectionPool(**options | {"protocol": 2}))
     except (ValueError, TypeError) as error:
         raise InvalidSettings(
             "redis.url", "must be redis://, rediss:// or unix://", mask_url(url)
@@ -108,7 +116,8 @@ def _has_no_route(error: BaseException | None) -> bool:
     return False
 
 
-def _peer(connection: redis.Redis) -> str:
+def server_name(connection: redis.Redis) -> str:
+    """Return a server's address without its secrets: the socket, or host and port."""
     options = connection.get_connection_kwargs()
     if path := options.get("path"):
         return f"unix://{path}"

@@ -1,8 +1,11 @@
 """What both programs print: results on stdout, everything else on stderr, an error in one line."""
 
+import importlib.metadata
+import math
 import sys
+import unicodedata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +21,42 @@ SettingsFile = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"scribefarm {importlib.metadata.version('scribefarm')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", "-V", help="Print the version.", callback=_print_version, is_eager=True
+    ),
+]
+
+# Unicode categories of what a terminal acts on or does not show: controls (ESC among them), formats
+# (the overrides of text direction among them), lone surrogates, separators of lines and paragraphs.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Formats that words and emoji need, and that move nothing: the joiner and the non-joiner.
+_JOINERS = frozenset({"\u200c", "\u200d"})
+
+
+def program(app: typer.Typer) -> Any:
+    """Return a program's command, whose help shows no type for what is only on or off."""
+    command: Any = typer.main.get_command(app)
+    _hide_types(command)
+    return command
+
+
+def _hide_types(command: Any, above: typer.Context | None = None) -> None:
+    context = typer.Context(command, parent=above, **command.context_settings)
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _hide_types(below, context)
+
+
 def report(error: ScribefarmError, about: str = "") -> None:
     """Print one line for an error on stderr."""
     subject = f"{about}: " if about else ""
@@ -26,14 +65,56 @@ def report(error: ScribefarmError, about: str = "") -> None:
 
 def note(message: str) -> None:
     """Print a line on stderr; stdout carries only results."""
-    typer.echo(message, err=True)
+    typer.echo(one_line(message), err=True)
 
 
 def emit(text: str) -> None:
-    """Print a result on stdout, with its line end."""
-    typer.echo(text, nl=not text.endswith("\n"))
+    """Print a result on stdout, with its line end; a terminal gets nothing that it would act on."""
+    shown = visible(text) if sys.stdout.isatty() else text
+    # With color, a file has the text as it is: nothing is taken out that looks like a color.
+    typer.echo(shown, nl=not text.endswith("\n"), color=True)
+
+
+def one_line(text: str) -> str:
+    """Return text in one line, controls and what turns its direction as escapes.
+
+    So no name can move a cursor, color a terminal, forge a line or hide a part of itself.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
+
+
+def visible(text: str) -> str:
+    """Return text as `one_line` does, with its lines and tabs left as they are."""
+    if text.isprintable():
+        return text
+    return "".join(
+        _escaped(char) if _is_hidden(char) and char not in "\n\t" else char for char in text
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration for people: `4.2 s`, `45 s`, `12 min 05 s` or `3 h 20 min`."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if round(seconds, 1) < 10:  # noqa: PLR2004 tenths say something only below
+        return f"{seconds:.1f} s"
+    minutes, whole_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole_s:02d} s" if minutes else f"{whole_s} s"
 
 
 def is_terminal() -> bool:
     """Return whether stderr is a terminal."""
     return sys.stderr.isatty()
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in _HIDDEN and char not in _JOINERS
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -61,21 +61,26 @@ def socket_path(folder: Path) -> Path:
 
 
 def status(settings: Settings) -> Status:
-    """Return where the server is and whether it answers; starts nothing."""
+    """Return where the server is and whether it answers; starts nothing.
+
+    Raises:
+        ServerUnreachable: folder or socket are not our own user's, or open to others.
+    """
     folder = data_dir(settings)
     path = socket_path(folder)
-    return Status(folder, path, _answers(path), _pid(folder))
+    return Status(folder, path, _answers(folder, path), _pid(folder))
 
 
 def ensure_running(settings: Settings) -> Path:
     """Return the socket of the running server; start it if there is none.
 
     Raises:
-        ServerUnreachable: no server program is installed, or it does not come up.
+        ServerUnreachable: no server program is installed, it does not come up, or folder or socket
+            are not our own user's.
     """
     folder = data_dir(settings)
     path = socket_path(folder)
-    if not _answers(path):
+    if not _answers(folder, path):
         _make_private(folder)
         _make_private(path.parent)
         _start_once(folder, path)
@@ -83,8 +88,15 @@ def ensure_running(settings: Settings) -> Path:
 
 
 def num_clients(settings: Settings) -> int:
-    """Return how many connections the running server has besides this question's own."""
-    with _client(socket_path(data_dir(settings)), PING_TIMEOUT_S) as client:
+    """Return how many connections the running server has besides this question's own.
+
+    Raises:
+        ServerUnreachable: folder or socket are not our own user's.
+    """
+    folder = data_dir(settings)
+    path = socket_path(folder)
+    _is_ours(folder, path)
+    with _client(path, PING_TIMEOUT_S) as client:
         return len(client.client_list()) - 1
 
 
@@ -92,7 +104,7 @@ def stop(settings: Settings) -> bool:
     """Stop the server, its data safe on disk; return whether one was running.
 
     Raises:
-        ServerUnreachable: it does not go away.
+        ServerUnreachable: it does not go away, or folder or socket are not our own user's.
     """
     folder, path, running, pid = status(settings)
     if not running:
@@ -154,7 +166,7 @@ def _start_once(folder: Path, path: Path) -> None:
             if lock is not None:
                 _spawn(folder, path, lock, deadline)
                 return
-        if _answers(path):
+        if _answers(folder, path):
             return
         time.sleep(POLL_S)
     raise ServerUnreachable(
@@ -179,7 +191,7 @@ def _spawn(folder: Path, path: Path, lock: IO[bytes], deadline: float) -> None:
             # The server inherits the lock and so holds it until the moment it dies.
             pass_fds=(lock.fileno(),),
         )
-    while not _answers(path):
+    while not _answers(folder, path):
         if server.poll() is not None:
             reason = log_path.read_text(errors="replace").strip().splitlines()[-1:]
             raise ServerUnreachable("embedded server", f"must start; see {log_path}", *reason)
@@ -218,14 +230,47 @@ def _make_private(folder: Path) -> None:
     """Make a folder that only we can enter; refuse one that others own or can enter."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
     except OSError as error:
         raise ServerUnreachable("redis.embedded_dir", f"must be usable: {error}", folder) from error
+    _is_private(folder)
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    """Return whether there is a socket; refuse one that another user may have put there.
+
+    Before anything is asked of it: whoever answers there gets paths, jobs and transcripts.
+    """
+    if not (_is_private(folder) and _is_private(path.parent)):
+        return False
+    found = _status(path)
+    if found is None:
+        return False
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+        raise ServerUnreachable("embedded server", "must be a socket of our own user", path)
+    return True
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder exists; refuse one that others own or can enter."""
+    found = _status(folder)
+    if found is None:
+        return False
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not ours or stat.S_IMODE(found.st_mode) & 0o077:
         raise ServerUnreachable(
             "redis.embedded_dir", "must be a folder of our own user with mode 0700", folder
         )
+    return True
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of a path itself, links not followed; None if there is nothing."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ServerUnreachable("redis.embedded_dir", f"must be usable: {error}", path) from error
 
 
 @contextlib.contextmanager
@@ -240,8 +285,8 @@ def _try_lock(folder: Path) -> Iterator[IO[bytes] | None]:
             yield lock
 
 
-def _answers(path: Path) -> bool:
-    if not path.exists():
+def _answers(folder: Path, path: Path) -> bool:
+    if not _is_ours(folder, path):
         return False
     with (
         contextlib.suppress(redis.ConnectionError, redis.TimeoutError),

@@ -19,10 +19,13 @@ ScribefarmError
 │   ├── JobNotFound               job_not_found       no such job or batch
 │   ├── JobTimeout                job_timeout         the job's deadline passed
 │   ├── Cancelled                 cancelled           somebody asked for it
+│   ├── WebhookGone               webhook_gone        the receiver wants no more events
 │   ├── Poison                    poison              the recording killed its worker too often
 │   └── Internal                  internal            a defect of ours
 └── TransientError                another time or another worker may succeed
     ├── SourceUnreachable         source_unreachable  the disk or share did not answer
+    ├── ModelUnreachable          model_unreachable   the model hub did not answer
+    ├── OutputFailed              output_failed       a file could not be written
     ├── PrivacyDenied             privacy_denied      macOS keeps the worker from the folder
     ├── OutOfMemory               out_of_memory       the device had no room left
     ├── DeviceLost                device_lost         the GPU timed out or went away
@@ -237,6 +240,13 @@ class Cancelled(PermanentError):
     advice = "Somebody cancelled it. Retry if it is wanted after all."
 
 
+class WebhookGone(PermanentError):
+    """The receiver of a webhook answered 410, Gone: it wants no more events."""
+
+    code = "webhook_gone"
+    advice = "The receiver said that it is gone. Correct --url, or stop this relay."
+
+
 class Poison(PermanentError):
     """The recording killed its worker too often and is set aside."""
 
@@ -256,6 +266,23 @@ class SourceUnreachable(TransientError):
 
     code = "source_unreachable"
     advice = "The disk or share did not answer. Check the mount, then retry."
+
+
+class ModelUnreachable(TransientError):
+    """The model hub did not answer, and the model is not on disk."""
+
+    code = "model_unreachable"
+    advice = (
+        "The model hub did not answer. Check the network, or fetch the model while it is there: "
+        "scribefarm-worker models fetch NAME."
+    )
+
+
+class OutputFailed(TransientError):
+    """A transcript or a report could not be written: a full disk, a folder without rights."""
+
+    code = "output_failed"
+    advice = "The output could not be written. Make room or rights there, then run it again."
 
 
 class PrivacyDenied(TransientError):

@@ -1,16 +1,19 @@
 """The farm as a whole: which workers are alive, what waits and runs, pause and resume."""
 
 import contextlib
-from typing import Any, cast
+from typing import cast
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 from rq.utils import str_to_date
 
-from producer.batches.views import BatchCounts, count, latest_batches, view_batch
+from producer.batches.counts import read_counts
+from producer.batches.running import Running, running_files
+from producer.batches.views import BatchCounts, latest_batches
 from producer.connection import server_errors, server_time_s
 from producer.errors import JobNotFound
-from producer.keys import SUSPENDED_KEY, WORKERS_KEY, queue_key, registry_key, worker_key
+from producer.keys import SUSPENDED_KEY, WORKERS_KEY, worker_key
+from producer.models_served import count_jobs, farm_queues
 from producer.settings import Settings
 
 # Batches that are counted for the farm's status.
@@ -64,26 +67,31 @@ class FarmStatus(BaseModel):
     workers: list[WorkerView]
     queued: dict[str, int] = Field(description="Jobs waiting, by queue.")
     running: dict[str, int] = Field(description="Jobs in hand, by queue.")
+    running_files: list[Running] = Field([], description="The files in hand.")
+    queued_by_model: dict[str, int] = Field(
+        description='Jobs waiting, by the model that they name; "" is any.'
+    )
     max_queued: int
     batches: dict[str, BatchCounts] = Field(description="The latest ones, the newest first.")
 
 
 def farm_status(connection: redis.Redis, settings: Settings) -> FarmStatus:
     """Return the farm's status: workers, queues and the latest batches."""
-    queues = settings.worker.queues
     with server_errors(connection):
-        queued: Any = [connection.llen(queue_key(name)) for name in queues]
-        running: Any = [connection.zcard(registry_key("wip", name)) for name in queues]
+        queues = farm_queues(connection, settings.worker.queues)
+    queued, running, queued_by_model = count_jobs(connection, settings.worker.queues)
     batches = {}
     for batch in latest_batches(connection, _NUM_BATCHES):
         # One whose results have expired is forgotten at the next submission.
         with contextlib.suppress(JobNotFound):
-            batches[batch] = count(view_batch(connection, batch))
+            batches[batch] = read_counts(connection, batch)
     return FarmStatus(
         is_paused=is_suspended(connection),
         workers=live_workers(connection, settings),
-        queued=dict(zip(queues, queued, strict=True)),
-        running=dict(zip(queues, running, strict=True)),
+        queued=queued,
+        running=running,
+        running_files=running_files(connection, queues),
+        queued_by_model=queued_by_model,
         max_queued=settings.queue.max_queued,
         batches=batches,
     )

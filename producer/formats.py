@@ -83,13 +83,6 @@ def format_timestamp(seconds: float, *, hours: bool = False, decimal_marker: str
     return f"{prefix}{minutes:02d}:{whole:02d}{decimal_marker}{milliseconds:03d}"
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration for people: `45.2 s`, `12.0 min` or `3.5 h`."""
-    if seconds < 60:  # noqa: PLR2004 a minute
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
-
-
 def to_txt(transcript: Transcript, _options: FormatOptions = DEFAULT_FORMAT_OPTIONS) -> str:
     """Return one line of text a segment."""
     return "".join(f"{segment.text.strip()}\n" for segment in transcript.segments)

@@ -13,7 +13,8 @@ from producer.errors import InvalidOptions
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
-PIPELINE_VERSION = 1
+# 2: an id of version 1 may hold the text of another model than the one that it was made with.
+PIPELINE_VERSION = 2
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -81,10 +82,13 @@ class Job(BaseModel):
 
     source: str = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
     model: str | None = Field(
-        None, description="Model the job insists on; None takes the worker's."
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Model that must give the text; None takes the worker's.",
     )
     revision: str | None = Field(
-        None, max_length=200, description="Revision of the model; None takes any."
+        None, min_length=1, max_length=200, description="Of the model; None takes any."
     )
     options: Options = Options()
     batch: str | None = Field(None, max_length=200, description="The batch that counts this job.")
@@ -95,6 +99,13 @@ class Job(BaseModel):
         default_factory=dict, description="Yours: comes back in the result, unread."
     )
     audio_sha256: str | None = Field(None, description="Hash of the audio's bytes, if known.")
+
+    @model_validator(mode="after")
+    def _revision_of_a_model(self) -> Self:
+        if self.revision is not None and self.model is None:
+            msg = "revision needs model"
+            raise ValueError(msg)
+        return self
 
     @classmethod
     def from_kwargs(cls, kwargs: dict[str, Any]) -> Self:
@@ -119,11 +130,11 @@ class Job(BaseModel):
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def content_id(self, audio_sha256: str, model_revision: str) -> str:
+    def content_id(self, audio_sha256: str) -> str:
         """Return the job's id: 32 hex digits over audio, model, options and pipeline version."""
         asked = {
             "audio": audio_sha256,
-            "model": [self.model, model_revision],
+            "model": [self.model, self.revision or "default"],
             "options": self.options.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }

@@ -4,6 +4,9 @@ Keys under `rq:` have RQ 3.0's layout, so any RQ program can read them; keys und
 ours. The scripts build the same names in `lua/prelude.lua`, from the same two prefixes.
 """
 
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
 from rq.defaults import RQ_KEY_PREFIX
 
 FARM_KEY_PREFIX = "scribefarm"
@@ -19,6 +22,34 @@ SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
 
 # Starts of machines by when a worker of theirs was last heard; a start not heard of for a week goes.
 BOOTS_KEY = f"{FARM_KEY_PREFIX}:boots"
+# What stands as it is in the name of a model's queue, beside letters and digits.
+_PLAIN = "/._-+"
+
+
+class QueueName(NamedTuple):
+    """The parts of a queue's name; without a model its jobs are for any worker."""
+
+    queue: str
+    model: str | None = None
+    revision: str | None = None
+
+
+def model_queue(queue: str, model: str | None, revision: str | None = None) -> str:
+    """Return the name of the queue for jobs of one model: `default@base`, `default@base@1a5afae`.
+
+    In model and revision all but ASCII letters, digits and `/._-+` is percent-encoded.
+    """
+    return "@".join([queue, *(_encoded(part) for part in (model, revision) if part is not None)])
+
+
+def split_queue(name: str) -> QueueName:
+    """Return what `model_queue` put together."""
+    queue, *parts = name.split("@", 2)
+    return QueueName(queue, *(unquote(part) for part in parts))
+
+
+def _encoded(part: str) -> str:
+    return quote(part, safe=_PLAIN).replace("~", "%7E")
 
 
 def result_key(job_id: str) -> str:
@@ -44,6 +75,11 @@ def batch_key(batch: str) -> str:
 def counts_key(batch: str) -> str:
     """Key of the hash with a batch's counts, kept by the scripts; expires with the batch."""
     return f"{FARM_KEY_PREFIX}:counts:{batch}"
+
+
+def models_key(batch: str) -> str:
+    """Key of the set of models that a batch asks for, as `MODEL@REVISION`; expires with it."""
+    return f"{FARM_KEY_PREFIX}:models:{batch}"
 
 
 def submission_key(batch: str) -> str:

@@ -15,7 +15,7 @@ from producer.archive.hash_cache import hash_audio
 from producer.connection import server_errors
 from producer.errors import JobNotFound, QueueFull
 from producer.job import TASK_NAME, Job
-from producer.keys import job_key, progress_key, result_key
+from producer.keys import job_key, model_queue, progress_key, result_key
 from producer.paging import pages
 from producer.result import Failure, Transcript, parse_result
 from producer.rq_data import dump_call
@@ -46,9 +46,11 @@ def submit(
 ) -> list[Submitted]:
     """Enqueue jobs that the farm does not know yet; for the others return where they stand.
 
+    A job that names no model asks for that of the settings, and waits in its model's queue.
     A job's id is a hash of its audio, model and options, so submitting twice is harmless. Failed,
     stopped and cancelled jobs stay as they are unless `resubmit_failed`. Jobs are read and enqueued
-    in batches of at most `BATCH_SIZE`, each of them whole or not at all.
+    in batches of at most `BATCH_SIZE`, each of them whole or not at all. A transcript of other
+    audio than the job's (another program gave it this id) counts as none.
 
     Raises:
         QueueFull: the batch would exceed queue.max_queued; earlier batches stay enqueued.
@@ -67,12 +69,22 @@ def submit(
 
 def job_id_of(job: Job, settings: Settings) -> str:
     """Return the job's id; reads the audio to hash it unless `audio_sha256` is given."""
-    return job.content_id(job.audio_sha256 or hash_audio(job.path), model_revision(settings))
+    return _complete(job, settings)[0]
 
 
-def model_revision(settings: Settings) -> str:
-    """Return what stands for the weights in a job's id: another model or revision is new work."""
-    return f"{settings.model.name}@{settings.model.revision or 'default'}"
+def with_model(job: Job, settings: Settings) -> Job:
+    """Return the job with a model: its own, or that of the settings, at the revision pinned there."""
+    pinned = settings.model
+    if job.revision is not None or job.model not in {None, pinned.name}:
+        return job
+    return job.model_copy(update={"model": pinned.name, "revision": pinned.revision})
+
+
+def _complete(job: Job, settings: Settings) -> tuple[str, Job]:
+    """Return the job's id, and the job with the model and the hash that the id is made of."""
+    audio_sha256 = job.audio_sha256 or hash_audio(job.path)
+    named = with_model(job, settings).model_copy(update={"audio_sha256": audio_sha256})
+    return named.content_id(audio_sha256), named
 
 
 def job_state(connection: redis.Redis, job_id: str) -> str:
@@ -88,6 +100,16 @@ def job_state(connection: redis.Redis, job_id: str) -> str:
     if state is None:
         raise JobNotFound("job", "must be known to the server", job_id)
     return state.decode()
+
+
+def foreign_audio(connection: redis.Redis, job_id: str) -> str | None:
+    """Return the hash of the audio of a finished job's transcript, if it is not the id's own.
+
+    None is the ordinary case: the worker read what the id is made of.
+    """
+    with server_errors(connection):
+        stored = cast("bytes | None", connection.hget(job_key(job_id), "audio_sha256"))
+    return stored.decode(errors="replace") if stored is not None else None
 
 
 def read_result(connection: redis.Redis, job_id: str) -> Transcript | Failure | None:
@@ -129,25 +151,29 @@ def _submit(
     resubmit_failed: bool,
 ) -> list[Submitted]:
     """Enqueue up to `BATCH_SIZE` jobs of one batch in one script call."""
-    job_ids = [job_id_of(job, settings) for job in jobs]
-    names = [job.name or job.source for job in jobs]
+    complete = [_complete(job, settings) for job in jobs]
     section = settings.queue
     with server_errors(connection):
         verdict, *answer = Scripts(connection).run(
             "submit",
-            *(dump_call(TASK_NAME, job.to_kwargs()) for job in jobs),
-            queue=queue,
+            *(dump_call(TASK_NAME, job.to_kwargs()) for _, job in complete),
             counted_queues=list(dict.fromkeys((*settings.worker.queues, queue))),
             limit=section.max_queued,
             job_ttl_s=section.job_ttl_s,
             result_ttl_s=section.result_ttl_s,
             resubmit_failed=resubmit_failed,
             batch=batch,
-            jobs=list(zip(job_ids, names, strict=True)),
+            jobs=[_record(job_id, job, queue) for job_id, job in complete],
         )
     if verdict == b"full":
         raise QueueFull("submit", f"queue.max_queued is {section.max_queued} waiting jobs", *answer)
     return [
         Submitted(job_id, state.decode(), bool(is_new))
-        for job_id, state, is_new in zip(job_ids, answer[::2], answer[1::2], strict=True)
+        for (job_id, _), state, is_new in zip(complete, answer[::2], answer[1::2], strict=True)
     ]
+
+
+def _record(job_id: str, job: Job, queue: str) -> tuple[str, ...]:
+    """Return what the script must know of a job, beside its data."""
+    own_queue = model_queue(queue, job.model, job.revision)
+    return job_id, job.name or job.source, own_queue, job.audio_sha256 or ""

@@ -58,12 +58,17 @@ class Segment(_Stored):
 
 
 class Audio(_Stored):
-    """What was read: duration in seconds at the source's own rate and channels."""
+    """What was read: duration in seconds at the source's own rate and channels.
+
+    Attributes:
+        sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+    """
 
     duration_s: float
     sample_rate_hz: int
     channels: int
     format: str
+    sha256: str | None = None
 
 
 class Model(_Stored):
@@ -162,10 +167,19 @@ def dump_result(result: Transcript | Failure) -> str:
 def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
     """Return what batches need of a result, for the job's hash: views read no transcripts."""
     if isinstance(result, Failure):
-        return {"code": result.error.code, "audio_s": "0", "num_flagged": "0"}
-    num_flagged = sum(bool(segment.flags) for segment in result.segments)
+        return {
+            "code": result.error.code,
+            "audio_s": "0",
+            "num_flagged": "0",
+            "is_empty": "0",
+            "flags": "",
+            "model": "",
+        }
     return {
         "code": "",
         "audio_s": f"{result.audio.duration_s:.3f}",
-        "num_flagged": str(num_flagged),
+        "num_flagged": str(sum(bool(segment.flags) for segment in result.segments)),
+        "is_empty": "0" if result.text.strip() else "1",
+        "flags": ",".join(result.flags),
+        "model": f"{result.model.name}@{result.model.revision}",
     }

@@ -1,8 +1,9 @@
 """How Lua is called: one way for all scripts of producer and worker.
 
-A script is a file. In front of it stands `lua/prelude.lua`, which gives it the key names, the
-server's clock and its arguments: ARGV[1] is a JSON document of named arguments, `args` in Lua, and
-what must stay bytes follows from ARGV[2] on. Scripts build their keys themselves, so they need a
+A script is a file. In front of it stand `lua/prelude.lua`, which gives it the key names, the
+server's clock and its arguments, and `lua/counts.lua`, which keeps the counts of batches: ARGV[1]
+is a JSON document of named arguments, `args` in Lua, and what must stay bytes follows from ARGV[2]
+on. Scripts build their keys themselves, so they need a
 single server, not a cluster.
 """
 
@@ -46,15 +47,24 @@ class Scripts:
         Raises:
             redis.RedisError: the server did not answer, or the script failed.
         """
-        script = self._connection.register_script(_source(self._folder, self._shared, name))
-        given = {key: value for key, value in args.items() if value is not None}
-        return script(args=[json.dumps(given), *values])
+        return self._script(name)(args=[_named(args), *values])
+
+    def add_to(self, pipeline: Any, name: str, /, **args: Any) -> None:
+        """Let a transaction of redis-py run the file `name`.lua as one of its commands."""
+        self._script(name)(args=[_named(args)], client=pipeline)
+
+    def _script(self, name: str) -> Any:
+        return self._connection.register_script(_source(self._folder, self._shared, name))
+
+
+def _named(args: dict[str, Any]) -> str:
+    return json.dumps({key: value for key, value in args.items() if value is not None})
 
 
 @cache
 def _source(folder: Path, shared: str | None, name: str) -> str:
-    files = [LUA_FOLDER / "prelude.lua", folder / f"{name}.lua"]
+    files = [LUA_FOLDER / "prelude.lua", LUA_FOLDER / "counts.lua", folder / f"{name}.lua"]
     if shared is not None:
-        files.insert(1, folder / f"{shared}.lua")
+        files.insert(2, folder / f"{shared}.lua")
     prefixes = f"local RQ, FARM = '{RQ_KEY_PREFIX}', '{FARM_KEY_PREFIX}'\n"
     return prefixes + "".join(file.read_text(encoding="utf-8") for file in files)

@@ -7,7 +7,7 @@ never ignored.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -18,10 +18,13 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from producer.active_hours import parse_hours, zone_of
+from producer.errors import InvalidSettings
 from producer.job import Options
 from producer.masking import mask_url
 from producer.settings_sources import (
@@ -39,7 +42,28 @@ DEFAULT_ORIGIN = "default"
 # A worker that misses one beat must not lose its lease to it.
 BEATS_PER_LEASE = 2
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Shorter ones would only spin: no network answers and no heartbeat travels in less than 10 ms.
+# Longer ones than a day would hide a dead worker or server for a whole night.
+_SHORTEST_S = 0.01
+_DAY_S = 86_400
+# A recorder that was left running over a holiday; also the most that a Whisper time can say.
+_LONGEST_AUDIO_S = 30 * _DAY_S
+# Redis takes lives up to 292 million years; ten are for ever, and no slip of the keyboard.
+_LONGEST_LIFE_S = 3650 * _DAY_S
+# About what a server with a terabyte of memory holds, at a kilobyte a job.
+_MOST_QUEUED = 1_000_000_000
+# No machine has more: a pebibyte.
+_MOST_BYTES = 2**50
+# More tries or deaths than that are a loop.
+_MOST_TRIES = 100
+# A thousand times its own length: the slowest machine is at about ten.
+_MOST_TIMES_DURATION = 1000
+
+Seconds = Annotated[float, Field(ge=_SHORTEST_S, le=_DAY_S, allow_inf_nan=False)]
+AudioSeconds = Annotated[float, Field(gt=0, le=_LONGEST_AUDIO_S, allow_inf_nan=False)]
+LifeSeconds = Annotated[int, Field(gt=0, le=_LONGEST_LIFE_S)]
+# Behind an @ stands the model of a queue's jobs; RQ joins the names with commas.
+QueueBase = Annotated[str, Field(pattern=r"^[^@,]+$")]
 
 
 class _Section(BaseModel):
@@ -69,20 +93,30 @@ class RedisSettings(_Section):
 class QueueSettings(_Section):
     """How jobs wait and how long their results are kept."""
 
-    result_ttl_s: int = Field(90 * 86400, gt=0, description="Transcripts are dropped after this.")
-    job_ttl_s: int = Field(30 * 86400, gt=0, description="Queued jobs are dropped after this.")
-    max_queued: int = Field(1_000_000, gt=0, description="Submit pushes back above this.")
-    max_attempts: int = Field(3, ge=1, le=100, description="Tries of a job that may succeed later.")
-    retry_delays_s: tuple[float, ...] = Field((10.0, 60.0, 300.0), min_length=1)
-    poison_after: int = Field(2, ge=1, description="Workers one recording may kill.")
+    result_ttl_s: LifeSeconds = Field(
+        90 * _DAY_S, description="Transcripts are dropped after this."
+    )
+    job_ttl_s: LifeSeconds = Field(30 * _DAY_S, description="Queued jobs are dropped after this.")
+    max_queued: int = Field(
+        1_000_000, gt=0, le=_MOST_QUEUED, description="Submit pushes back above this."
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=_MOST_TRIES, description="Tries of a job that may succeed later."
+    )
+    retry_delays_s: tuple[Annotated[float, Field(ge=0, le=_DAY_S, allow_inf_nan=False)], ...] = (
+        Field((10.0, 60.0, 300.0), min_length=1, max_length=_MOST_TRIES)
+    )
+    poison_after: int = Field(
+        2, ge=1, le=_MOST_TRIES, description="Workers one recording may kill."
+    )
 
 
 class AudioSettings(_Section):
     """Which recordings are accepted and how they are read."""
 
     roots: tuple[Path, ...] = Field((), description="Only files below these are read; empty: any.")
-    max_audio_seconds: Seconds = Field(30.0, description="One pass through the pipeline.")
-    max_file_seconds: Seconds = Field(12 * 3600.0, description="One recording.")
+    max_audio_seconds: AudioSeconds = Field(30.0, description="One pass through the pipeline.")
+    max_file_seconds: AudioSeconds = Field(12 * 3600.0, description="One recording.")
     long_audio: Literal["split", "reject"] = Field("split", description="Longer than one pass.")
     auto_resample: bool = True
     resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
@@ -100,22 +134,42 @@ class ModelSettings(_Section):
 class WorkerSettings(_Section):
     """One worker process: one model, many recordings in flight."""
 
-    queues: tuple[str, ...] = Field(("high", "default", "low"), min_length=1)
+    queues: tuple[QueueBase, ...] = Field(("high", "default", "low"), min_length=1)
     slots: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Windows decoded together."
     )
     backend: Literal["auto", "mlx", "numpy"] = Field(
         "auto", description="What computes; auto: numpy on an x86-64 CPU in float32, else mlx."
     )
-    memory_limit_bytes: int | None = Field(None, gt=0, description="MLX may use this much.")
+    memory_limit_bytes: int | None = Field(
+        None, gt=0, le=_MOST_BYTES, description="MLX may use this much."
+    )
     lease_s: Seconds = Field(30.0, description="A silent worker's jobs are taken over after this.")
     heartbeat_s: Seconds = 5.0
     reap_s: Seconds = Field(10.0, description="How often dead workers are looked for.")
-    grace_s: float = Field(60.0, ge=0, description="SIGTERM: finish what fits in this.")
-    deadline_factor: Seconds = Field(10.0, description="A job may take this times its duration.")
+    grace_s: float = Field(
+        60.0, ge=0, le=_DAY_S, allow_inf_nan=False, description="SIGTERM: finish what fits in this."
+    )
+    deadline_factor: float = Field(
+        10.0,
+        gt=0,
+        le=_MOST_TIMES_DURATION,
+        allow_inf_nan=False,
+        description="A job may take this times its duration.",
+    )
     min_deadline_s: Seconds = 600.0
     active_hours: str | None = Field(None, description='Like "22:00-06:00"; None: always.')
     timezone: str | None = Field(None, description="IANA name for active_hours; None: machine's.")
+
+    @field_validator("active_hours")
+    @classmethod
+    def _hours_are_understood(cls, spec: str | None) -> str | None:
+        return _checked(parse_hours, spec)
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, name: str | None) -> str | None:
+        return _checked(zone_of, name)
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Self:
@@ -123,6 +177,16 @@ class WorkerSettings(_Section):
             msg = f"worker.lease_s must be at least {BEATS_PER_LEASE} times worker.heartbeat_s"
             raise ValueError(msg)
         return self
+
+
+def _checked(check: Callable[[str], object], text: str | None) -> str | None:
+    """Return a setting that `check` takes; say what it says of another."""
+    if text is not None:
+        try:
+            check(text)
+        except InvalidSettings as error:
+            raise ValueError(error.constraint) from error
+    return text
 
 
 class LogSettings(_Section):

@@ -10,46 +10,53 @@ from producer.errors import Cancelled, JobNotFound, ScribefarmError, WorkerLost
 from producer.events import MAX_BLOCK_S, last_event_id, read_entries
 from producer.keys import job_key, result_key
 from producer.paging import pages
+from producer.pending import PendingJobs
 from producer.result import Failure, Transcript, parse_result
 from producer.states import ENDED_BADLY
 
-# Results that no event announced (trimmed stream, other program) are looked up this often.
+# Results that no event announced (trimmed stream, other program) are looked for this often.
 RECHECK_S = 5.0
+# Jobs looked up then: the next ones of all that are missing, at most 1 % of the server's time.
+_SLICE = 5000
 # Jobs looked up in one call.
 _PAGE = 1000
 
 
 def wait_for_results(
     connection: redis.Redis,
-    job_ids: Iterable[str],
+    job_ids: Iterable[str] | PendingJobs,
     timeout_s: float | None = None,
     *,
     tick_s: float = MAX_BLOCK_S,
-    on_tick: Callable[[set[str]], None] | None = None,
+    on_tick: Callable[[PendingJobs], None] | None = None,
 ) -> Iterator[Transcript | Failure]:
     """Yield each job's outcome as it comes; end when all have come or the time is out.
 
-    Sleeps in the server on the events stream between looks. `on_tick` is called with the ids
+    Sleeps in the server on the events stream between looks. `on_tick` is called with the jobs
     still missing, about every `tick_s`; an exception it raises ends the wait. A job that ended
-    without a result (cancelled by another RQ tool, expired) yields a `Failure` that says so.
+    without a result (cancelled by another RQ tool, expired) yields a `Failure` that says so. Of a
+    `PendingJobs`, each job is taken out when the next outcome is asked for.
     """
-    pending = set(job_ids)
+    pending = job_ids if isinstance(job_ids, PendingJobs) else PendingJobs(job_ids)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     last_event = last_event_id(connection)
-    due, recheck_at = set(pending), time.monotonic() + RECHECK_S
+    due: Iterable[str] = pending
+    recheck_at = time.monotonic() + RECHECK_S
     while pending:
         for outcome in _outcomes(connection, due):
-            pending.discard(outcome.job_id)
             yield outcome
+            pending.finish(outcome.job_id)
         left_s = tick_s if deadline is None else min(tick_s, deadline - time.monotonic())
         if not pending or left_s <= 0:
             return
         if on_tick is not None:
             on_tick(pending)
         last_event, ended = _wait_for_events(connection, last_event, left_s)
-        due = pending & ended
+        found = {job_id for job_id in ended if job_id in pending}
         if time.monotonic() >= recheck_at:
-            due, recheck_at = set(pending), time.monotonic() + RECHECK_S
+            found.update(pending.next_slice(_SLICE))
+            recheck_at = time.monotonic() + RECHECK_S
+        due = found
 
 
 def _wait_for_events(connection: redis.Redis, after: str, block_s: float) -> tuple[str, set[str]]:
@@ -59,7 +66,7 @@ def _wait_for_events(connection: redis.Redis, after: str, block_s: float) -> tup
     return (entries[-1][0].decode() if entries else after), named
 
 
-def _outcomes(connection: redis.Redis, job_ids: set[str]) -> Iterator[Transcript | Failure]:
+def _outcomes(connection: redis.Redis, job_ids: Iterable[str]) -> Iterator[Transcript | Failure]:
     for page in pages(job_ids, _PAGE):
         with server_errors(connection):
             pipeline = connection.pipeline(transaction=False)

@@ -27,10 +27,10 @@ from pydantic import SecretStr
 from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
-from producer.errors import InvalidOptions
+from producer.errors import InvalidOptions, WebhookGone
 from producer.events import MAX_BLOCK_S, Event
 from producer.keys import EVENTS_KEY
-from producer.masking import mask_url
+from producer.masking import server_of
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, not a secret
 _MIN_SECRET_BYTES = 24
@@ -59,14 +59,13 @@ class Endpoint:
 
     Attributes:
         secret: Shared with the receiver: `whsec_` and at least 24 bytes in base64.
-        tries: Attempts in a row before the relay pauses.
         backoff_s: First pause between two attempts; it doubles each time.
+        max_backoff_s: Longest pause, also if the receiver asks for a longer one.
         timeout_s: Until the receiver must have answered.
     """
 
     url: str
     secret: SecretStr
-    tries: int = 5
     backoff_s: float = 0.5
     max_backoff_s: float = 60.0
     timeout_s: float = 10.0
@@ -110,7 +109,7 @@ class Relay:
         parts = urlsplit(endpoint.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidOptions(
-                "webhook URL", "must be http:// or https://", mask_url(endpoint.url)
+                "webhook URL", "must be http:// or https://", server_of(endpoint.url)
             )
         self._connection, self._endpoint, self._key = connection, endpoint, endpoint.key()
         self._reclaim_after_ms = int(reclaim_after_s * 1000)
@@ -126,7 +125,7 @@ class Relay:
         While the receiver does not answer, nothing is skipped: the relay waits and tries again.
 
         Raises:
-            InvalidOptions: the receiver answered 410, Gone.
+            WebhookGone: the receiver answered 410.
             ServerUnreachable: Redis went away.
         """
         while True:
@@ -166,45 +165,50 @@ class Relay:
 
     def _deliver(self, event: Event) -> Delivery:
         while True:
-            status = self._post(event)
-            if status is not None:
+            status, reason, pause_s = self._post(event)
+            if status == _GONE:
+                where = server_of(self._endpoint.url)
+                raise WebhookGone("relay", "the receiver must want events (status 410)", where)
+            if status is not None and status not in _PASSING:
                 self._pause_s = self._endpoint.backoff_s
-                if status == _GONE:
-                    where = mask_url(self._endpoint.url)
-                    raise InvalidOptions("relay", "the receiver wants no more events", where)
                 is_delivered = 200 <= status < 300  # noqa: PLR2004 HTTP's successes
                 return Delivery(event, "delivered" if is_delivered else "refused", status)
-            log.warning("webhook_unanswered", event_id=event.id, retry_in_s=self._pause_s)
-            time.sleep(self._pause_s)
-            self._pause_s = min(2 * self._pause_s, self._endpoint.max_backoff_s)
+            pause_s = min(max(pause_s, self._pause_s), self._endpoint.max_backoff_s)
+            log.warning(
+                "webhook_unanswered",
+                event_id=event.id,
+                receiver=server_of(self._endpoint.url),
+                reason=reason,
+                retry_in_s=pause_s,
+            )
+            time.sleep(pause_s)
+            self._pause_s = 2 * pause_s
 
-    def _post(self, event: Event) -> int | None:
-        """Return the receiver's answer; None if it has none, after some tries."""
+    def _post(self, event: Event) -> tuple[int | None, str, float]:
+        """Return the receiver's status (None: no answer), the reason, and the pause it asks for."""
         body = payload(event)
-        retries = Retry(
-            total=self._endpoint.tries - 1,
-            backoff_factor=self._endpoint.backoff_s,
-            backoff_max=self._endpoint.max_backoff_s,
-            backoff_jitter=self._endpoint.backoff_s,
-            status_forcelist=_PASSING,
-            allowed_methods=None,
-            redirect=False,
-            raise_on_status=True,
-        )
         try:
             response = self._http.request(
                 "POST",
                 self._endpoint.url,
                 body=body,
                 headers=signed_headers(event.id, body, self._key, int(time.time())),
-                retries=retries,
+                retries=False,
                 redirect=False,
                 timeout=Timeout(total=self._endpoint.timeout_s),
             )
         except urllib3.exceptions.HTTPError as error:
-            log.warning("webhook_failed", event_id=event.id, error=str(error))
-            return None
-        return int(response.status)
+            # Not its text, which may hold the whole URL.
+            return None, type(error).__name__, 0.0
+        return response.status, f"status {response.status}", _asked_pause_s(response)
+
+
+def _asked_pause_s(response: urllib3.BaseHTTPResponse) -> float:
+    """Return the receiver's Retry-After in seconds, 0 if it says nothing that we understand."""
+    try:
+        return Retry().get_retry_after(response) or 0.0
+    except urllib3.exceptions.InvalidHeader:
+        return 0.0
 
 
 def payload(event: Event) -> bytes:

@@ -10,12 +10,12 @@ import redis
 import structlog
 import typer
 
+from producer import log
 from producer.connection import connect
-from producer.console import SettingsFile, report
+from producer.console import SettingsFile, Version, program, report
 from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.cli import accept, bench, doctor
 from worker.cli import models as models_cli
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
@@ -33,7 +33,7 @@ app.command()(accept.accept)
 
 
 @app.callback()
-def options() -> None:
+def options(*, _version: Version = False) -> None:
     """Turn recordings into text: pin one model and work off the farm's queues."""
 
 
@@ -106,7 +106,7 @@ def _end(code: int) -> NoReturn:
 def main() -> NoReturn:
     """Run the program; errors that we know become one line on stderr, never a traceback."""
     try:
-        app()
+        program(app)()
     except SystemExit as ended:
         _end(ended.code if isinstance(ended.code, int) else Exit.DONE)
     except ScribefarmError as error:

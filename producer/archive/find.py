@@ -58,12 +58,26 @@ class Problem(NamedTuple):
 
 
 class Duplicate(NamedTuple):
-    """A file that was found before in the same submission."""
+    """A file that was found before in the same submission, and the name that it has there."""
 
     path: str
+    of: str
 
 
-Found = FoundFile | Problem | Duplicate
+class Ignored(NamedTuple):
+    """A file of a folder that is passed over for its name alone.
+
+    Attributes:
+        kind: How it is counted: its extension in lower case, `no extension`, `hidden`,
+            `hidden folder` (all within is one), `AppleDouble` (a Mac's companion of another file),
+            `excluded` (by a pattern) or `link to a folder`.
+    """
+
+    path: str
+    kind: str
+
+
+Found = FoundFile | Problem | Duplicate | Ignored
 
 
 class Patterns(NamedTuple):
@@ -78,11 +92,17 @@ class Patterns(NamedTuple):
 
     def accept(self, relative: PurePath) -> bool:
         """Return whether the file at this path within the folder is taken."""
+        return not self.why_ignored(relative)
+
+    def why_ignored(self, relative: PurePath) -> str:
+        """Return the kind of `Ignored` that a file is; "" if it is taken."""
         if any(_matches(relative, pattern) for pattern in self.exclude):
-            return False
+            return "excluded"
         if self.include:
-            return any(_matches(relative, pattern) for pattern in self.include)
-        return relative.suffix[1:].lower() in AUDIO_EXTENSIONS
+            is_taken = any(_matches(relative, pattern) for pattern in self.include)
+        else:
+            is_taken = relative.suffix[1:].lower() in AUDIO_EXTENSIONS
+        return "" if is_taken else readable(relative.suffix.lower()) or "no extension"
 
 
 class Names:
@@ -100,17 +120,21 @@ class Names:
     def __exit__(self, *exception: object) -> None:
         self._database.close()
 
-    def claim(self, path: Path, name: str) -> str | None:
-        """Return the name of a path, which is `name` unless another has it; None if seen before."""
+    def claim(
+        self, path: Path, name: str, asked: Mapping[str, Any] | None = None
+    ) -> FoundFile | Duplicate:
+        """Return the file under its name, which is `name` unless another file has it."""
         encoded = os.fsencode(path)
         if self._insert(encoded, name):
-            return name
-        if self._database.execute("SELECT 1 FROM named WHERE path = ?", (encoded,)).fetchone():
-            return None
+            return FoundFile(path, name, asked or {})
+        known = self._database.execute("SELECT name FROM named WHERE path = ?", (encoded,))
+        if row := known.fetchone():
+            return Duplicate(readable(str(path)), row[0])
         # Two folders of the same name were given: the whole path tells them apart.
         whole = readable(str(path)).lstrip("/")
         candidates = (f"{whole}{'-' * (tries > 0)}{tries or ''}" for tries in range(1000))
-        return next(other for other in candidates if self._insert(encoded, other))
+        free = next(other for other in candidates if self._insert(encoded, other))
+        return FoundFile(path, free, asked or {})
 
     def _insert(self, path: bytes, name: str) -> bool:
         cursor = self._database.execute("INSERT OR IGNORE INTO named VALUES (?, ?)", (path, name))
@@ -123,12 +147,13 @@ def find(
     """Yield the recordings at paths: a file is itself, a folder all below it, a pattern its files.
 
     Names mirror the archive: files in a folder are named from that folder on, single files from
-    the current folder on. Hidden files are skipped in folders, links to folders not followed.
+    the current folder on. In folders, files of other kinds and hidden ones are yielded as
+    `Ignored`, and so are links to folders, which are not followed.
     """
     for argument in arguments:
         path = Path(os.path.abspath(argument))  # noqa: PTH100 resolve() would follow links
-        if path.is_dir():
-            found = _in_folder(path, path, patterns or Patterns())
+        if is_folder(path):
+            found = _in_folder(path, patterns or Patterns())
             yield from (_named(item, PurePath(path.parent), names) for item in found)
         elif glob.has_magic(argument) and not os.path.lexists(path):
             yield from _in_pattern(argument, names, patterns)
@@ -150,6 +175,14 @@ def read_list(stream: IO[bytes], separator: bytes = b"\n") -> Iterator[str]:
             raise InvalidOptions("list", f"a path has at most {_MAX_LINE_BYTES} bytes", len(rest))
     if rest:
         yield os.fsdecode(rest)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path leads to a folder; one that cannot be looked at does not."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def checked(path: Path) -> Path | Problem:
@@ -193,7 +226,7 @@ def _in_pattern(pattern: str, names: Names, patterns: Patterns | None) -> Iterat
         has_matches = True
         path = Path(os.path.abspath(match))  # noqa: PTH100 resolve() would follow links
         # A pattern such as talks/** names folders too; their files match too.
-        if path.is_dir() or (patterns and not patterns.accept(PurePath(match))):
+        if is_folder(path) or (patterns and not patterns.accept(PurePath(match))):
             continue
         yield _named(checked(path), PurePath(Path.cwd()), names)
     if not has_matches:
@@ -201,29 +234,60 @@ def _in_pattern(pattern: str, names: Names, patterns: Patterns | None) -> Iterat
         yield Problem(readable(pattern), error)
 
 
-def _in_folder(root: Path, folder: Path, patterns: Patterns) -> Iterator[Path | Problem]:
+def _in_folder(root: Path, patterns: Patterns) -> Iterator[Path | Problem | Ignored]:
+    # Not recursive: folders may be nested deeper than Python's stack.
+    folders = [root]
+    while folders:
+        for entry in _entries(folders.pop()):
+            if isinstance(entry, Problem):
+                yield entry
+                continue
+            path = Path(entry.path)
+            # Each of these asks the file system about one entry; the others are not to blame.
+            try:
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    folders.append(path)
+                else:
+                    kind = _why_ignored(entry, path.relative_to(root), patterns)
+                    yield Ignored(readable(entry.path), kind) if kind else checked(path)
+            except OSError as error:
+                yield _problem(path, error)
+
+
+def _entries(folder: Path) -> Iterator["os.DirEntry[str] | Problem"]:
+    """Yield what a folder holds; an error in the middle ends it."""
     try:
-        entries = os.scandir(folder)
+        with os.scandir(folder) as entries:
+            yield from entries
     except OSError as error:
         yield _problem(folder, error)
-        return
-    with entries:
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _in_folder(root, path, patterns)
-            elif patterns.accept(path.relative_to(root)) and not entry.is_dir():
-                yield checked(path)
 
 
-def _named(item: Path | Problem, above: PurePath, names: Names) -> Found:
-    if isinstance(item, Problem):
+def _why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> str:
+    if entry.name.startswith("._"):
+        return "AppleDouble"
+    if entry.name.startswith("."):
+        return "hidden folder" if entry.is_dir(follow_symlinks=False) else "hidden"
+    if entry.is_symlink() and _leads_to_folder(entry, relative, patterns):
+        return "link to a folder"
+    return patterns.why_ignored(relative)
+
+
+def _leads_to_folder(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> bool:
+    """Return whether a link leads to a folder; one that leads nowhere may have any name."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        if patterns.accept(relative):
+            raise
+        return False
+
+
+def _named(item: Path | Problem | Ignored, above: PurePath, names: Names) -> Found:
+    if isinstance(item, Problem | Ignored):
         return item
     inside = item.relative_to(above) if item.is_relative_to(above) else item.relative_to("/")
-    name = names.claim(item, readable(str(inside)))
-    return Duplicate(readable(str(item))) if name is None else FoundFile(item, name)
+    return names.claim(item, readable(str(inside)))
 
 
 def _problem(path: Path, error: Exception) -> Problem:

@@ -26,22 +26,33 @@ _WRITE_SIZE = 500
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS hashes (
-  path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, job_id TEXT,
-  stored_at INTEGER
-) WITHOUT ROWID
+  path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, stored_at INTEGER
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS submissions (
+  path BLOB, server TEXT, job_id TEXT, PRIMARY KEY (path, server)
+) WITHOUT ROWID;
 """
-_FIND = "SELECT size, mtime_ns, sha256, job_id FROM hashes WHERE path = ?"
-_STORE = "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)"
+_FIND = """
+SELECT size, mtime_ns, sha256, job_id FROM hashes
+  LEFT JOIN submissions ON submissions.path = hashes.path AND server = ? WHERE hashes.path = ?
+"""
+_STORE = (
+    "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, sha256, stored_at) VALUES (?, ?, ?, ?, ?)"
+)
+_STORE_JOB = "INSERT OR REPLACE INTO submissions (path, server, job_id) VALUES (?, ?, ?)"
 _PRUNE = """
 DELETE FROM hashes WHERE path IN
   (SELECT path FROM hashes ORDER BY stored_at DESC LIMIT -1 OFFSET ?)
 """
+_PRUNE_JOBS = "DELETE FROM submissions WHERE path NOT IN (SELECT path FROM hashes)"
 
 log = structlog.get_logger(__name__)
 
 
-def hash_audio(path: Path) -> str:
+def hash_audio(path: Path, context: str = "submit") -> str:
     """Return the SHA-256 of a file's bytes in hex, reading a block at a time.
+
+    Errors name `context`, the command that asked.
 
     Raises:
         SourceNotFound: there is no such file; folders, pipes and devices are none.
@@ -52,17 +63,17 @@ def hash_audio(path: Path) -> str:
     try:
         # Before it is opened: a pipe would block us, a device may never end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceNotFound("submit", "must be a regular file", path)
+            raise SourceNotFound(context, "must be a regular file", path)
         with path.open("rb") as audio:
             while block := audio.read(HASH_BLOCK_BYTES):
                 digest.update(block)
     # ValueError: a NUL in the name.
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise SourceNotFound("submit", "must be an existing file", path) from error
+        raise SourceNotFound(context, "must be an existing file", path) from error
     except PermissionError as error:
-        raise SourceForbidden("submit", "must be readable", path) from error
+        raise SourceForbidden(context, "must be readable", path) from error
     except OSError as error:
-        raise SourceUnreachable("submit", f"must be readable: {error.strerror}", path) from error
+        raise SourceUnreachable(context, f"must be readable: {error.strerror}", path) from error
     return digest.hexdigest()
 
 
@@ -78,7 +89,7 @@ class Hashed(NamedTuple):
         sha256: Of the bytes as they are now, in hex.
         status: Size and times when it was hashed; None if they may be wrong.
         old_sha256: Hash at the last submission.
-        old_job_id: Job that the path stood for at the last submission.
+        old_job_id: Job that the path stood for at the last submission to the same server.
         is_cached: The hash comes from the cache.
     """
 
@@ -95,8 +106,10 @@ class HashCache:
     Without a usable database every look-up reads the file.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, server: str = "") -> None:
+        """Open the database at `path`, the user's own by default; `server` names who gets the jobs."""
         self._path = path or default_cache_path()
+        self._server = server
         self._database: sqlite3.Connection | None = self._open()
         self._unwritten: dict[bytes, tuple[int, int, str, str]] = {}
 
@@ -146,8 +159,9 @@ class HashCache:
             database = sqlite3.connect(self._path, timeout=5.0)
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
-            database.execute(_SCHEMA)
-            database.execute(_PRUNE, (_MAX_ENTRIES,))
+            database.executescript(_SCHEMA)
+            if database.execute(_PRUNE, (_MAX_ENTRIES,)).rowcount:
+                database.execute(_PRUNE_JOBS)
             database.commit()
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
@@ -161,7 +175,7 @@ class HashCache:
         if self._database is None:
             return nothing
         try:
-            row = self._database.execute(_FIND, (key,)).fetchone()
+            row = self._database.execute(_FIND, (self._server, key)).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
             return nothing
@@ -169,13 +183,16 @@ class HashCache:
 
     def _write(self) -> None:
         now_s = int(time.time())
-        rows = [(path, *fields, now_s) for path, fields in self._unwritten.items()]
+        learnt = list(self._unwritten.items())
         self._unwritten.clear()
-        if self._database is None or not rows:
+        if self._database is None or not learnt:
             return
+        hashes = [(path, *fields[:3], now_s) for path, fields in learnt]
+        jobs = [(path, self._server, job_id) for path, (*_, job_id) in learnt]
         try:
             with self._database:
-                self._database.executemany(_STORE, rows)
+                self._database.executemany(_STORE, hashes)
+                self._database.executemany(_STORE_JOB, jobs)
         except sqlite3.Error as error:
             self._give_up(error)
 

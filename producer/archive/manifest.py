@@ -10,13 +10,23 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from producer.archive.find import Duplicate, Found, FoundFile, Names, Problem, checked, readable
-from producer.errors import InvalidOptions, ScribefarmError, SourceNotFound, UnsupportedFormat
+from producer.archive.find import Found, Names, Problem, checked, readable
+from producer.errors import (
+    InvalidOptions,
+    ScribefarmError,
+    SourceForbidden,
+    SourceNotFound,
+    SourceUnreachable,
+    UnsupportedFormat,
+)
 from producer.job import Job, Options, invalid_options
+
+# Deeper metadata could not be written as JSON everywhere.
+_MAX_DEPTH = 100
 
 
 class Row(BaseModel):
@@ -66,8 +76,8 @@ def read_manifest(path: Path, names: Names) -> Iterator[Found]:
     """Yield a manifest's recordings; a line that is wrong is a `Problem` that names it.
 
     Raises:
-        SourceNotFound: the manifest cannot be opened.
-        UnsupportedFormat: it is neither JSON Lines (.jsonl, .ndjson) nor CSV (.csv).
+        SourceNotFound, SourceForbidden, SourceUnreachable: the manifest cannot be read.
+        UnsupportedFormat: it is neither JSON Lines (.jsonl, .ndjson) nor CSV (.csv), or has no header.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -75,27 +85,64 @@ def read_manifest(path: Path, names: Names) -> Iterator[Found]:
     try:
         for line in reader(path):
             yield _found(path, line, names)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceNotFound("manifest", f"must be a readable UTF-8 file: {error}", path) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise SourceNotFound("manifest", "must be an existing file", path) from error
+    except PermissionError as error:
+        raise SourceForbidden("manifest", "must be readable", path) from error
+    except OSError as error:
+        raise SourceUnreachable("manifest", f"must be readable: {error.strerror}", path) from error
+    except csv.Error as error:
+        raise UnsupportedFormat("manifest", f"must have a header: {error}", path) from error
 
 
 def _found(manifest: Path, line: _Line, names: Names) -> Found:
     where = f"{readable(str(manifest))}:{line.number}"
     try:
-        if isinstance(line.fields, ScribefarmError):
-            raise line.fields
-        row = Row.model_validate(line.fields)
+        row = _checked_row(line)
         fields = row.to_job_fields()
+        # All that a job checks is checked here as well, where the line is known.
+        path = (manifest.parent / Job(source=row.path, **fields).path).absolute()
     except ValidationError as error:
-        return Problem(where, invalid_options("manifest", error))
+        return Problem(where, invalid_options(where, error))
     except ScribefarmError as error:
-        return Problem(where, error)
-    path = (manifest.parent / Job(source=row.path).path).absolute()
+        return Problem(where, _at(where, error))
     usable = checked(path)
     if isinstance(usable, Problem):
-        return usable
-    name = names.claim(usable, row.name or _name_of(usable, manifest))
-    return Duplicate(readable(str(usable))) if name is None else FoundFile(usable, name, fields)
+        return Problem(usable.path, _at(where, usable.error))
+    return names.claim(usable, row.name or _name_of(usable, manifest), fields)
+
+
+def _checked_row(line: _Line) -> Row:
+    """Return a line as a row.
+
+    Raises:
+        InvalidOptions: it is none, too deep, or not text.
+        ValidationError: a field is misspelt or out of bounds.
+    """
+    if isinstance(line.fields, ScribefarmError):
+        raise line.fields
+    if _is_deeper(line.fields, _MAX_DEPTH):
+        raise InvalidOptions("manifest", f"must be nested at most {_MAX_DEPTH} deep")
+    try:
+        json.dumps(line.fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = readable(error.object[error.start : error.end])
+        raise InvalidOptions("manifest", "must be valid UTF-8 text", found) from error
+    return Row.model_validate(line.fields)
+
+
+def _at(where: str, error: ScribefarmError) -> ScribefarmError:
+    """Return an error that names the manifest and the line."""
+    general = error.context in {"manifest", "submit"}
+    context = where if general else f"{where}: {error.context}"
+    return type(error)(context, error.constraint, error.value)
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_is_deeper(item, limit - 1) for item in inner)
 
 
 def _name_of(path: Path, manifest: Path) -> str:
@@ -103,8 +150,16 @@ def _name_of(path: Path, manifest: Path) -> str:
     return readable(str(path.relative_to(above if path.is_relative_to(above) else "/")))
 
 
+def _open(path: Path) -> TextIO:
+    """Open a manifest; bytes that are not UTF-8 become surrogates, which `_checked_row` refuses.
+
+    Spreadsheets put a byte order mark in front, which is no part of the text.
+    """
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
 def _json_lines(path: Path) -> Iterator[_Line]:
-    with path.open(encoding="utf-8") as lines:
+    with _open(path) as lines:
         for number, text in enumerate(lines, start=1):
             if not text.strip():
                 continue
@@ -112,6 +167,10 @@ def _json_lines(path: Path) -> Iterator[_Line]:
                 fields = json.loads(text)
             except ValueError as error:
                 yield _Line(number, InvalidOptions("manifest", f"must be a JSON object: {error}"))
+                continue
+            except RecursionError:
+                limit = f"must be nested at most {_MAX_DEPTH} deep"
+                yield _Line(number, InvalidOptions("manifest", limit))
                 continue
             if isinstance(fields, dict):
                 yield _Line(number, fields)
@@ -121,18 +180,29 @@ def _json_lines(path: Path) -> Iterator[_Line]:
 
 
 def _csv_rows(path: Path) -> Iterator[_Line]:
-    # utf-8-sig: spreadsheets put a byte order mark in front.
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = csv.DictReader(lines, restkey="(more columns than the header)")
-        for cells in rows:
-            yield _Line(rows.line_num, _nested(cells))
+    with _open(path) as lines:
+        reader = csv.reader(lines)
+        header = next(reader, [])
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _Line(reader.line_num, InvalidOptions("manifest", f"must be CSV: {error}"))
+                continue
+            if len(cells) > len(header):
+                limit = f"has more columns than the header's {len(header)}"
+                yield _Line(reader.line_num, InvalidOptions("manifest", limit, len(cells)))
+            elif cells:
+                yield _Line(reader.line_num, _nested(dict(zip(header, cells, strict=False))))
 
 
-def _nested(cells: dict[str, Any]) -> dict[str, Any]:
+def _nested(cells: dict[str, str]) -> dict[str, Any]:
     """Gather `options.x` and `metadata.x` columns; empty cells say nothing."""
     fields: dict[str, Any] = {}
     for column, cell in cells.items():
-        if cell in (None, ""):
+        if not cell:
             continue
         group, dot, key = column.partition(".")
         if dot and group in {"options", "metadata"}:
@@ -148,7 +218,7 @@ def _cell_value(cell: str) -> Any:
         return cell
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
 
 

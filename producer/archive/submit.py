@@ -12,21 +12,45 @@ from typing import Any, Literal, NamedTuple
 import redis
 from pydantic import ValidationError
 
-from producer.archive.find import Duplicate, Found, FoundFile, Problem, path_to_source, readable
+from producer.archive.copies import Copies
+from producer.archive.find import (
+    Duplicate,
+    Found,
+    FoundFile,
+    Ignored,
+    Problem,
+    path_to_source,
+    readable,
+)
 from producer.archive.hash_cache import HashCache, Hashed
+from producer.archive.submission_log import SubmissionLog
 from producer.batches.views import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
 from producer.job import Job, Options, invalid_options
 from producer.paging import pages
-from producer.queue import BATCH_SIZE, Submitted, job_id_of, job_state, read_result, submit
-from producer.result import Failure
+from producer.queue import (
+    BATCH_SIZE,
+    Submitted,
+    foreign_audio,
+    job_id_of,
+    job_state,
+    read_result,
+    read_results,
+    submit,
+)
+from producer.result import Failure, Transcript
 from producer.settings import Settings
 from producer.states import ENDED_BADLY
+
+# Codes of failures that are the path's fault, not the recording's.
+_PATH_CODES = frozenset({"source_not_found", "source_forbidden"})
+# Permanent for the job as it was submitted; a new submission is another job.
+_ANEW_CODES = frozenset({"source_changed"})
 
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
 
-Verdict = Literal["new", "known", "problem", "duplicate"]
+Verdict = Literal["new", "known", "duplicate", "problem", "ignored"]
 Reason = Literal["first_time", "audio_changed", "request_changed", "again"]
 
 
@@ -36,7 +60,7 @@ class SubmitOptions:
 
     Attributes:
         batch: The batch that counts the jobs.
-        model: Model the jobs insist on; None takes the worker's.
+        model: Model that must give the texts; None takes the settings'.
         queue: One of `worker.queues`.
         retry_failed: Enqueue again what failed for good or was cancelled, too.
     """
@@ -54,10 +78,14 @@ class Entry(NamedTuple):
 
     Attributes:
         path: The file, as valid text.
-        verdict: Whether it was enqueued by this submission, known before, or left out.
+        verdict: Whether it was enqueued by this submission (`new`), `known` before, is a
+            `duplicate` (listed twice, or a copy: the same audio under another name), or was left
+            out, with a `problem` or `ignored` for its name.
         state: RQ's word for where its job stands; "" without a job.
         reason: Why it was enqueued.
         error: Why it was left out.
+        same_as: Name of the file that stands for a duplicate.
+        kind: How an ignored file is counted, as in `producer.archive.find.Ignored`.
     """
 
     path: str
@@ -67,6 +95,8 @@ class Entry(NamedTuple):
     state: str = ""
     reason: Reason | None = None
     error: ScribefarmError | None = None
+    same_as: str = ""
+    kind: str = ""
 
 
 class _Ready(NamedTuple):
@@ -88,20 +118,28 @@ def submit_archive(
 
     A job that failed for a passing reason (its error is retryable) is enqueued again; one that
     failed for good stays, unless `asked.retry_failed`. When the queue is full, `on_full` is
-    called and the submission waits; without it the error is raised.
+    called and the submission waits; without it the error is raised. What is left out stands in
+    the submission's record (`producer.batches.submission`), as far as it came.
 
     Raises:
         QueueFull: queue.max_queued jobs wait, and `on_full` is None.
         ServerUnreachable: the server went away; what was yielded is enqueued.
     """
-    for settled, ready in _prepared_pages(settings, found, asked, cache):
-        yield from settled
-        results = _submit(connection, settings, ready, asked, on_full)
-        if results:
-            note_batch(connection, settings, asked.batch)
-        for item, submitted in zip(ready, results, strict=True):
-            cache.remember(item.file.path, item.hashed, submitted.job_id)
-            yield _entry(item, submitted)
+    log = SubmissionLog(connection, settings, asked.batch)
+    with Copies() as copies, log.until_the_end():
+        for settled, ready in _prepared_pages(settings, found, asked, cache):
+            for entry in settled:
+                _note(log, entry)
+                yield entry
+            results = _submit(connection, settings, ready, asked, on_full)
+            if results:
+                note_batch(connection, settings, asked.batch)
+            for item, submitted in zip(ready, results, strict=True):
+                cache.remember(item.file.path, item.hashed, submitted.job_id)
+                entry = _entry(item, submitted, copies)
+                _note(log, entry)
+                yield entry
+            log.page_done()
 
 
 def plan_archive(
@@ -112,12 +150,13 @@ def plan_archive(
     cache: HashCache,
 ) -> Iterator[tuple[Entry, FoundFile | None]]:
     """Yield what `submit_archive` would do, and change nothing on the server."""
-    for settled, ready in _prepared_pages(settings, found, asked, cache):
-        yield from ((entry, None) for entry in settled)
-        for item in ready:
-            cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
-            foreseen = _foresee(connection, job_id_of(item.job, settings), asked)
-            yield _entry(item, foreseen), item.file
+    with Copies() as copies:
+        for settled, ready in _prepared_pages(settings, found, asked, cache):
+            yield from ((entry, None) for entry in settled)
+            for item in ready:
+                cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
+                foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
+                yield _entry(item, foreseen, copies), item.file
 
 
 def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
@@ -159,7 +198,9 @@ def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Re
     if isinstance(item, Problem):
         return Entry(item.path, "problem", error=item.error)
     if isinstance(item, Duplicate):
-        return Entry(item.path, "duplicate")
+        return Entry(item.path, "duplicate", same_as=item.of)
+    if isinstance(item, Ignored):
+        return Entry(item.path, "ignored", kind=item.kind)
     try:
         hashed = cache.look_up(item.path)
         job = to_job(item, asked, hashed.sha256)
@@ -194,10 +235,12 @@ def _submit_once(
     )
     if asked.retry_failed:
         return results
+    failed = [index for index, result in enumerate(results) if result.state == "failed"]
+    stored = read_results(connection, (results[index].job_id for index in failed))
     again = [
         index
-        for index, result in enumerate(results)
-        if result.state == "failed" and _may_succeed(connection, result.job_id)
+        for index, result in zip(failed, stored, strict=True)
+        if _may_succeed(result, jobs[index].source)
     ]
     retried = submit(
         connection,
@@ -206,41 +249,67 @@ def _submit_once(
         queue=asked.queue,
         resubmit_failed=True,
     )
+    enqueued = {result.job_id: result for result in retried}
     for index, result in zip(again, retried, strict=True):
         results[index] = result
-    return results
+    # A copy whose own path has failed waits for the text of the other one.
+    return [
+        result._replace(state=enqueued[result.job_id].state)
+        if result.job_id in enqueued
+        else result
+        for result in results
+    ]
 
 
-def _foresee(connection: redis.Redis, job_id: str, asked: SubmitOptions) -> Submitted:
+def _foresee(connection: redis.Redis, job_id: str, job: Job, asked: SubmitOptions) -> Submitted:
     """Return what submitting a job would answer now."""
     try:
         state = job_state(connection, job_id)
     except JobNotFound:
         return Submitted(job_id, "queued", is_new=True)
     if state == "finished":
-        is_new = read_result(connection, job_id) is None
+        read = foreign_audio(connection, job_id)
+        is_new = read not in {None, job.audio_sha256} or read_result(connection, job_id) is None
     elif asked.retry_failed:
         is_new = state in ENDED_BADLY
     else:
-        is_new = state == "failed" and _may_succeed(connection, job_id)
+        is_new = state == "failed" and _may_succeed(read_result(connection, job_id), job.source)
     return Submitted(job_id, state, is_new)
 
 
-def _may_succeed(connection: redis.Redis, job_id: str) -> bool:
-    """Return whether a failed job may do better another time; one without a result may."""
-    result = read_result(connection, job_id)
-    return not isinstance(result, Failure) or result.error.retryable
+def _may_succeed(result: Transcript | Failure | None, source: str) -> bool:
+    """Return whether a job that failed so may do better if it is submitted from `source` now.
+
+    One without a result may. What failed for its path may from another path; a file that was
+    changed after it was submitted has been hashed anew.
+    """
+    if not isinstance(result, Failure) or result.error.retryable:
+        return True
+    if result.error.code in _PATH_CODES and result.source != source:
+        return True
+    return result.error.code in _ANEW_CODES
 
 
-def _entry(item: _Ready, submitted: Submitted) -> Entry:
-    return Entry(
-        readable(str(item.file.path)),
-        "new" if submitted.is_new else "known",
-        name=item.file.name,
-        job_id=submitted.job_id,
-        state=submitted.state,
-        reason=_reason(item.hashed, submitted.job_id) if submitted.is_new else None,
-    )
+def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:
+    path, name = readable(str(item.file.path)), item.file.name
+    job_id, state = submitted.job_id, submitted.state
+    first = copies.first_name(job_id, name)
+    if first != name:
+        return Entry(path, "duplicate", name, job_id, state, same_as=first)
+    if not submitted.is_new:
+        return Entry(path, "known", name, job_id, state)
+    return Entry(path, "new", name, job_id, state, reason=_reason(item.hashed, job_id))
+
+
+def _note(log: SubmissionLog, entry: Entry) -> None:
+    if entry.error:
+        log.problem(entry.path, entry.error)
+    elif entry.verdict == "duplicate":
+        log.duplicate(entry.path, entry.same_as)
+    elif entry.verdict == "ignored":
+        log.ignored(entry.kind)
+    else:
+        log.count(entry.verdict)
 
 
 def _reason(hashed: Hashed, job_id: str) -> Reason:

@@ -5,20 +5,23 @@ own extension in front (`a.mp3.txt`, `a.wav.txt`); file systems that ignore case
 reckoned with. Files appear whole or not at all, and foreign files are left alone.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import redis
 
 from producer.batches.views import batch_files
-from producer.errors import ScribefarmError, SourceUnreachable
+from producer.errors import ScribefarmError
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
-from producer.output_files import Written, output_path, output_stems, write_whole
+from producer.output_files import OutputStems, Written, output_errors, output_path, write_whole
+from producer.paging import pages
+from producer.pending import PendingJobs
 from producer.queue import read_results
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
+
+_PAGE = 1000
 
 Status = Written | Literal["problem", "failed", "pending"]
 
@@ -32,12 +35,14 @@ class Exported(NamedTuple):
             recordings have no transcript to write.
         path: The output file.
         error: What went wrong with a `problem`.
+        has_words: Whether the transcript of a file that is there has times of words.
     """
 
     name: str
     status: Status
     path: Path | None = None
     error: ScribefarmError | None = None
+    has_words: bool = True
 
 
 class Layout(NamedTuple):
@@ -55,59 +60,65 @@ class Layout(NamedTuple):
 
 
 def export_batch(
-    connection: redis.Redis, batch: str, layout: Layout, *, follow: bool = False
+    connection: redis.Redis,
+    batch: str,
+    layout: Layout,
+    *,
+    follow: bool = False,
+    on_tick: Callable[[PendingJobs], None] | None = None,
 ) -> Iterator[Exported]:
     """Write the transcripts of a batch, with `follow` as they come until all are there.
 
-    Running it again writes only what is missing.
+    Running it again writes only what is missing. Memory does not grow with the batch. `on_tick` is
+    called while results are waited for, as by `wait_for_results`.
 
     Raises:
         JobNotFound: the server does not know the batch.
     """
-    files = dict(batch_files(connection, batch))
-    new = files
-    while new:
-        yield from _export(connection, new, output_stems(files), layout, follow=follow)
+    if not follow:
+        with OutputStems(name for name, _ in batch_files(connection, batch)) as stems:
+            yield from _export_files(connection, batch, stems, layout)
+        return
+    with PendingJobs() as pending:
         # A batch may have grown while we followed it.
-        files, before = dict(batch_files(connection, batch)) if follow else files, files
-        new = {name: job_id for name, job_id in files.items() if before.get(name) != job_id}
+        while pending.add(batch_files(connection, batch)):
+            with OutputStems(name for name, _ in batch_files(connection, batch)) as stems:
+                for result in wait_for_results(connection, pending, on_tick=on_tick):
+                    for name in pending.names_of(result.job_id):
+                        yield from _export(name, result, stems, layout)
+
+
+def _export_files(
+    connection: redis.Redis, batch: str, stems: OutputStems, layout: Layout
+) -> Iterator[Exported]:
+    for page in pages(batch_files(connection, batch), _PAGE):
+        results = read_results(connection, (job_id for _, job_id in page))
+        for (name, _), result in zip(page, results, strict=True):
+            yield from _export(name, result, stems, layout)
 
 
 def _export(
-    connection: redis.Redis,
-    files: Mapping[str, str],
-    stems: Mapping[str, str],
-    layout: Layout,
-    *,
-    follow: bool,
+    name: str, result: Transcript | Failure | None, stems: OutputStems, layout: Layout
 ) -> Iterator[Exported]:
-    names_of: defaultdict[str, list[str]] = defaultdict(list)
-    for name, job_id in files.items():
-        names_of[job_id].append(name)
-    found: Iterable[tuple[str, Transcript | Failure | None]]
-    if follow:
-        found = ((result.job_id, result) for result in wait_for_results(connection, names_of))
+    if isinstance(result, Transcript):
+        yield from _write(name, stems.of(name), result, layout)
     else:
-        found = zip(names_of, read_results(connection, names_of), strict=True)
-    for job_id, result in found:
-        for name in names_of[job_id]:
-            if isinstance(result, Transcript):
-                yield from _write(name, stems[name], result, layout)
-            else:
-                yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
+        yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
 
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
     for format_name in layout.formats:
+        path: Path | None = None
         try:
             path = output_path(layout.folder, stem, format_name)
             text = FORMATS[format_name](transcript, layout.options)
-            status = write_whole(path, text, overwrite=layout.overwrite)
+            with output_errors("results", path):
+                status = write_whole(path, text, within=layout.folder, overwrite=layout.overwrite)
         except ScribefarmError as error:
-            yield Exported(name, "problem", error=error)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            problem = SourceUnreachable("results", f"must be writable: {reason}", path)
-            yield Exported(name, "problem", path, problem)
+            yield Exported(name, "problem", path, error)
         else:
-            yield Exported(name, status, path)
+            yield Exported(name, status, path, has_words=_has_words(transcript))
+
+
+def _has_words(transcript: Transcript) -> bool:
+    return all(segment.words is not None for segment in transcript.segments)

@@ -1,22 +1,25 @@
-"""The morning's report on a batch: what was done, how fast, what failed, what to look at.
+"""The morning's report on a batch: what its last run did, how fast, and every file left out.
 
-Counts come from the jobs' hashes; of the results only failed and flagged ones are read.
+A run is what was worked since the batch's last submission; files that were known by then are
+counted apart. Sums come from the server; of the results only failed and flagged ones are read.
 """
 
-import heapq
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.views import BatchCounts, FileView, count, view_batch
+from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey
+from producer.batches.submission import LeftOut, Submission, read_submission
+from producer.batches.views import BatchCounts, batch_size
 from producer.errors import advice_for
+from producer.models_served import batch_models
 from producer.queue import read_results
 from producer.result import ErrorRecord, Failure, Transcript
 
-_NUM_SLOWEST = 10
+# Of each list; all are counted, and `limit=None` lists all.
+MAX_LISTED = 1000
 
 
 class _Part(BaseModel):
@@ -29,11 +32,12 @@ class FailedFile(_Part):
     name: str
     job_id: str
     error: ErrorRecord | None = Field(None, description="None if the result has expired.")
+    reason: str = Field(description="The error for people; the file is named elsewhere.")
     attempts: int = Field(0, description="Tries that are known, the last one included.")
 
 
 class FailureGroup(_Part):
-    """The files that failed with one code."""
+    """The files that failed with one code; `files` may be only the first of `count`."""
 
     code: str
     count: int
@@ -42,13 +46,21 @@ class FailureGroup(_Part):
 
 
 class FlaggedSegment(_Part):
-    """A stretch of text that a person should look at, and why."""
+    """A stretch of text that a person should listen to, and why; times in seconds."""
 
-    name: str
     start: float
     end: float
     text: str
     flags: list[str]
+
+
+class FlaggedFile(_Part):
+    """A recording to look at: flagged as a whole, or in some segments."""
+
+    name: str
+    job_id: str
+    flags: list[str] = []
+    segments: list[FlaggedSegment] = []
 
 
 class SlowFile(_Part):
@@ -59,108 +71,222 @@ class SlowFile(_Part):
     audio_s: float
 
 
+class Run(_Part):
+    """What was worked between two moments.
+
+    Attributes:
+        since, until: The bounds; None is none. A file belongs to the run in which it ended.
+        jobs: Recordings that were worked; files with the same audio are one.
+        audio_s: Seconds of audio of those that succeeded.
+        started_at, ended_at: First claim and last end.
+        worked_s: Seconds in which at least one recording was in hand, so time without workers
+            does not count; from a recording's last claim on, if it was claimed more than once.
+        audio_hours_per_hour, jobs_per_hour: Over `worked_s`.
+        num_flagged: Flagged segments.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    succeeded: int = 0
+    failed: int = 0
+    num_flagged: int = 0
+    jobs: int = 0
+    audio_s: float = 0.0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    worked_s: float = 0.0
+    audio_hours_per_hour: float | None = None
+    jobs_per_hour: float | None = None
+
+
+class Submitted(_Part):
+    """What the batch's last submission found, as in `producer.batches.submission`."""
+
+    began_at: datetime
+    ended_at: datetime | None = Field(None, description="None: it goes on, or was killed.")
+    new: int = 0
+    known: int = 0
+    duplicate: int = 0
+    problem: int = 0
+    ignored: dict[str, int] = {}
+    problems: list[LeftOut] = []
+    duplicates: dict[str, str] = {}
+
+
 class Report(_Part):
     """All that is worth knowing about a batch in the morning.
 
     Attributes:
-        wall_s: Seconds from the first start to the last end.
-        audio_hours_per_hour: Audio over `wall_s`.
+        counts: All files of the batch, of whatever run.
+        known_succeeded, known_failed: Files that ended before the run.
+        submission: The last one; None if its record is not there.
+        flagged, empty: Files of the run; `num_flagged_files` and `num_empty` count those that are
+            not listed, too.
     """
 
     batch: str
     created_at: datetime
     counts: BatchCounts
-    submitted_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    wall_s: float | None = None
-    audio_hours_per_hour: float | None = None
-    files_per_hour: float | None = None
+    run: Run
+    known_succeeded: int = 0
+    known_failed: int = 0
+    submission: Submitted | None = None
     files_by_worker: dict[str, int] = {}
+    files_by_model: dict[str, int] = Field({}, description="Done in the run, by model.")
+    models: list[str] = Field([], description="Models that its files ask for.")
     failures: list[FailureGroup] = []
-    flagged: list[FlaggedSegment] = []
+    num_flagged_files: int = 0
+    flagged: list[FlaggedFile] = []
+    num_empty: int = 0
+    empty: list[str] = []
     slowest: list[SlowFile] = []
 
 
-def make_report(connection: redis.Redis, batch: str) -> Report:
+def make_report(
+    connection: redis.Redis,
+    batch: str,
+    bounds: Bounds | None = None,
+    *,
+    limit: int | None = MAX_LISTED,
+) -> Report:
     """Return the report on a batch, finished or not.
+
+    Args:
+        connection: To the server.
+        batch: Name of the batch.
+        bounds: Of the time that it speaks of; None is the last run, `Bounds()` all there was.
+        limit: Of each list, or None.
 
     Raises:
         JobNotFound: the server does not know the batch.
     """
-    views = list(view_batch(connection, batch))
-    counts = count(views)
-    started = [view.started_at_s for view in views if view.started_at_s is not None]
-    ended = [view.ended_at_s for view in views if view.ended_at_s is not None]
-    enqueued = [view.enqueued_at_s for view in views if view.enqueued_at_s is not None]
-    wall_s = max(ended) - min(started) if started and ended else None
+    submission = read_submission(connection, batch)
+    if submission is None:
+        batch_size(connection, batch)
+    if bounds is None:
+        bounds = Bounds(None if submission is None else submission.run_started_at_s)
+    found = survey(connection, batch, bounds, limit=limit)
+    counts = found.counts
     return Report(
         batch=batch,
         created_at=datetime.now(UTC),
         counts=counts,
-        submitted_at=_time(min(enqueued, default=None)),
-        started_at=_time(min(started, default=None)),
-        ended_at=_time(max(ended, default=None)),
-        wall_s=wall_s,
-        audio_hours_per_hour=counts.audio_s / wall_s if wall_s else None,
-        files_per_hour=3600 * counts.done / wall_s if wall_s else None,
-        files_by_worker=dict(Counter(view.worker for view in views if view.worker).most_common()),
-        failures=group_failures(connection, views),
-        flagged=list(_flagged(connection, views)),
-        slowest=_slowest(views),
+        run=_run(found, bounds),
+        known_succeeded=counts.succeeded - found.run_states["succeeded"],
+        known_failed=counts.failed - found.run_states["failed"],
+        submission=None if submission is None else _submitted(submission, limit),
+        files_by_worker=dict(found.workers.most_common()),
+        files_by_model=dict(found.models.most_common()),
+        models=batch_models(connection, batch),
+        failures=failure_groups(connection, found.failed),
+        num_flagged_files=found.flagged.num_files,
+        flagged=list(_flagged(connection, found.flagged)),
+        num_empty=found.empty.num_files,
+        empty=[item.name for item in found.empty.first()],
+        slowest=[
+            SlowFile(name=name, took_s=took_s, audio_s=audio_s)
+            for took_s, name, audio_s in found.slowest
+        ],
     )
 
 
-def group_failures(connection: redis.Redis, views: Iterable[FileView]) -> list[FailureGroup]:
+def failure_groups(connection: redis.Redis, failed: dict[str, Listing]) -> list[FailureGroup]:
     """Return the failed files by error code, the most frequent first, each with its error."""
-    groups: defaultdict[str, list[FailedFile]] = defaultdict(list)
-    failed = [view for view in views if view.state == "failed"]
-    results = read_results(connection, (view.job_id for view in failed))
-    for view, result in zip(failed, results, strict=True):
-        if isinstance(result, Failure):
-            tries = len(result.attempts) or 1
-            file = FailedFile(
-                name=view.name, job_id=view.job_id, error=result.error, attempts=tries
-            )
-        else:
-            file = FailedFile(name=view.name, job_id=view.job_id)
-        groups[view.code].append(file)
-    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    ordered = sorted(failed.items(), key=lambda group: (-group[1].num_files, group[0]))
     return [
         FailureGroup(
             code=code,
-            count=len(files),
+            count=listing.num_files,
             advice=advice_for(code),
-            files=sorted(files, key=lambda file: file.name),
+            files=list(_failed_files(connection, listing)),
         )
-        for code, files in ordered
+        for code, listing in ordered
     ]
 
 
-def _flagged(connection: redis.Redis, views: Iterable[FileView]) -> Iterator[FlaggedSegment]:
-    flagged = [view for view in views if view.state == "succeeded" and view.num_flagged]
-    results = read_results(connection, (view.job_id for view in flagged))
-    for view, result in zip(flagged, results, strict=True):
+def _failed_files(connection: redis.Redis, listing: Listing) -> Iterator[FailedFile]:
+    items = listing.first()
+    results = read_results(connection, (item.job_id for item in items))
+    for item, result in zip(items, results, strict=True):
+        if isinstance(result, Failure):
+            yield FailedFile(
+                name=item.name,
+                job_id=item.job_id,
+                error=result.error,
+                reason=failure_reason(result, item.name),
+                attempts=len(result.attempts) or 1,
+            )
+        else:
+            reason = "the result has expired"
+            yield FailedFile(name=item.name, job_id=item.job_id, reason=reason)
+
+
+def failure_reason(failure: Failure, name: str) -> str:
+    """Return why a file failed, without the file's own name.
+
+    Copies are one job, which the worker knows by the path of one of them: then that is named.
+    """
+    error, source = failure.error, failure.source
+    found = "" if error.value in {None, failure.job_id, source} else f" (got {error.value})"
+    # The worker's context is the recording's path, or where in the farm it was noticed.
+    is_about_file = error.context in {source, name} or source.endswith(error.context)
+    text = f"{error.constraint}{found}" if is_about_file else error.message
+    is_copy = not source.endswith(name.removeprefix("/")) if source.startswith("/") else False
+    return f"same audio as {source}: {text}" if is_copy else text
+
+
+def _flagged(connection: redis.Redis, listing: Listing) -> Iterator[FlaggedFile]:
+    items = listing.first()
+    results = read_results(connection, (item.job_id for item in items))
+    for item, result in zip(items, results, strict=True):
         if not isinstance(result, Transcript):
             continue
-        for segment in result.segments:
-            if segment.flags:
-                yield FlaggedSegment(
-                    name=view.name,
-                    start=segment.start,
-                    end=segment.end,
-                    text=segment.text,
-                    flags=segment.flags,
-                )
+        segments = [
+            FlaggedSegment(
+                start=segment.start, end=segment.end, text=segment.text, flags=segment.flags
+            )
+            for segment in result.segments
+            if segment.flags
+        ]
+        yield FlaggedFile(name=item.name, job_id=item.job_id, flags=result.flags, segments=segments)
 
 
-def _slowest(views: Iterable[FileView]) -> list[SlowFile]:
-    ended = (
-        SlowFile(name=view.name, took_s=view.ended_at_s - view.started_at_s, audio_s=view.audio_s)
-        for view in views
-        if view.ended_at_s is not None and view.started_at_s is not None
+def _run(found: Survey, bounds: Bounds) -> Run:
+    worked: WorkedTime = found.worked
+    hours = worked.worked_s / 3600
+    return Run(
+        since=_time(bounds.since_s),
+        until=_time(bounds.until_s),
+        succeeded=found.run_states["succeeded"],
+        failed=found.run_states["failed"],
+        num_flagged=found.run_num_flagged,
+        jobs=worked.num_jobs,
+        audio_s=round(worked.audio_s, 3),
+        started_at=_time(min((start for start, _ in worked.intervals), default=None)),
+        ended_at=_time(max((end for _, end in worked.intervals), default=None)),
+        worked_s=round(worked.worked_s, 3),
+        audio_hours_per_hour=worked.audio_s / 3600 / hours if hours else None,
+        jobs_per_hour=worked.num_jobs / hours if hours else None,
     )
-    return heapq.nlargest(_NUM_SLOWEST, ended, key=lambda file: file.took_s)
+
+
+def _submitted(submission: Submission, limit: int | None) -> Submitted:
+    verdicts = submission.verdicts
+    return Submitted(
+        began_at=datetime.fromtimestamp(submission.began_at_s, UTC),
+        ended_at=_time(submission.ended_at_s),
+        new=verdicts.get("new", 0),
+        known=verdicts.get("known", 0),
+        duplicate=verdicts.get("duplicate", 0),
+        problem=verdicts.get("problem", 0),
+        ignored=_by_number(submission.ignored.items()),
+        problems=submission.problems[:limit],
+        duplicates=dict(list(submission.duplicates.items())[:limit]),
+    )
+
+
+def _by_number(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    return dict(sorted(counts, key=lambda each: (-each[1], each[0])))
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -30,6 +30,7 @@ _FIELDS = (
     "code",
     "audio_s",
     "num_flagged",
+    "is_empty",
     "worker_name",
     "enqueued_at",
     "started_at",
@@ -45,6 +46,7 @@ class FileView(NamedTuple):
         code: Error code of a failed file.
         audio_s: Seconds of audio, once known.
         num_flagged: Segments that a person should look at.
+        is_empty: The transcript has no text.
         enqueued_at_s, started_at_s, ended_at_s: Seconds since the epoch.
     """
 
@@ -54,6 +56,7 @@ class FileView(NamedTuple):
     code: str = ""
     audio_s: float = 0.0
     num_flagged: int = 0
+    is_empty: bool = False
     worker: str = ""
     enqueued_at_s: float | None = None
     started_at_s: float | None = None
@@ -80,6 +83,7 @@ class BatchCounts(BaseModel):
     failed_by_code: dict[str, int] = {}
     audio_s: float = Field(0.0, description="Seconds of audio of the files that succeeded.")
     num_flagged: int = Field(0, description="Segments that a person should look at.")
+    num_empty: int = Field(0, description="Files that succeeded without any text.")
 
     @property
     def done(self) -> int:
@@ -152,7 +156,7 @@ def count(views: Iterable[FileView]) -> BatchCounts:
     """Count the files of a batch by where they stand."""
     states: Counter[str] = Counter()
     codes: Counter[str] = Counter()
-    audio_s, num_flagged = 0.0, 0
+    audio_s, num_flagged, num_empty = 0.0, 0, 0
     for view in views:
         states[view.state] += 1
         if view.state == "failed":
@@ -160,11 +164,13 @@ def count(views: Iterable[FileView]) -> BatchCounts:
         if view.state == "succeeded":
             audio_s += view.audio_s
             num_flagged += view.num_flagged
+            num_empty += view.is_empty
     return BatchCounts(
         total=states.total(),
         failed_by_code=dict(codes.most_common()),
         audio_s=round(audio_s, 3),
         num_flagged=num_flagged,
+        num_empty=num_empty,
         **states,
     )
 
@@ -199,6 +205,7 @@ def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any
         code=(record["code"] or b"").decode(),
         audio_s=float(record["audio_s"] or 0),
         num_flagged=int(record["num_flagged"] or 0),
+        is_empty=record["is_empty"] == b"1",
         worker=(record["worker_name"] or b"").decode(),
         enqueued_at_s=_seconds(record["enqueued_at"]),
         started_at_s=_seconds(record["started_at"]),
@@ -221,6 +228,7 @@ def _view_result(
         code=fields["code"],
         audio_s=float(fields["audio_s"]),
         num_flagged=int(fields["num_flagged"]),
+        is_empty=fields["is_empty"] == "1",
         worker=result.worker,
         enqueued_at_s=_seconds(record["enqueued_at"]),
         started_at_s=_seconds(record["started_at"]),

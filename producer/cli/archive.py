@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, Names, Patterns, find, read_list, readable
+from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
 from producer.archive.hash_cache import HashCache
 from producer.archive.manifest import read_manifest
 from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
@@ -21,9 +21,11 @@ from producer.batches.views import batch_exists
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
-from producer.console import emit, note, report
-from producer.errors import Exit, InvalidOptions, QueueFull
-from producer.formats import format_duration
+from producer.connection import server_name
+from producer.console import emit, format_duration, note, one_line, report
+from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
+from producer.fleet import live_workers
+from producer.models_served import queued_by_model, unserved, unserved_lines
 
 app = typer.Typer()
 
@@ -122,21 +124,25 @@ def submit(
     is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
     summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
     patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
-    with Names() as names, HashCache() as cache:
+    with Names() as names, HashCache(server=server_name(session.connection)) as cache:
         found = _find(arguments, manifests, names, patterns, b"\0" if null else b"\n")
         if dry_run:
             _plan(session, found, asked, cache, summary)
         else:
             _submit(session, found, asked, cache, summary, wait=wait)
-            if is_archive and not as_json:
+            # A batch without files is none: nothing would know its name.
+            if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
+    if not summary.verdicts:
+        where = ", ".join(arguments)
+        session.problem(EmptyInput("submit", "must find at least one recording", readable(where)))
     session.finish()
 
 
 def _is_many(argument: str) -> bool:
     """Return whether an argument stands for many files; a file that is missing is still one."""
     path = Path(argument)
-    return argument == "-" or path.is_dir() or (has_magic(argument) and not path.exists())
+    return argument == "-" or is_folder(path) or (has_magic(argument) and not path.exists())
 
 
 def _submit(
@@ -156,12 +162,16 @@ def _submit(
         for entry in entries:
             summary.add(entry)
     except KeyboardInterrupt:
-        note(f"stopped after {summary.verdicts.total()} files; the farm goes on with those.")
+        note(f"stopped after {summary.num_files} files; the farm goes on with those.")
         note("submit the same again to go on: nothing is enqueued twice.")
         raise typer.Exit(Exit.INTERRUPTED) from None
     if summary.as_json:
         emit(json.dumps(summary.fields()))
     for line in summary.lines("enqueued"):
+        note(line)
+    queued = queued_by_model(session.connection, session.settings.worker.queues)
+    workers = live_workers(session.connection, session.settings)
+    for line in unserved_lines(unserved(queued, workers)):
         note(line)
     if summary.verdicts["new"] or summary.verdicts["known"]:
         note(f"watch it:  scribefarm watch {asked.batch}")
@@ -186,7 +196,7 @@ def _plan(
         planned = {"dry_run": True, "audio_s": round(audio_s, 3), "unknown_length": num_unknown}
         emit(json.dumps(summary.fields() | planned))
         return
-    emit("\n".join(summary.lines("would be enqueued")))
+    emit("\n".join(map(one_line, summary.lines("would be enqueued"))))
     emit(f"  {format_duration(audio_s)} of audio to do, by the headers")
     if num_unknown:
         emit(f"    not counting {num_unknown} whose headers do not say")

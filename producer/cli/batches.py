@@ -3,27 +3,47 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from producer.batches.actions import cancel_batch, cancel_jobs, retry_batch
-from producer.batches.markdown import to_markdown
-from producer.batches.report import FailureGroup, group_failures, make_report
-from producer.batches.views import batch_exists, view_batch
+from producer.batches.markdown import MAX_ROWS, to_markdown
+from producer.batches.report import MAX_LISTED, FailureGroup, failure_groups, make_report
+from producer.batches.scan import Bounds, survey
+from producer.batches.views import batch_exists, batch_size
 from producer.cli.options import AsJson, Batch, batch_of
 from producer.cli.session import session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import ERRORS, Exit, InvalidOptions
+from producer.output_files import output_errors
 from producer.queue import job_state
 
 app = typer.Typer()
 
 Codes = Annotated[
     list[str] | None,
-    typer.Option("--code", help="Only this error code; repeat for more.", show_default=False),
+    typer.Option(
+        "--code",
+        help="Only this error code; repeat for more. `errors` shows those of a batch. "
+        "Of shares, models and machines: source_unreachable, model_unreachable, out_of_memory, "
+        "worker_lost, job_timeout, poison. Of files: source_not_found, source_forbidden, "
+        "unsupported_format, corrupt_audio, empty_input, out_of_range.",
+        show_default=False,
+    ),
 ]
+
+
+_Moment = typer.Option(
+    formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"],
+    help="Only what ended then, in local time.",
+    show_default=False,
+)
+Since = Annotated[datetime | None, _Moment]
+Until = Annotated[datetime | None, _Moment]
 
 
 @app.command()
@@ -40,12 +60,11 @@ def errors(
     """
     session = session_of(context)
     wanted = _known_codes(code)
-    views = view_batch(session.connection, batch_of(session, batch))
-    groups = [
-        group
-        for group in group_failures(session.connection, views)
-        if not wanted or group.code in wanted
-    ]
+    name = batch_of(session, batch)
+    batch_size(session.connection, name)
+    found = survey(session.connection, name).failed
+    failed = {each: found[each] for each in found if not wanted or each in wanted}
+    groups = failure_groups(session.connection, failed)
     if as_json:
         emit(json.dumps([group.model_dump(mode="json") for group in groups]))
     else:
@@ -111,23 +130,39 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write.", dir_okay=False)
     ] = None,
+    since: Since = None,
+    until: Until = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Of all runs, not only of the last one.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="List all files, however many.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the report on a batch as Markdown: totals, speed, failures, segments to review.
+    """Print the report on a batch as Markdown: totals, speed, failures, recordings to review.
+
+    It speaks of the last run: what was worked since the last submission. Files that were done
+    before are counted apart.
 
     Exit code 0: all succeeded. 1: some failed, or are not done yet.
 
     Examples:
       scribefarm report archive > report.md
       scribefarm report archive --json | jq .counts
+      scribefarm report archive --since "2026-11-23 20:00" --until "2026-11-24 07:00"
     """
     session = session_of(context)
-    made = make_report(session.connection, batch_of(session, batch))
-    text = made.model_dump_json(indent=2) if as_json else to_markdown(made)
+    bounds = Bounds(_seconds(since), _seconds(until)) if whole or since or until else None
+    made = make_report(
+        session.connection, batch_of(session, batch), bounds, limit=None if full else MAX_LISTED
+    )
+    text = (
+        made.model_dump_json(indent=2) if as_json else to_markdown(made, None if full else MAX_ROWS)
+    )
     if output is None:
         emit(text)
     else:
-        output.write_text(text + "\n", encoding="utf-8")
+        with output_errors("report", output):
+            output.write_text(text + "\n", encoding="utf-8")
         note(f"wrote {output}")
     if made.counts.succeeded < made.counts.total:
         raise typer.Exit(Exit.SOME_FAILED)
@@ -135,19 +170,22 @@ def report(
 
 def _emit_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        emit(line)
+        emit(one_line(line))
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.astimezone().timestamp()
 
 
 def _known_codes(codes: list[str] | None) -> list[str]:
     for code in codes or ():
         if code not in ERRORS:
-            raise InvalidOptions("--code", f"must be one of {', '.join(ERRORS)}", code)
+            close = get_close_matches(code, ERRORS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ", as `scribefarm errors` shows them"
+            raise InvalidOptions("--code", f"must be an error code{hint}", code)
     return codes or []
 
 
 def _group_lines(group: FailureGroup) -> list[str]:
-    lines = [f"{group.code or 'unknown'}: {group.count}", f"  {group.advice}"]
-    for file in group.files:
-        reason = file.error.message if file.error else "the result has expired"
-        lines.append(f"  {file.name}: {reason}")
-    return [*lines, ""]
+    head = [f"{group.code or 'unknown'}: {group.count}", f"  {group.advice}"]
+    return [*head, *(f"  {file.name}: {file.reason}" for file in group.files), ""]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from producer.cli.session import session_of
-from producer.console import emit
+from producer.console import emit, one_line
 
 app = typer.Typer()
 
@@ -17,6 +17,8 @@ def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every setting, its value and where it came from; secrets are masked.
+
+    Arguments win over the environment, that over settings.toml, and that over the defaults.
 
     Examples:
       scribefarm config
@@ -32,4 +34,4 @@ def config(
         return
     for setting in settings:
         line = f"{setting.key} = {json.dumps(setting.shown())}"
-        emit(f"{line:<58}  {setting.origin}")
+        emit(one_line(f"{line:<58}  {setting.origin}"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ app = typer.Typer()
 
 SECRET_VARIABLE = "WEBHOOK_SECRET"  # noqa: S105 - a variable's name
 
+# The first delivery is said at once, then how far they are.
+_RELAY_NOTES_EVERY_S = 60.0
+
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -32,6 +36,8 @@ def pause(
     ] = None,
 ) -> None:
     """Let no worker start another file; what runs is finished.
+
+    Submissions are taken all the same; they wait.
 
     Examples:
       scribefarm pause
@@ -46,6 +52,8 @@ def pause(
 @app.command()
 def resume(context: typer.Context) -> None:
     """Let workers start files again.
+
+    They notice it within seconds.
 
     Example:
       scribefarm resume
@@ -148,10 +156,14 @@ def relay(
 
 def _relay(running: Relay, *, follow: bool) -> None:
     num_delivered = num_refused = 0
+    told_at = -_RELAY_NOTES_EVERY_S
     try:
         for delivery in running.deliveries(follow=follow):
             if delivery.outcome == "delivered":
                 num_delivered += 1
+                if time.monotonic() >= told_at + _RELAY_NOTES_EVERY_S:
+                    told_at = time.monotonic()
+                    note(f"delivered {num_delivered}, the latest: event {delivery.event.id}")
                 continue
             num_refused += 1
             note(f"refused with {delivery.status}: event {delivery.event.id}")

@@ -1,6 +1,5 @@
 """`scribefarm result`: one job's transcript."""
 
-import time
 from typing import Annotated
 
 import typer
@@ -8,13 +7,13 @@ import typer
 from producer.cli.options import known_format
 from producer.cli.session import Session, session_of
 from producer.console import emit, note, report
-from producer.errors import Exit, NoWorker, ScribefarmError
-from producer.fleet import live_workers
+from producer.errors import Exit, ScribefarmError
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
 from producer.queue import job_state, read_result
 from producer.result import Failure, Transcript, dump_result
 from producer.states import ENDED_BADLY
 from producer.waiting import wait_for_results
+from producer.worker_watch import WorkerWatch
 
 app = typer.Typer()
 
@@ -58,31 +57,6 @@ def result(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-class WorkerWatch:
-    """An `on_tick` of `wait_for_results` that ends the wait when no worker is alive."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        # The first look counts at once: most likely nobody has started a worker yet.
-        self._last_seen = float("-inf")
-
-    def __call__(self, pending: set[str]) -> None:
-        """Look for live workers; `pending` are the jobs still waited for.
-
-        Raises:
-            NoWorker: none was alive for the length of a lease.
-        """
-        settings = self._session.settings
-        if live_workers(self._session.connection, settings):
-            self._last_seen = time.monotonic()
-        elif time.monotonic() - self._last_seen > settings.worker.lease_s:
-            raise NoWorker(
-                "wait",
-                "a worker must be alive; start one with: scribefarm-worker run",
-                f"none, and jobs waited for: {len(pending)}",
-            )
-
-
 def _outcome(
     session: Session, job_id: str, *, wait: bool, timeout_s: float | None
 ) -> Transcript | Failure:
@@ -90,7 +64,7 @@ def _outcome(
     found = read_result(session.connection, job_id)
     if found is None and (wait or state in ENDED_BADLY):
         limit_s = timeout_s if wait else 0.0
-        watch = WorkerWatch(session) if wait else None
+        watch = WorkerWatch(session.connection, session.settings) if wait else None
         waiting = wait_for_results(session.connection, [job_id], limit_s, on_tick=watch)
         found = next(waiting, None)
     if found is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ import time
 from typing import Self
 
 from producer.errors import NoWorker
+from producer.pending import PendingJobs
 from producer.settings import Settings
 
 # A worker drains on SIGTERM; a second one ends it at once. It is idle when we are done, so only
@@ -37,7 +39,7 @@ class LocalWorker:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def check(self, pending: set[str]) -> None:
+    def check(self, pending: PendingJobs) -> None:
         """Make sure that somebody works on the pending jobs.
 
         Raises:
@@ -79,4 +81,5 @@ class LocalWorker:
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no log"
+        # Of an error that it printed, what it says: ours has a code of its own.
+        return re.sub(r"^error \[\w+\] ", "", lines[-1]) if lines else "no log"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from producer.console import is_terminal
+from producer.pending import PendingJobs
 from producer.queue import read_progress
 
 
@@ -51,11 +52,11 @@ class JobsProgress:
         yield
         self._progress.start()
 
-    def update(self, pending: set[str]) -> None:
+    def update(self, pending: PendingJobs) -> None:
         """Add the parts of the jobs under way; call it every now and then."""
         if self._progress.disable:
             return
-        under_way = read_progress(self._connection, pending)
+        under_way = read_progress(self._connection, list(pending))
         parts = sum(_part_done(fields) for fields in under_way.values())
         self._progress.update(self._task, completed=self._num_done + parts)
 

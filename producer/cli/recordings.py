@@ -1,5 +1,6 @@
 """Recordings and options on a command line become jobs; each problem is reported on its own."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 
 from producer.archive.hash_cache import hash_audio
 from producer.cli.session import Session
-from producer.errors import ScribefarmError
+from producer.errors import InvalidOptions, ScribefarmError
 from producer.job import Job, Options, invalid_options
+from producer.languages import parse_language
 from producer.settings import Settings
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False)]
@@ -33,16 +35,32 @@ def asked_options(
     """Return the options of settings.toml with those of the command line on top.
 
     Raises:
-        InvalidOptions: an option is out of bounds.
+        InvalidOptions: an option is out of bounds, there is no such language, or the model in the
+            settings knows no other than English.
     """
     flags: dict[str, Any] = {"language": language, "task": task, "initial_prompt": prompt}
     given = {name: value for name, value in flags.items() if value is not None}
     if words:
         given["word_timestamps"] = True
     try:
-        return Options.model_validate({**settings.options.model_dump(), **given})
+        options = Options.model_validate({**settings.options.model_dump(), **given})
     except ValidationError as error:
         raise invalid_options("options", error) from error
+    _check_language(options, settings.model.name)
+    return options
+
+
+def _check_language(options: Options, model: str) -> None:
+    """Refuse what no worker with the model can do, before one is started or waited for."""
+    code = None if options.language is None else parse_language(options.language)
+    # OpenAI's names, and those made of them: tiny.en, openai/whisper-small.en, whisper-base.en-mlx.
+    if not re.search(r"\.en(?![a-z])", model) or model.startswith(("/", ".")):
+        return
+    advice = "knows English alone; name another model: model.name"
+    if code not in {None, "en"}:
+        raise InvalidOptions("language", f"the model {model} {advice}", options.language)
+    if options.task == "translate":
+        raise InvalidOptions("task", f"the model {model} {advice}", options.task)
 
 
 def jobs_of(session: Session, files: Iterable[Path], options: Options) -> Iterator[Job]:
@@ -50,7 +68,9 @@ def jobs_of(session: Session, files: Iterable[Path], options: Options) -> Iterat
     for file in files:
         path = file.absolute()
         try:
-            yield Job(source=str(path), options=options, audio_sha256=hash_audio(path))
+            yield Job(
+                source=str(path), options=options, audio_sha256=hash_audio(path, "transcribe")
+            )
         except ScribefarmError as error:
             session.problem(error)
         except ValidationError as error:

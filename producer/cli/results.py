@@ -11,9 +11,11 @@ from producer.archive.find import readable
 from producer.batches.export import Exported, Layout, export_batch
 from producer.cli.options import Batch, batch_of, format_names
 from producer.cli.session import Session, session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit
-from producer.formats import FORMATS, FormatOptions
+from producer.fleet import live_workers
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
+from producer.pending import PendingJobs
 
 app = typer.Typer()
 
@@ -75,9 +77,14 @@ def results(
     layout = Layout(output_dir, format_names(formats), options, overwrite)
     counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
+    if counts["without_words"] and options != DEFAULT_FORMAT_OPTIONS:
+        note(
+            f"{counts['without_words']} have no times of words (submit --words): they were broken "
+            "by segments, and the widths, counts and highlights asked for had no effect"
+        )
     if counts["failed"]:
         note(f"why:  scribefarm errors {name}")
-    if set(counts) - {"written", "unchanged"}:
+    if set(counts) - {"written", "unchanged", "without_words"}:
         raise typer.Exit(Exit.SOME_FAILED)
 
 
@@ -86,14 +93,31 @@ def _export(
 ) -> Counter[str]:
     counts: Counter[str] = Counter()
     try:
-        for item in export_batch(session.connection, batch, layout, follow=follow):
+        on_tick = _AbsenceNote(session)
+        found = export_batch(session.connection, batch, layout, follow=follow, on_tick=on_tick)
+        for item in found:
             counts[item.status] += 1
+            counts["without_words"] += not item.has_words
             _show_export(session, item, as_json=as_json)
     except KeyboardInterrupt:
         again = f"scribefarm results {batch} -o {layout.folder}"
         note(f"the farm goes on; go on writing with:  {again}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     return counts
+
+
+class _AbsenceNote:
+    """Says once that no worker is alive, and goes on waiting: one may be started any time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._is_said = False
+
+    def __call__(self, _pending: PendingJobs) -> None:
+        if self._is_said or live_workers(self._session.connection, self._session.settings):
+            return
+        self._is_said = True
+        note("no worker is alive; start one: scribefarm-worker run")
 
 
 def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
@@ -106,7 +130,7 @@ def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
         }
         emit(json.dumps(fields))
     elif item.status == "written":
-        emit(readable(str(item.path)))
+        emit(one_line(readable(str(item.path))))
     if item.error:
         session.problem(item.error, item.name)
     elif item.status == "kept":

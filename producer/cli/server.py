@@ -7,7 +7,7 @@ import typer
 
 from producer import embedded
 from producer.cli.session import Session, session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit
 from producer.masking import mask_url
 
@@ -31,7 +31,11 @@ def status(
     if as_json:
         emit(json.dumps(found))
     else:
-        emit("\n".join(f"{key}: {value}" for key, value in found.items() if value is not None))
+        emit(
+            "\n".join(
+                one_line(f"{key}: {value}") for key, value in found.items() if value is not None
+            )
+        )
     if not found["running"]:
         raise typer.Exit(Exit.NOBODY_THERE)
 
@@ -39,6 +43,8 @@ def status(
 @app.command()
 def stop(context: typer.Context) -> None:
     """Stop the embedded server; its jobs and results stay on disk.
+
+    The next command that needs it starts it again.
 
     Example:
       scribefarm server stop

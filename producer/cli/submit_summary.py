@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from producer.archive.submit import Entry
+from producer.batches.markdown import ignored_words
 from producer.cli.session import Session
 from producer.console import emit
 
@@ -27,12 +28,20 @@ class SubmitSummary:
     as_json: bool
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def num_files(self) -> int:
+        """Files that were looked at: all but those that were ignored for their names."""
+        return self.verdicts.total() - self.verdicts["ignored"]
 
     def add(self, entry: Entry) -> None:
         """Count a file; problems go to stderr as they come."""
         self.verdicts[entry.verdict] += 1
         if entry.reason:
             self.reasons[entry.reason] += 1
+        if entry.kind:
+            self.ignored[entry.kind] += 1
         if self.as_json:
             emit(json.dumps(_entry_fields(entry)))
         if entry.error:
@@ -42,7 +51,7 @@ class SubmitSummary:
 
     def lines(self, what_happened: str) -> Iterator[str]:
         """Yield the summary for people."""
-        yield f"batch {self.batch}: {self.verdicts.total()} files"
+        yield f"batch {self.batch}: {self.num_files} files"
         yield f"  {self.verdicts['new']} {what_happened}"
         for reason, text in _REASONS.items():
             if self.reasons[reason] and self.reasons[reason] < self.verdicts["new"]:
@@ -51,19 +60,23 @@ class SubmitSummary:
                 yield f"    all {text}"
         for verdict, text in (
             ("known", "known already"),
-            ("duplicate", "listed twice, taken once"),
+            ("duplicate", "copies of others, or listed twice: each is done once"),
             ("problem", "with a problem, left out"),
         ):
             if self.verdicts[verdict]:
                 yield f"  {self.verdicts[verdict]} {text}"
+        if self.ignored:
+            number, _, kinds = ignored_words(self.ignored).partition(": ")
+            yield f"  {number} ignored: {kinds}"
 
     def fields(self) -> dict[str, object]:
         """Return the summary for programs."""
         return {
             "type": "summary",
             "batch": self.batch,
-            "files": self.verdicts.total(),
+            "files": self.num_files,
             **{name: self.verdicts[name] for name in ("new", "known", "duplicate", "problem")},
+            "ignored": dict(self.ignored),
             "reasons": {name: self.reasons[name] for name in _REASONS},
         }
 
@@ -77,5 +90,7 @@ def _entry_fields(entry: Entry) -> dict[str, object]:
         "job_id": entry.job_id or None,
         "state": entry.state or None,
         "reason": entry.reason,
+        "same_as": entry.same_as or None,
+        "kind": entry.kind or None,
         "error": entry.error and entry.error.to_dict(),
     }

@@ -11,21 +11,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from producer import embedded
-from producer.cli.jobs import WorkerWatch
 from producer.cli.local_worker import LocalWorker
 from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress
 from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
 from producer.cli.session import Session, session_of
-from producer.console import emit, note
+from producer.console import emit, note, one_line
 from producer.errors import Exit, InvalidOptions, ScribefarmError
 from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
 from producer.job import Job
-from producer.output_files import output_path, write_whole
+from producer.models_served import is_served
+from producer.output_files import output_errors, output_path, write_whole
+from producer.pending import PendingJobs
 from producer.queue import submit
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
+from producer.worker_watch import WorkerWatch
 
 app = typer.Typer()
 
@@ -44,7 +46,7 @@ class Output:
     def write(self, path: Path, transcript: Transcript, *, with_title: bool) -> None:
         """Print the transcript of the recording at `path`, or write its files."""
         if self._folder is None:
-            title = f"==> {path} <==\n" if with_title else ""
+            title = f"==> {one_line(str(path))} <==\n" if with_title else ""
             for name in self._formats:
                 emit(title + FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS))
             return
@@ -52,7 +54,8 @@ class Output:
         for name in self._formats:
             target = output_path(self._folder, stem, name)
             text = FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS)
-            write_whole(target, text, overwrite=True)
+            with output_errors("transcribe", target):
+                write_whole(target, text, within=self._folder, overwrite=True)
             note(f"wrote {target}")
 
     def _claim_stem(self, path: Path) -> str:
@@ -78,7 +81,10 @@ def transcribe(
         ),
     ] = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Write files here instead of printing.", file_okay=False)
+        Path | None,
+        typer.Option(
+            "--output-dir", "-o", help="Write files here instead of printing.", file_okay=False
+        ),
     ] = None,
     language: Language = None,
     task: Task = None,
@@ -151,12 +157,13 @@ def _results(
     if not missing:
         return
     with contextlib.ExitStack() as stack:
-        if live_workers(connection, session.settings):
-            watch: Callable[[set[str]], None] = WorkerWatch(session)
+        # A worker of another model would leave these jobs where they are.
+        if is_served(connection, missing, live_workers(connection, session.settings)):
+            watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
         else:
             watch = stack.enter_context(LocalWorker(session.settings)).check
 
-        def on_tick(pending: set[str]) -> None:
+        def on_tick(pending: PendingJobs) -> None:
             watch(pending)
             progress.update(pending)
 
@@ -184,8 +191,11 @@ class _Printer:
         if isinstance(outcome, Failure):
             error = ScribefarmError.from_dict(outcome.error.model_dump())
             self._session.problem(error, str(path))
-        else:
+            return
+        try:
             self._output.write(path, outcome, with_title=self._with_titles)
+        except ScribefarmError as error:
+            self._session.problem(error)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ local function cancel(job_id, queue, result, batch)
   redis.call('SET', result_key(job_id), result, 'EX', args.ttl_s)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'job_id', job_id,
     'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
+  count_job(job_id)
 end
 
 local answer = {}

@@ -13,6 +13,7 @@ local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
 local function counts_key(batch) return FARM .. ':counts:' .. batch end
+local function models_key(batch) return FARM .. ':models:' .. batch end
 local function submission_key(batch) return FARM .. ':submission:' .. batch end
 local function job_key(job_id) return RQ .. ':job:' .. job_id end
 local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
@@ -25,6 +26,24 @@ local function executions_key(job_id) return RQ .. ':executions:' .. job_id end
 
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.
 local ENDED_BADLY = {failed = true, stopped = true, canceled = true}
+
+-- The queues of these names, and those of each model that has ever had jobs: QUEUE@MODEL@REVISION.
+local function farm_queues(names)
+  local ours, found, known = {}, {}, {}
+  for _, name in ipairs(names) do
+    ours[name], known[name] = true, true
+    found[#found + 1] = name
+  end
+  local prefix = queue_key('')
+  for _, key in ipairs(redis.call('SMEMBERS', QUEUES)) do
+    local name = string.sub(key, #prefix + 1)
+    if ours[string.match(name, '^[^@]*')] and not known[name] then
+      known[name] = true
+      found[#found + 1] = name
+    end
+  end
+  return found
+end
 
 -- Take a job out of the registries of jobs that have ended.
 local function leave_registries_of_ended(job_id, queue)

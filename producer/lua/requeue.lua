@@ -11,10 +11,11 @@ for i, job_id in ipairs(args.job_ids) do
     redis.call('DEL', result_key(job_id), progress_key(job_id), checkpoint_key(job_id),
       rq_results_key(job_id))
     redis.call('HDEL', job, 'code', 'audio_s', 'num_flagged', 'started_at', 'ended_at', 'cancel',
-      'worker_name', 'fence')
+      'worker_name', 'fence', 'audio_sha256')
     redis.call('HSET', job, 'status', 'queued', 'enqueued_at', stamp(now))
     redis.call('EXPIRE', job, args.job_ttl_s)
     redis.call('RPUSH', queue_key(queue), job_id)
+    count_job(job_id)
     answer[i] = 1
   end
 end

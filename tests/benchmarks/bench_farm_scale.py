@@ -25,6 +25,7 @@ from typing import Any
 import redis
 from rq.suspension import resume, suspend
 
+from producer import log
 from producer.connection import connect
 from producer.errors import ScribefarmError
 from producer.job import Job
@@ -33,7 +34,6 @@ from producer.queue import submit
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
 from tests.stage.farm import Server, make_settings, wait_until
-from worker import log
 from worker.engine.messages import Done, Event, Ticket
 from worker.farm.farm_worker import FarmWorker
 from worker.farm.scripts import MAX_JOBS_A_CALL, FarmScripts, Release
@@ -204,7 +204,10 @@ def _claim_and_release(
     connection: redis.Redis, settings: Settings, num_jobs: int
 ) -> tuple[float, float]:
     """Return the seconds that one client takes to claim all jobs, and to give them back."""
-    scripts, claims = FarmScripts(connection, settings, "one client"), []
+    scripts, claims = (
+        FarmScripts(connection, settings, "one client", [(settings.model.name, None)]),
+        [],
+    )
     started = time.monotonic()
     while len(claims) < num_jobs:
         claims += scripts.claim(MAX_JOBS_A_CALL, suspects=1)

@@ -1,5 +1,6 @@
 """`python -m tests.chaos`: run the chaos and print what it came to; exit 1 if anything is wrong.
 
+With `--surroundings` shares, disks, clocks and models go wrong instead, around real engines.
 With `--real FOLDER` the real model instead: a worker is killed in the middle of a recording joined
 from the folder's files, and a peer goes on.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tests.chaos.resume import join_recordings, kill_and_resume
 from tests.chaos.run import Chaos
+from tests.chaos.surroundings import Surroundings
 
 
 def main() -> int:
@@ -22,12 +24,16 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0.002, help="share of writes without reply")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the server's data and the log")
+    parser.add_argument("--surroundings", action="store_true", help="shares, disks, clocks, models")
+    parser.add_argument("--files", type=int, default=300, help="recordings of --surroundings")
     parser.add_argument("--real", type=Path, help="folder of 16 kHz recordings for the real model")
     parser.add_argument("--audio-s", type=float, default=780, help="length of the real recording")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if arguments.surroundings:
+            return _surroundings(arguments, folder)
         if arguments.real:
             return _real(arguments, folder)
         return _fake(arguments, folder)
@@ -45,6 +51,14 @@ def _fake(arguments: argparse.Namespace, folder: Path) -> int:
     print(report.table())
     print("problems:", ", ".join(report.problems) or "none")
     return 1 if report.problems else 0
+
+
+def _surroundings(arguments: argparse.Namespace, folder: Path) -> int:
+    run = Surroundings(folder, num_files=arguments.files, seed=arguments.seed)
+    outcome = run.run(arguments.limit, arguments.seconds)
+    print(outcome.table())
+    print("problems:", ", ".join(outcome.problems) or "none")
+    return 1 if outcome.problems else 0
 
 
 def _real(arguments: argparse.Namespace, folder: Path) -> int:

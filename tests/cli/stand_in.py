@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from producer.connection import connect
 from producer.errors import UnsupportedFormat
 from producer.job import Job
-from producer.keys import EVENTS_KEY, job_key, queue_key, result_key
+from producer.keys import EVENTS_KEY, job_key, model_queue, queue_key, result_key
 from producer.result import Audio, Failure, Model, Segment, Timing, Transcript, dump_result
 
 
@@ -42,7 +42,11 @@ class StandIn:
 
     def __init__(self, settings):
         self._client = connect(settings)
-        self._queues = [queue_key(name) for name in settings.worker.queues]
+        model = settings.model.name
+        self._names = [
+            each for name in settings.worker.queues for each in (name, model_queue(name, model))
+        ]
+        self._queues = [queue_key(name) for name in self._names]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.beat()
@@ -52,7 +56,7 @@ class StandIn:
         """Register and give a sign of life."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         self._client.sadd("rq:workers", "rq:worker:stand-in")
-        record = {"last_heartbeat": stamp, "queues": "high,default,low"}
+        record = {"last_heartbeat": stamp, "queues": ",".join(self._names)}
         self._client.hset("rq:worker:stand-in", mapping=record)
 
     def stop(self):

@@ -151,7 +151,7 @@ def test_offline_a_model_that_was_never_fetched_is_a_clear_error(tmp_path):
         check=False,
     )
     assert result.returncode == 1
-    assert "SourceUnreachable: hub: openai/whisper-tiny: must be reachable once" in result.stderr
+    assert "ModelUnreachable: hub: openai/whisper-tiny: must be reachable once" in result.stderr
 
 
 def test_help_needs_neither_mlx_nor_the_hub():

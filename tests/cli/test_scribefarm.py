@@ -49,7 +49,20 @@ def test_submit_twice_prints_the_same_ids(scribefarm, connection, write_wav):
     first, second = scribefarm("submit", path), scribefarm("submit", path)
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout == second.stdout
-    assert connection.llen(queue_key("default")) == 1
+    assert connection.llen(queue_key("default@tiny.en")) == 1
+
+
+def test_submit_says_that_no_worker_has_the_model(scribefarm, connection, write_wav):
+    """A line on stderr with the way to one; the ids stay alone on stdout."""
+    done = scribefarm("submit", write_wav(), SCRIBEFARM_MODEL__NAME="base")
+    assert re.fullmatch(r"[0-9a-f]{32}\n", done.stdout)
+    line = (
+        "1 job waits for base; no worker has it: start one: scribefarm-worker run"
+        " with SCRIBEFARM_MODEL__NAME=base"
+    )
+    assert line in done.stderr.splitlines()
+    assert line in scribefarm("status").stdout.splitlines()
+    assert connection.llen(queue_key("default@base")) == 1
 
 
 def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, write_wav):
@@ -65,7 +78,7 @@ def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, w
     read = RqJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
     options = Job.from_kwargs(read.kwargs).options
     assert (options.language, options.word_timestamps, options.best_of) == ("de", True, 3)
-    assert connection.lrange(queue_key("high"), 0, -1) == [job_id.encode()]
+    assert connection.lrange(queue_key("high@tiny.en"), 0, -1) == [job_id.encode()]
 
 
 def test_a_full_queue_is_a_typed_error(scribefarm, write_wav):

@@ -114,7 +114,7 @@ def test_logs_are_json_lines_on_stderr_when_it_is_no_terminal(settings, connecti
 def test_tracebacks_in_the_log_show_no_local_variables(style):
     """They hold whole settings, tensors, and other people's words."""
     program = (
-        "import structlog; from worker import log; from producer.settings import LogSettings\n"
+        "import structlog; from producer import log; from producer.settings import LogSettings\n"
         f"log.configure(LogSettings(format={style!r}))\n"
         "def fail(secret_argument):\n"
         "    raise ValueError('visible')\n"

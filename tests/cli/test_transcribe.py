@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from producer import embedded
-from producer.keys import queue_key
+from producer.keys import model_queue, queue_key
 from producer.settings import load_settings
 from tests.cli.stand_in import StandIn
 
@@ -69,6 +69,18 @@ def test_a_worker_that_cannot_start_exits_with_3_and_shows_its_last_words(
     assert "Traceback" not in done.stderr
 
 
+def test_transcribe_starts_a_worker_of_the_model_when_only_others_are_alive(
+    scribefarm, stand_in, connection, write_wav, tmp_path
+):
+    """The stand-in's model is another: it is not given the job, nor waited for."""
+    model = str(tmp_path / "none")
+    done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=model)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "ended with code 1" in done.stderr
+    assert "invalid_model" in done.stderr
+    assert connection.llen(queue_key(model_queue("high", model))) == 1
+
+
 def test_ctrl_c_says_how_to_come_back(
     start_scribefarm, settings, connection, write_wav, wait_until
 ):
@@ -76,13 +88,13 @@ def test_ctrl_c_says_how_to_come_back(
     worker = StandIn(settings)
     worker.stop()
     with start_scribefarm("transcribe", write_wav()) as process:
-        wait_until(lambda: connection.llen(queue_key("high")) == 1)
+        wait_until(lambda: connection.llen(queue_key("high@tiny.en")) == 1)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (130, "")
     assert "0 of 1 done" in stderr
     assert "same command" in stderr
-    assert connection.llen(queue_key("high")) == 1
+    assert connection.llen(queue_key("high@tiny.en")) == 1
 
 
 def test_transcribe_stops_the_server_it_started(scribefarm, embedded_dir):
@@ -122,3 +134,14 @@ def test_on_a_terminal_progress_goes_to_stderr_and_the_text_to_stdout(
     assert stdout == b"[00:00.000 --> 00:01.500] text of tone.wav\n"
     assert b"transcribing" in shown
     assert b"text of" not in shown
+
+
+def test_a_folder_that_cannot_be_written_is_said_for_each_file_and_is_no_defect(
+    scribefarm, stand_in, write_wav, tmp_path
+):
+    """The transcripts stay on the server; the next run with another folder has them."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/sub").write_text("a file where a folder should be")
+    done = scribefarm("transcribe", write_wav(), "--output-dir", tmp_path / "out/sub/deeper")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error [output_failed] transcribe: must be writable: Not a directory" in done.stderr

@@ -1,5 +1,7 @@
 """What every family owes the engine: the fake one of the tests, two toys, and Whisper on each network."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tests.stage.fake_family import FakeFamily
 from tests.stage.families.frames import Frames
 from tests.stage.families.pieces import Pieces
 from tests.stage.tiny_models import tiny_random_whisper
+from worker.engine.checkpoints import signed, usable
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched, Compute, Rows
 from worker.models.load import pin
@@ -79,7 +82,7 @@ def answer(family, request):
 
 def run(family, checkpoint=None):
     """Return a finished transcription and the checkpoints that it passed."""
-    transcription, checkpoints = family.transcription(OPTIONS, checkpoint), []
+    transcription, checkpoints = family.transcription(OPTIONS, usable(checkpoint, family)), []
     requests, reply = transcription.requests(heard(family)), None
     while True:
         try:
@@ -87,7 +90,7 @@ def run(family, checkpoint=None):
         except StopIteration:
             return transcription, checkpoints
         if isinstance(request, Checkpoint):
-            checkpoints.append(request)
+            checkpoints.append(signed(request, family))
             reply = None
         else:
             reply = answer(family, request)
@@ -97,6 +100,7 @@ def test_it_says_what_it_is_and_what_it_needs(family):
     """From these the engine plans, and a result names its model."""
     assert family.model.name
     assert family.model.dtype == "float32"
+    assert family.name
     assert family.plan.needs == family.needs
     assert family.needs.weights_bytes >= 0
     assert family.plan.slots == 2
@@ -132,9 +136,12 @@ def test_it_goes_on_from_each_checkpoint_to_the_same_text(family):
 
 
 def test_a_checkpoint_of_another_family_counts_as_none(family):
-    """Its state says whose it is."""
+    """It says whose it is: nobody's, another family's, another model's, another vocabulary's."""
     whole, checkpoints = run(family)
-    foreign = Checkpoint(checkpoints[-1].segments, "de", {"family": "somebody else's"})
-    again, _ = run(family, foreign)
-    assert again.text == whole.text
-    assert again.segments == whole.segments
+    last = checkpoints[-1]
+    wrong = {"family": "other", "model": "other", "revision": "other", "num_vocab": 7}
+    writers = [None, *(replace(last.writer, **{name: value}) for name, value in wrong.items())]
+    for writer in writers:
+        again, _ = run(family, replace(last, language="de", writer=writer))
+        assert again.text == whole.text
+        assert again.segments == whole.segments

@@ -64,6 +64,8 @@ class Desk:
         self.fail_with = self.fail_reading_with = None
         self.stepper = FakeStepper(slots, steps)
         family = SimpleNamespace(
+            name="scripted",
+            num_vocab=0,
             model=Model(name="scripted", revision="0", dtype="float32"),
             plan=MemoryPlan(1, MemoryNeeds(0, 0, 0), slots, batch_size),
             stepper=self.stepper,

@@ -9,10 +9,12 @@ from tests.stage.farm import wait_until
 from worker.farm.boot import boot_id
 from worker.farm.scripts import FarmScripts
 
+MODELS = [("fake", None)]
+
 
 def died(farm, boot):
     """Claim the queued job on a machine's start, and never answer again."""
-    scripts = FarmScripts(farm.connection, farm.settings, f"dead-{boot}", boot)
+    scripts = FarmScripts(farm.connection, farm.settings, f"dead-{boot}", MODELS, boot)
     (claim,) = wait_until(lambda: scripts.claim(1, suspects=1))
     return claim
 
@@ -21,7 +23,7 @@ def test_a_death_counts_once_its_machine_is_heard_of_again(farm):
     """Two machines restarted, then one process died while its machine stayed up."""
     farm.configure(lease_s=0.4, heartbeat_s=0.1)
     farm.submit(job("a"))
-    up = FarmScripts(farm.connection, farm.settings, "peer", "up")
+    up = FarmScripts(farm.connection, farm.settings, "peer", MODELS, "up")
     seen = []
     for boot in ("first", "second", "up", "up"):
         died(farm, boot)
@@ -32,7 +34,7 @@ def test_a_death_counts_once_its_machine_is_heard_of_again(farm):
         farm.connection.lpush("rq:queue:default", taken.job_id)
     assert seen == [(b"1", b"1"), (b"2", b"2"), (b"3", b"2"), (b"4", b"2")]
     # The first machine's worker had died alone, and was slow to start again.
-    FarmScripts(farm.connection, farm.settings, "again", "first").heartbeat([], {}, 60)
+    FarmScripts(farm.connection, farm.settings, "again", MODELS, "first").heartbeat([], {}, 60)
     died(farm, "up")
     (taken,) = wait_until(up.reap)
     assert (taken.fields["deaths"], taken.fields["excused"]) == (b"5", b"1")

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.chaos.run import Chaos
+from tests.chaos.surroundings import Surroundings
 
 
 @pytest.mark.slow
@@ -18,3 +19,14 @@ def test_a_minute_of_kills_freezes_and_lost_replies_loses_nothing_and_repeats_no
         report.faults
     )
     assert report.lost_replies > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_minute_of_bad_shares_disks_clocks_and_models_gives_every_right_text(tmp_path):
+    """Four workers of two models: one right text a job; what cannot be done here is named."""
+    outcome = Surroundings(tmp_path, num_files=60, seed=1).run(limit_s=360, faults_for_s=45)
+    print(outcome.table())
+    assert outcome.problems == []
+    assert outcome.succeeded == {"toy-english": 60, "toy-german": 60}
+    assert {"kill -9", "other model"} <= set(outcome.faults)

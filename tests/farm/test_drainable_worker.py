@@ -65,7 +65,7 @@ def test_rq_sees_the_worker_and_its_executions(farm):
     (seen,) = Worker.all(connection=farm.connection)
     assert seen.name == worker.worker.name
     assert {each.job_id for each in seen.get_current_executions()} == set(job_ids)
-    assert set(farm.queue().started_job_registry.get_job_ids(cleanup=False)) == set(job_ids)
+    assert set(farm.own_queue().started_job_registry.get_job_ids(cleanup=False)) == set(job_ids)
     for job_id in job_ids:
         farm.result(job_id)
     worker.stop()
@@ -81,7 +81,7 @@ def test_a_drained_worker_finishes_what_fits_into_the_grace_period(farm, tmp_pat
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert [farm.state(job_id) for job_id in job_ids] == ["finished"] * 2 + ["queued"] * 2
-    assert farm.queue().get_job_ids() == job_ids[2:]
+    assert farm.own_queue().get_job_ids() == job_ids[2:]
 
 
 def test_what_does_not_fit_goes_back_to_the_front_with_its_progress_and_no_retry_spent(farm):
@@ -93,7 +93,7 @@ def test_what_does_not_fit_goes_back_to_the_front_with_its_progress_and_no_retry
     wait_until(lambda: read_progress(farm.connection, job_ids[:2]).keys() == set(job_ids[:2]))
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    assert farm.queue().get_job_ids() == job_ids
+    assert farm.own_queue().get_job_ids() == job_ids
     assert farm.field(job_ids[0], "attempts") is None
     assert farm.connection.exists(checkpoint_key(job_ids[0]))
     engine = FakeEngine()

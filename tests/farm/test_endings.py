@@ -1,6 +1,7 @@
 """What becomes of a job when it ends: results and returns to the queue, without a server."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rq.job import JobStatus
@@ -41,6 +42,24 @@ def test_success_fills_in_what_only_the_farm_knows():
     assert (outcome.status, outcome.worker, outcome.batch) == (JobStatus.FINISHED, "w", "night")
     assert outcome.ttl_s == 1000
     assert 0 <= outcome.busy_s < 5
+
+
+def test_the_hash_of_other_audio_than_the_ids_own_is_noted():
+    """So that nobody is given this text for his own recording; the ordinary job notes nothing."""
+    named = {"model": "fake", "audio_sha256": "mine"}
+    flight = flight_of(kwargs=named)
+    mine, theirs = (
+        make_transcript().model_copy(
+            update={"audio": make_transcript().audio.model_copy(update={"sha256": digest})}
+        )
+        for digest in ("mine", "theirs")
+    )
+    claim = replace(flight.claim, job_id=flight.job.content_id("mine"))
+    flight = replace(flight, claim=claim)
+    assert success(flight, mine, "w", SETTINGS).foreign_sha256 == ""
+    assert success(flight, make_transcript(), "w", SETTINGS).foreign_sha256 == ""
+    assert success(flight, theirs, "w", SETTINGS).foreign_sha256 == "theirs"
+    assert success(flight_of(), theirs, "w", SETTINGS).foreign_sha256 == "theirs"
 
 
 @pytest.mark.parametrize("asked", [77, -1])

@@ -86,7 +86,7 @@ def test_a_permanent_error_is_final_at_once(farm):
     assert (result.status, result.error.code) == ("failed", "corrupt_audio")
     assert [attempt.code for attempt in result.attempts] == ["corrupt_audio"]
     assert farm.state(job_id) == "failed"
-    failed = farm.queue().failed_job_registry.get_job_ids(cleanup=False)
+    failed = farm.own_queue().failed_job_registry.get_job_ids(cleanup=False)
     assert failed == [job_id]
 
 

@@ -33,7 +33,7 @@ def farm(farm):
 
 
 def scripts(farm, name):
-    return FarmScripts(farm.connection, farm.settings, name)
+    return FarmScripts(farm.connection, farm.settings, name, [("fake", None)])
 
 
 def reap(farm, name="peer"):
@@ -107,7 +107,7 @@ def test_h1_ours_is_not_disturbed_by_the_cleanup_of_rq_info(farm):
     """An expired lease is ours to deal with: RQ's clean-up comes an hour later."""
     (job_id,) = farm.submit(job("a"))
     scripts(farm, "dead").claim(1, suspects=1)
-    clean_registries(farm.queue())
+    clean_registries(farm.own_queue())
     assert farm.state(job_id) == "started"
     assert [each.job_id for each in reap(farm)] == [job_id]
 
@@ -187,7 +187,7 @@ def test_h6_stock_a_death_while_cleaning_blocks_maintenance_for_a_quarter_of_an_
 def test_h6_ours_a_reaper_that_dies_while_reaping_blocks_nobody_and_costs_the_job_nothing(farm):
     """There is no lock; what the reaper took has a lease like all else, and one death is counted."""
     (job_id,) = farm.submit(job("a"))
-    farm.queue().acquire_maintenance_lock()
+    farm.own_queue().acquire_maintenance_lock()
     scripts(farm, "dead").claim(1, suspects=1)
     reap(farm, "reaper that dies")
     (taken,) = reap(farm, "peer")
@@ -255,9 +255,9 @@ def test_h8_ours_a_retry_is_scheduled_in_one_step(farm):
     release = Release(job_id, claim.execution_id, claim.queue, delay_s=0.5, record=record)
     assert scripts(farm, "w").release([release]) == [claim.execution_id]
     assert farm.state(job_id) == "scheduled"
-    assert farm.queue().scheduled_job_registry.get_job_ids() == [job_id]
+    assert farm.own_queue().scheduled_job_registry.get_job_ids() == [job_id]
     assert wait_until(lambda: scripts(farm, "w").due()) == 1
-    assert farm.queue().get_job_ids() == [job_id]
+    assert farm.own_queue().get_job_ids() == [job_id]
 
 
 def test_h9_stock_a_job_id_that_is_enqueued_twice_runs_twice(farm):

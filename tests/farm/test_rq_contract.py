@@ -115,7 +115,7 @@ def test_the_fields_that_we_read_are_those_that_rq_writes(farm):
 def test_the_scripts_write_times_as_rq_reads_them(farm):
     """Server time in RQ's format, for jobs and workers."""
     (job_id,) = farm.submit(job("a"))
-    scripts = FarmScripts(farm.connection, farm.settings, "w")
+    scripts = FarmScripts(farm.connection, farm.settings, "w", [("fake", None)])
     (claim,) = scripts.claim(1, suspects=1)
     started = str_to_date(farm.field(job_id, "started_at")).timestamp()
     assert abs(started - claim.claimed_at_s) < 0.001
@@ -191,7 +191,7 @@ def test_ttls_that_an_rq_program_asks_for_are_honoured(farm, option, bad):
 def test_a_waiting_job_expires_by_its_ttl_and_a_running_one_does_not(farm):
     """A claim ends the job's own time to live; its entry in the queue does no harm."""
     (running,) = farm.submit(job("r"))
-    FarmScripts(farm.connection, farm.settings, "w").claim(1, suspects=1)
+    FarmScripts(farm.connection, farm.settings, "w", [("fake", None)]).claim(1, suspects=1)
     assert farm.connection.ttl(job_key(running)) == -1
     short = farm.queue().enqueue(TASK, source=source("a"), ttl=1)
     wait_until(lambda: not farm.connection.exists(short.key))
@@ -205,7 +205,7 @@ def test_job_ids_registries_and_counters_are_readable_by_rq(farm):
     good, bad = farm.submit(job("a"), job("b", error="corrupt_audio"))
     farm.result(good)
     farm.result(bad)
-    queue = farm.queue()
+    queue = farm.own_queue()
     assert queue.finished_job_registry.get_job_ids() == [good]
     assert queue.failed_job_registry.get_job_ids() == [bad]
     counts = farm.connection.hmget(worker.worker.key, "successful_job_count", "failed_job_count")
@@ -217,6 +217,6 @@ def test_job_ids_registries_and_counters_are_readable_by_rq(farm):
 
 def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder at the start."""
-    folder = Path(FarmScripts.__init__.__globals__["_LUA"])
+    folder = Path(FarmScripts.__init__.__globals__["LUA_FOLDER"])
     names = {path.stem for path in folder.glob("*.lua")}
-    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due"}
+    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due", "count"}

@@ -10,7 +10,7 @@ import huggingface_hub.constants
 import pytest
 from typer.testing import CliRunner
 
-from producer.errors import InvalidModel, SourceUnreachable
+from producer.errors import InvalidModel, ModelUnreachable
 from tests.stage.tiny_models import same_arrays, tiny_random_whisper, write_huggingface, write_mlx
 from worker.cli.models import app
 from worker.models import hub
@@ -227,7 +227,7 @@ def test_a_revision_that_the_hub_does_not_have_is_refused(server, tmp_path):
 def test_a_hub_that_does_not_answer_is_worth_another_try(tmp_path, monkeypatch):
     """Nothing listens on port 9 here: a transient error that names the model."""
     point_at("http://127.0.0.1:9", monkeypatch)
-    with pytest.raises(SourceUnreachable, match=REPOSITORY):
+    with pytest.raises(ModelUnreachable, match=REPOSITORY):
         load_weights(REPOSITORY, cache_dir=tmp_path / "cache")
 
 

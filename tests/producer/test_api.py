@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import producer
-from producer.errors import InvalidOptions, JobNotFound
+from producer.errors import InvalidOptions, JobNotFound, NoWorker
 
 
 def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path, monkeypatch):
@@ -37,3 +37,7 @@ def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path,
         producer.submit([tmp_path / "a.wav"], settings=settings, langauge="de")
     with pytest.raises(JobNotFound):
         next(producer.results("nobody", settings=settings))
+    submitted = producer.submit([tmp_path / "a.wav"], settings=settings, language="de")
+    night.farm.stop()
+    with pytest.raises(NoWorker):
+        list(producer.results(submitted.batch, settings=settings, no_worker_s=0.1))

@@ -35,7 +35,7 @@ def test_status_counts_files_by_state_and_error_code(night):
     (before,) = night.run_json("status", "night", "--json")
     assert BatchStatus.model_validate(before).counts == BatchCounts(total=5, queued=5)
     night.finish()
-    (after,) = night.run_json("status", "night", "--json")
+    (after,) = night.run_json("status", "night", "--json", code=1)
     look = BatchStatus.model_validate(after)
     assert look.counts == BatchCounts(
         total=5,
@@ -50,7 +50,7 @@ def test_status_counts_files_by_state_and_error_code(night):
     assert farm.batches == {"night": look.counts}
     assert farm.queued == {"high": 0, "default": 0, "low": 0}
     text, _ = night.run("status")
-    assert "batch night: 5 of 5 done, 3 (corrupt_audio 2, out_of_range 1) failed" in text
+    assert "batch night: 5 of 5 done, 3 failed (corrupt_audio 2, out_of_range 1)" in text
 
 
 def test_errors_are_grouped_by_code_with_file_value_and_advice(night):
@@ -169,7 +169,8 @@ def test_the_report_has_totals_failures_flags_and_slowest_files(night, tmp_path)
     assert {group.code: group.count for group in report.failures} == night.counts().failed_by_code
     assert sum(report.files_by_worker.values()) == 5
     assert len(report.slowest) == 5
-    assert report.audio_hours_per_hour == pytest.approx(180.0 / report.wall_s)
+    assert report.run.audio_hours_per_hour == pytest.approx(180.0 / report.run.worked_s, rel=0.01)
+    assert report.files_by_model == {"fake@0": 2}
     _, stderr = night.run("report", "night", "-o", "report.md", code=1)
     assert "wrote report.md" in stderr
     text = (tmp_path / "report.md").read_text()
@@ -216,6 +217,9 @@ def test_an_unwritable_output_is_a_problem_of_that_file_alone(night, tmp_path):
         "x/a.wav": "problem",
         "b.wav": "written",
     }
+    (problem,) = (item for item in exported if item.error)
+    assert problem.error.code == "output_failed"
+    assert problem.path == tmp_path / "out/x/a.txt"
 
 
 def test_a_batch_of_a_stock_worker_is_read_from_its_results(night):

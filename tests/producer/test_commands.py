@@ -37,7 +37,7 @@ def test_submit_puts_jobs_into_the_queue_of_their_priority(night, tmp_path):
         (tmp_path / "talks" / name).write_bytes(name.encode())
     text, stderr = night.run("submit", "talks/a.wav", "--priority", "high")
     (job_id,) = text.split()
-    assert night.connection.lrange("rq:queue:high", 0, -1) == [job_id.encode()]
+    assert night.connection.lrange("rq:queue:high@fake", 0, -1) == [job_id.encode()]
     assert "scribefarm watch a-" in stderr
     text, stderr = night.run("submit", "talks", "--batch", "all", "--priority", "low")
     assert text == "all\n"
@@ -60,7 +60,7 @@ def test_a_dry_run_says_how_much_audio_is_to_do(night, write_wav):
     *_, summary = night.run_json("submit", path, "--dry-run", "--json")
     assert summary["dry_run"] is True
     assert summary["audio_s"] == 2.0
-    assert not night.connection.exists("rq:queue:default")
+    assert not night.connection.exists("rq:queue:default@fake")
 
 
 def test_submit_says_what_is_wrong_with_its_arguments(night, tmp_path):

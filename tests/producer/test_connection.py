@@ -6,12 +6,16 @@ import sys
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from producer import embedded
 from producer.connection import connect, server_time_s
 from producer.errors import InvalidSettings, LocalNetworkDenied, ServerUnreachable
+from producer.events import read_events
+from producer.keys import EVENTS_KEY
 from producer.queue import job_state, submit
-from producer.settings import load_settings
+from producer.settings import RedisSettings, load_settings
+from producer.webhooks import Endpoint, Relay
 from tests.producer.known_jobs import job
 
 
@@ -75,3 +79,14 @@ def test_on_a_mac_no_route_to_a_host_is_its_privacy_setting(monkeypatch, platfor
     with pytest.raises(error, match=r"127\.0\.0\.1:6379") as caught:
         connect(settings)
     assert caught.value.exit_code == 3
+
+
+def test_an_address_that_asks_for_resp3_works_like_any_other(settings, connection):
+    """Events are read in the form of RESP2 whatever the address says."""
+    connection.xadd(EVENTS_KEY, {"job_id": "a", "status": "succeeded"})
+    socket = embedded.status(settings).socket
+    section = RedisSettings(url=SecretStr(f"unix://{socket}?protocol=3"))
+    with connect(settings.model_copy(update={"redis": section})) as client:
+        assert [event.job_id for event in read_events(client)] == ["a"]
+        endpoint = Endpoint("http://localhost/", SecretStr("whsec_" + "A" * 40))
+        assert list(Relay(client, endpoint).deliveries(follow=False)) == []

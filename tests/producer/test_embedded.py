@@ -1,6 +1,7 @@
 """The embedded server: shared, private, and back with everything after a kill -9."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -112,6 +113,64 @@ def test_a_folder_open_to_others_is_refused_and_left_alone(embedded_dir):
     with pytest.raises(ServerUnreachable, match="mode 0700"):
         embedded.ensure_running(Settings(redis={"embedded_dir": embedded_dir}))
     assert stat.S_IMODE(embedded_dir.stat().st_mode) == 0o755
+    embedded_dir.chmod(0o700)
+
+
+@pytest.fixture
+def squatter():
+    """Return a function that makes a folder ours to find but another's to use, with a server."""
+    servers, folders = [], []
+
+    def squat(folder, socket_name):
+        folder.mkdir(mode=0o700)
+        folders.append(folder)
+        if os.getuid() == 0:
+            os.chown(folder, 12345, 12345)
+        else:
+            folder.chmod(0o777)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / socket_name))
+        listener.listen()
+        listener.setblocking(False)
+        servers.append(listener)
+        return listener
+
+    yield squat
+    for server in servers:
+        server.close()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("ask", ["ensure_running", "status", "num_clients", "stop"])
+def test_the_socket_of_another_user_is_never_asked_anything(squatter, tmp_path, monkeypatch, ask):
+    """Its owner would read our jobs and hand us hers: the folder is looked at first."""
+    data, taken = tmp_path / "data", tmp_path / "taken"
+    data.mkdir(mode=0o700)
+    listener = squatter(taken, "x.sock")
+    monkeypatch.setattr(embedded, "socket_path", lambda _folder: taken / "x.sock")
+    with pytest.raises(ServerUnreachable, match="our own user with mode 0700"):
+        getattr(embedded, ask)(Settings(redis={"embedded_dir": data}))
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize("ask", ["ensure_running", "status", "num_clients", "stop"])
+def test_a_data_folder_of_another_user_is_refused_by_all(squatter, embedded_dir, ask):
+    """The same holds where the socket lies among the data."""
+    listener = squatter(embedded_dir / "data", "server.sock")
+    with pytest.raises(ServerUnreachable, match="our own user with mode 0700"):
+        getattr(embedded, ask)(Settings(redis={"embedded_dir": embedded_dir / "data"}))
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_what_is_no_socket_of_ours_is_refused(embedded_dir):
+    """A link could lead to a socket of anybody's."""
+    (embedded_dir / "server.sock").symlink_to("/run/elsewhere.sock")
+    with pytest.raises(ServerUnreachable, match="must be a socket of our own user"):
+        embedded.status(Settings(redis={"embedded_dir": embedded_dir}))
+    (embedded_dir / "server.sock").unlink()
 
 
 def test_a_deep_data_folder_gets_a_short_socket(embedded_dir):

@@ -19,7 +19,7 @@ from producer.job import TASK_NAME, Job, Options
 from producer.keys import batch_key, job_key, progress_key, registry_key, result_key
 from producer.queue import BATCH_SIZE, job_id_of, job_state, read_progress, read_result, submit
 from producer.settings import load_settings
-from tests.producer.known_jobs import fail, job, jobs, waiting
+from tests.producer.known_jobs import DEFAULT_QUEUE, fail, job, jobs, waiting
 
 
 def test_rq_reads_our_job_back(connection, settings):
@@ -29,22 +29,25 @@ def test_rq_reads_our_job_back(connection, settings):
     assert (entry.state, entry.is_new) == ("queued", True)
     read = RqJob.fetch(entry.job_id, connection=connection, serializer=JSONSerializer)
     assert (read.func_name, read.args) == (TASK_NAME, [])
-    assert Job.from_kwargs(read.kwargs) == asked
+    assert Job.from_kwargs(read.kwargs) == asked.model_copy(update={"model": "tiny.en"})
     assert read.get_status() is JobStatus.QUEUED
-    assert read.origin == "default"
+    assert read.origin == DEFAULT_QUEUE == "default@tiny.en"
     assert abs((datetime.now(UTC) - read.enqueued_at).total_seconds()) < 60
     assert read.enqueued_at == read.created_at
     assert read.ttl == settings.queue.job_ttl_s
     assert read.result_ttl == read.failure_ttl == settings.queue.result_ttl_s
     assert waiting(connection) == [entry.job_id]
-    assert [found.name for found in Queue.all(connection, serializer=JSONSerializer)] == ["default"]
+    assert [found.name for found in Queue.all(connection, serializer=JSONSerializer)] == [
+        DEFAULT_QUEUE
+    ]
 
 
 def test_rq_enqueues_the_same_fields_that_we_write(connection, settings):
     """The contract with RQ's layout: each field of ours is one that RQ writes, in its form."""
-    [entry] = submit(connection, settings, [job()])
+    asked = job(model="tiny.en")
+    [entry] = submit(connection, settings, [asked])
     theirs = Queue("default", connection=connection, serializer=JSONSerializer).enqueue(
-        TASK_NAME, kwargs=job().to_kwargs(), ttl=5, result_ttl=5, failure_ttl=5
+        TASK_NAME, kwargs=asked.to_kwargs(), ttl=5, result_ttl=5, failure_ttl=5
     )
     our_hash = connection.hgetall(job_key(entry.job_id))
     their_hash = connection.hgetall(theirs.key)
@@ -101,14 +104,14 @@ def test_failed_jobs_are_enqueued_afresh_on_request(connection, settings, state)
     [entry] = submit(connection, settings, [job()])
     fail(connection, entry.job_id, status=state)
     connection.hset(job_key(entry.job_id), "fence", "old")
-    connection.zadd(registry_key("canceled", "default"), {entry.job_id: 1})
+    connection.zadd(registry_key("canceled", DEFAULT_QUEUE), {entry.job_id: 1})
     again = submit(connection, settings, [job()], resubmit_failed=True)
     assert again == [(entry.job_id, "queued", True)]
     assert waiting(connection) == [entry.job_id]
     assert read_result(connection, entry.job_id) is None
     assert connection.hget(job_key(entry.job_id), "fence") is None
     for registry in (FailedJobRegistry, CanceledJobRegistry):
-        assert connection.zcard(registry.key_template.format("default")) == 0
+        assert connection.zcard(registry.key_template.format(DEFAULT_QUEUE)) == 0
 
 
 @pytest.mark.parametrize("state", ["queued", "started", "finished"])
@@ -201,7 +204,7 @@ def test_every_key_that_submit_writes_expires_or_is_bounded(connection, settings
     """Lists and the set of queue names hold only what other keys hold."""
     submit(connection, settings, jobs(3, batch="b"))
     immortal = {key for key in connection.scan_iter("*") if connection.ttl(key) == -1}
-    assert immortal == {b"rq:queue:default", b"rq:queues"}
+    assert immortal == {b"rq:queue:default@tiny.en", b"rq:queues"}
 
 
 def test_the_audio_is_hashed_in_blocks_where_no_hash_is_given(connection, settings, write_wav):

@@ -59,4 +59,7 @@ def test_the_lua_files_are_part_of_the_package():
         "submit",
         "cancel",
         "requeue",
+        "counts",
+        "read_counts",
+        "start_run",
     }

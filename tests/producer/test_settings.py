@@ -1,11 +1,16 @@
 """Settings: who wins, and what is said when something is wrong."""
 
 import itertools
+import json
+import math
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from producer.errors import InvalidSettings
 from producer.masking import mask_url
@@ -213,3 +218,89 @@ def test_every_line_of_settings_toml_has_a_comment():
 def test_each_setting_has_a_variable():
     """The rule from key to variable is the documented one."""
     assert variable_of("queue.max_queued") == "SCRIBEFARM_QUEUE__MAX_QUEUED"
+
+
+def numeric_settings():
+    """Return (section, key, is a list) of every setting that holds numbers."""
+
+    def holds_numbers(annotation):
+        return annotation in {int, float} or any(map(holds_numbers, get_args(annotation)))
+
+    found = []
+    for section, key in setting_keys():
+        default = getattr(Settings(), section)
+        if holds_numbers(type(default).model_fields[key].annotation):
+            found.append((section, key, isinstance(getattr(default, key), tuple)))
+    return found
+
+
+def numbers_in(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+def try_setting(section, key, value):
+    """Return the numbers that a setting then has; none if the value was refused by name."""
+    more = {"word_timestamps": True} if key == "hallucination_silence_threshold" else {}
+    refused = None
+    try:
+        loaded = load_settings(**{section: {key: value, **more}})
+    except InvalidSettings as error:
+        refused = error
+    if refused is None:
+        return numbers_in(getattr(getattr(loaded, section), key))
+    assert f"{section}." in str(refused)
+    return ()
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(numeric_settings()),
+    st.one_of(
+        st.floats(),
+        st.integers(),
+        st.sampled_from([math.nan, math.inf, -math.inf, "1e400", "nan", "-inf", 10**400, -1]),
+    ),
+)
+def test_no_number_is_taken_that_is_not_finite_and_within_bounds(which, value):
+    """Whatever is written, it is refused when settings are read, or computes."""
+    section, key, is_list = which
+    taken = try_setting(section, key, [value, value] if is_list else value)
+    for number in taken:
+        assert number in {None, "auto"} or math.isfinite(number)
+        assert section == "options" or number in {None, "auto"} or 0 <= number <= 2**50
+
+
+@pytest.mark.parametrize(("section", "key", "is_list"), numeric_settings())
+@pytest.mark.parametrize("text", ["1e400", "NaN", "-Infinity", "-1e30", "1e300"])
+def test_every_number_has_bounds_in_the_environment_too(monkeypatch, section, key, is_list, text):
+    """A typing error of some zeros ends in a message, not in a worker that waits for ever."""
+    value = json.dumps([json.loads(text)] * 2) if is_list else text
+    monkeypatch.setenv(variable_of(f"{section}.{key}"), value)
+    if section == "options":
+        more = {"word_timestamps": True} if key == "hallucination_silence_threshold" else {}
+        try:
+            loaded = load_settings(options=more)
+        except InvalidSettings:
+            return
+        assert all(map(math.isfinite, numbers_in(getattr(loaded.options, key))))
+        return
+    with pytest.raises(InvalidSettings, match=re.escape(f"{section}.{key}")):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "limit"),
+    [
+        ("timezone", "Nowhere/Nothing", "must be an IANA name such as Europe/Berlin"),
+        ("timezone", "../../etc/passwd", "must be an IANA name"),
+        ("active_hours", "10 to 6", "must look like 22:00-06:00"),
+        ("active_hours", "25:00-06:00", "hours are 00 to 23"),
+        ("active_hours", "06:00-06:00", "must open and close at different times"),
+    ],
+)
+def test_hours_and_zone_are_checked_when_settings_are_read(key, value, limit):
+    """Not by a worker that has already loaded its model and then ends again and again."""
+    with pytest.raises(InvalidSettings, match=limit) as caught:
+        load_settings(worker={key: value})
+    assert f"init: worker.{key}" in str(caught.value)
+    assert value in str(caught.value)

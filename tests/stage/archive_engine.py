@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
 
+from producer import log
 from producer.connection import connect
 from producer.errors import Internal, ScribefarmError
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
-from worker import log
 from worker.audio.recording import open_recording
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.farm.farm_worker import FarmWorker

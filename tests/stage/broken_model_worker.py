@@ -7,9 +7,9 @@ gives logits without their last axis.
 import os
 import sys
 
+from producer import log
 from producer.connection import connect
 from producer.settings import load_settings
-from worker import log
 from worker.farm.farm_worker import FarmWorker
 
 

@@ -9,6 +9,8 @@ from producer.result import Audio, Model, Segment, Timing, Transcript
 from worker.engine.messages import Checkpoint, Event, Progress, Ticket
 from worker.farm.scripts import FIELDS, Claim
 
+MODEL = Model(name="fake", revision="0", dtype="float32")
+
 
 def make_claim(name: str = "a", *, kwargs: dict | None = None, **fields: bytes) -> Claim:
     """Return a claim of job `job-NAME` as execution `NAME`; `fields` are those of its hash."""
@@ -46,7 +48,7 @@ def make_transcript() -> Transcript:
         language="en",
         segments=[],
         audio=Audio(duration_s=1, sample_rate_hz=16000, channels=1, format="fake"),
-        model=Model(name="fake", revision="0", dtype="float32"),
+        model=MODEL,
         timing=Timing(),
     )
 
@@ -56,6 +58,7 @@ class NotingEngine:
     """Takes recordings and does nothing with them: a test says what happens next."""
 
     capacity: int = 8
+    model: Model = MODEL
     submitted: list[Ticket] = field(default_factory=list)
     cancelled: dict[str, ScribefarmError] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ function of its name alone, so every result can be checked, also after a resume 
 - `once=1`: the error does not come again in an attempt that resumed.
 - `crash_at=N`: the process kills itself (SIGKILL) at window N: a poison recording.
 - `hang=1`: never answers, not even to `cancel`.
+- `sha256=HASH`: the hash of what it holds.
 """
 
 import contextlib
@@ -56,6 +57,7 @@ class Recording:
     once: bool = False
     crash_at: int = -1
     hang: bool = False
+    sha256: str | None = None
 
     @classmethod
     def parse(cls, job_source: str) -> "Recording":
@@ -70,6 +72,7 @@ class Recording:
             once=bool(options.get("once", "")),
             crash_at=int(options.get("crash_at", -1)),
             hang=bool(options.get("hang", "")),
+            sha256=options.get("sha256"),
         )
 
 
@@ -182,11 +185,11 @@ class FakeEngine:
         if recording.error and window >= recording.error_at and not is_over:
             return Failed(execution_id, ERRORS[recording.error]("fake", "was told to fail", window))
         if window >= recording.windows:
-            return Done(execution_id, _transcript(row))
+            return Done(execution_id, _transcript(row, self.model))
         row.checkpoint = _advanced(row.checkpoint, recording, window)
         row.windows_here += 1
         if window + 1 == recording.windows:
-            return Done(execution_id, _transcript(row))
+            return Done(execution_id, _transcript(row, self.model))
         done_s, total_s = (window + 1) * WINDOW_AUDIO_S, recording.windows * WINDOW_AUDIO_S
         self._events.put(Progress(execution_id, done_s, total_s, row.checkpoint))
         return None
@@ -208,7 +211,7 @@ def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Chec
     return Checkpoint(segments=(*checkpoint.segments, segment), language="en")
 
 
-def _transcript(row: _Row) -> Transcript:
+def _transcript(row: _Row, model: Model) -> Transcript:
     segments = list(row.checkpoint.segments)
     duration_s = row.recording.windows * WINDOW_AUDIO_S
     return Transcript(
@@ -217,8 +220,14 @@ def _transcript(row: _Row) -> Transcript:
         text="".join(segment.text for segment in segments),
         language="en",
         segments=segments,
-        audio=Audio(duration_s=duration_s, sample_rate_hz=16000, channels=1, format="fake"),
-        model=MODEL,
+        audio=Audio(
+            duration_s=duration_s,
+            sample_rate_hz=16000,
+            channels=1,
+            format="fake",
+            sha256=row.recording.sha256,
+        ),
+        model=model,
         timing=Timing(windows=row.windows_here, generated_tokens=row.windows_here),
     )
 

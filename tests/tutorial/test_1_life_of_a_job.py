@@ -29,10 +29,10 @@ def test_a_recording_becomes_a_text(settings, connection, work, speech, said):
     job = Job.from_kwargs(stored.kwargs)
     assert (job.path, job.options.word_timestamps) == (speech, True)
 
-    # ...so the same work is never queued twice.
+    # ...so the same work is never queued twice. It waits for a worker that has its model.
     again = producer.submit([speech], word_timestamps=True, settings=settings)
     assert again.entries[0].job_id == job_id
-    assert connection.llen("rq:queue:default") == 1
+    assert connection.llen("rq:queue:default@tiny.en") == 1
 
     # A worker has loaded its model once, and keeps it. It claims the job, feeds the engine, writes
     # the result in one transaction, and finds the queue empty.

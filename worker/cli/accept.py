@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from producer import log
 from producer.console import SettingsFile, note
 from producer.errors import InvalidOptions
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.cli import acceptance
 from worker.cli.acceptance import Bench, Row
 from worker.cli.doctor import examine

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from producer import log
 from producer.console import SettingsFile
 from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.engine import messages
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from producer import embedded
+from producer import embedded, log
 from producer.connection import connect, server_errors
 from producer.console import SettingsFile
 from producer.errors import InvalidSettings, ScribefarmError, advice_for
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.cli.finding import Finding, run_command
 from worker.cli.mac_doctor import NO_GPU, examine_mac
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import soundfile
 
+from producer import log
 from producer.settings import Settings, load_settings
-from worker import log
 from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
 from worker.cli.measure import Workbench, clip
 from worker.device.backend import choose_dtype, dtype_name, on_gpu

@@ -21,11 +21,12 @@ from typing import Any
 
 import structlog
 
-from producer.errors import Internal, InvalidOptions, OutOfMemory, ScribefarmError
+from producer.errors import Internal, OutOfMemory, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
 from worker.audio.read_ahead import End, Reading
 from worker.audio.reader import Samples
+from worker.engine.checkpoints import usable
 from worker.engine.family import Family
 from worker.engine.messages import Event, Failed, Ticket
 from worker.engine.requests import Compute
@@ -163,13 +164,11 @@ class BatchEngine:
 
     def _track(self, ticket: Ticket) -> Track:
         family, job = self._family, ticket.job
-        if job.model not in {None, family.model.name}:
-            raise InvalidOptions("job: model", f"this worker has {family.model.name}", job.model)
         family.check(job.options)
         deliver = partial(self._deliver, ticket.execution_id)
         return Track(
             ticket,
-            family.transcription(job.options, ticket.checkpoint),
+            family.transcription(job.options, usable(ticket.checkpoint, family)),
             family.features(),
             Reading(job.source, self._settings.audio, deliver),
         )

@@ -149,8 +149,14 @@ class Stepper(Protocol):
 class Family(Protocol):
     """A loaded model of one family, ready to be pinned and driven."""
 
+    name: str
+    """The family's own name: its checkpoints carry it."""
+
     model: Model
     """Name, revision and dtype, as results carry them."""
+
+    num_vocab: int
+    """Token ids of its segments are below this; 0 for a family without token ids."""
 
     needs: MemoryNeeds
     """From which the plan is made that `pin` is given."""
@@ -185,7 +191,9 @@ class Family(Protocol):
     def transcription(self, options: Options, checkpoint: Checkpoint | None) -> Transcription:
         """Return a recording's transcription, which goes on at the checkpoint if it has one.
 
-        A checkpoint of another family, or damaged, counts as none. `check` has passed the options.
+        The engine gives it only checkpoints of this very model (`worker.engine.checkpoints`), whose
+        token ids and times are in range. The rest of the state may be damaged, which counts as no
+        checkpoint. `check` has passed the options.
         """
 
     def peak_memory_bytes(self) -> int:

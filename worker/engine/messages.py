@@ -10,6 +10,25 @@ from producer.result import Model, Segment, Transcript
 
 
 @dataclass(frozen=True)
+class Writer:
+    """What wrote a checkpoint: only the same goes on from it.
+
+    Attributes:
+        family: Name of the model's family.
+        model: The model's name.
+        revision: Its hub commit, or the hash of its content.
+        num_vocab: Its token ids are below this; 0 for a family without token ids.
+    """
+
+    family: str
+    model: str
+    revision: str
+    num_vocab: int
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Where a recording stands; enough for another worker to go on with the same text.
 
@@ -17,12 +36,14 @@ class Checkpoint:
         segments: Finished segments so far.
         language: Language code, once known.
         state: What else the model's family needs, as JSON values. Only the family that wrote it
-            reads it, and it starts over if another one did.
+            reads it.
+        writer: Whose tokens these are; the engine fills it in.
     """
 
     segments: tuple[Segment, ...] = ()
     language: str | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
+    writer: Writer | None = None
 
     # A checkpoint of another version's shape is refused, never read in part.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from producer.errors import DeviceLost, Internal, OutOfMemory, ScribefarmError
+from worker.engine.checkpoints import signed
 from worker.engine.family import Computation, Family
 from worker.engine.messages import Checkpoint, Done, Event, Failed
 from worker.engine.requests import Batched, Compute, Request, Rows
@@ -125,7 +126,7 @@ class Schedule:
         try:
             request = track.requests.send(reply)
             while isinstance(request, Checkpoint):
-                self._emit(track.progress(request))
+                self._emit(track.progress(signed(request, self._family)))
                 request = next(track.requests)
             self._take(track, request)
         except StopIteration:

@@ -45,7 +45,7 @@ class Track:
         self.started = time.monotonic()
 
     def progress(self, checkpoint: Checkpoint) -> Progress:
-        """Return the event of a checkpoint."""
+        """Return the event of a signed checkpoint."""
         duration_s = self.audio.duration_s if self.audio else 0.0
         return Progress(self.key, self.transcription.seconds_done, duration_s, checkpoint)
 

@@ -30,7 +30,9 @@ from producer.keys import (
     worker_key,
 )
 from producer.result import Failure, Transcript, dump_result, outcome_fields
+from producer.scripts import Scripts
 from worker.farm.endings import Outcome
+from worker.farm.scripts import LUA_FOLDER
 
 # Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
 # lost recognises its own commit.
@@ -106,6 +108,7 @@ def _try_commit(
     _store_result(pipe, outcome)
     _store_status(pipe, job, outcome)
     _forget_execution(pipe, outcome)
+    Scripts(connection, LUA_FOLDER, shared="leases").add_to(pipe, "count", job_id=claim.job_id)
     pipe.execute()
     if rate_limited:
         Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(rate_limited)
@@ -157,6 +160,9 @@ def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:
     ended_s = outcome.claim.claimed_at_s + outcome.busy_s
     ended_at = utcformat(datetime.fromtimestamp(ended_s, UTC))
     ending = {"status": outcome.status.value, "ended_at": ended_at}
+    if outcome.foreign_sha256:
+        # Whoever submits the id's own audio must not be given this text.
+        ending["audio_sha256"] = outcome.foreign_sha256
     pipe.hset(job.key, mapping=ending | outcome_fields(outcome.result))
     pipe.hdel(job.key, *_SPENT_FIELDS)
     if outcome.ttl_s > 0:

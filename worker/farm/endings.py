@@ -6,6 +6,7 @@ from rq.job import JobStatus
 
 from producer.errors import Cancelled, ScribefarmError, WorkerLost
 from producer.job import Job
+from producer.keys import model_queue, split_queue
 from producer.result import ErrorRecord, Failure, Transcript
 from producer.settings import QueueSettings
 from worker.farm.in_flight import InFlight
@@ -22,6 +23,8 @@ class Outcome:
         ttl_s: Seconds to keep the result; -1 is for ever, which only an RQ program can ask for.
         busy_s: Seconds from claim to end.
         batch: Name of the job's batch, if it has one.
+        foreign_sha256: Hash of the audio that was read, where the job's id is made of another;
+            "" where it is of that audio, or nobody hashed it.
     """
 
     claim: Claim
@@ -29,6 +32,7 @@ class Outcome:
     ttl_s: int
     busy_s: float = 0.0
     batch: str | None = None
+    foreign_sha256: str = ""
 
     @property
     def worker(self) -> str:
@@ -52,6 +56,8 @@ def success(
 ) -> Outcome:
     """Return the outcome of a finished recording, with what only the farm knows filled in."""
     timing = transcript.timing.model_copy(update={"queue_s": round(waited_s(flight.claim), 3)})
+    read = transcript.audio.sha256 or ""
+    is_of_id = flight.job.content_id(read) == flight.claim.job_id
     filled = {
         "job_id": flight.claim.job_id,
         "source": flight.job.source,
@@ -65,6 +71,7 @@ def success(
         ttl_s=flight.times.result_ttl_s or settings.result_ttl_s,
         busy_s=flight.busy_s,
         batch=flight.job.batch,
+        foreign_sha256="" if is_of_id else read,
     )
 
 
@@ -102,6 +109,16 @@ def hand_back(flight: InFlight) -> Release:
     claim = flight.claim
     checkpoint = flight.progress.checkpoint()
     return Release(claim.job_id, claim.execution_id, claim.queue, checkpoint=checkpoint)
+
+
+def to_its_model(flight: InFlight) -> Release:
+    """Return a recording to the queue of the model that it names; no try is spent."""
+    queue = model_queue(
+        split_queue(flight.claim.queue).queue, flight.job.model, flight.job.revision
+    )
+    return Release(
+        flight.claim.job_id, flight.claim.execution_id, flight.claim.queue, to_queue=queue
+    )
 
 
 def refused(claim: Claim, error: ScribefarmError, worker: str, settings: QueueSettings) -> Outcome:

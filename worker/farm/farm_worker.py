@@ -33,6 +33,7 @@ from rq.serializers import JSONSerializer
 from producer.active_hours import is_active, next_change
 from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
+from producer.models_served import farm_queues
 from producer.settings import Settings
 from worker.engine.messages import Engine
 from worker.farm.awake import Awake
@@ -41,7 +42,7 @@ from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
-from worker.farm.scripts import Claim, FarmScripts
+from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -80,8 +81,9 @@ class FarmWorker(DrainableWorker):
             redis.RedisError: the server does not answer.
         """
         connection.set_retry(Retry(NoBackoff(), 0))
+        models = served_models(engine.model, settings.model)
         super().__init__(
-            list(settings.worker.queues),
+            [queue for level in queue_levels(settings.worker.queues, models) for queue in level],
             name=f"{name or socket.gethostname()}-{uuid4().hex[:8]}",
             connection=connection,
             serializer=JSONSerializer,
@@ -89,7 +91,7 @@ class FarmWorker(DrainableWorker):
             worker_ttl=int(max(60.0, 2 * settings.worker.lease_s)),
         )
         self._engine, self._settings = engine, settings
-        self._scripts = FarmScripts(connection, settings, self.name)
+        self._scripts = FarmScripts(connection, settings, self.name, models)
         self._held = HeldJobs(engine, settings, self.name)
         self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
         self._awake = Awake()
@@ -98,6 +100,7 @@ class FarmWorker(DrainableWorker):
         # Peers that lived through an outage, or a start of the whole farm, renew first.
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
+        self._asleep_until = ""
         self._drain_from: float | None = None
 
     def run(self, *, burst: bool = False) -> int:
@@ -185,7 +188,7 @@ class FarmWorker(DrainableWorker):
             "in_flight": str(num_flights),
             "model": self._engine.model.name,
             "revision": self._engine.model.revision,
-            "sleeps_until": self._sleeps_until(),
+            "sleeps_until": self._note_sleep(self._sleeps_until()),
         }
         del record["last_heartbeat"]  # the server's clock writes it
         answer = self._scripts.heartbeat(self._held.claims, record, self.worker_ttl)
@@ -205,6 +208,16 @@ class FarmWorker(DrainableWorker):
         begins = next_change(section.active_hours, section.timezone, now)
         return str(int(begins.timestamp())) if begins else ""
 
+    def _note_sleep(self, until: str) -> str:
+        """Log when the active hours have ended or begun; return `until`."""
+        if until and not self._asleep_until:
+            stamp = datetime.fromtimestamp(int(until), UTC).isoformat()
+            _log.info("asleep", until=stamp, reason="active_hours")
+        elif self._asleep_until and not until:
+            _log.info("awake")
+        self._asleep_until = until
+        return until
+
     def _look_after_others(self) -> None:
         """Take over jobs of dead workers, queue delayed jobs that are due, tidy RQ's registries."""
         # During an outage, and for a lease after it, our leases and the peers' are renewed first.
@@ -216,7 +229,8 @@ class FarmWorker(DrainableWorker):
         if self._is_due("due", DUE_EVERY_S):
             self._scripts.due()
         if self._is_due("tidy", TIDY_EVERY_S):
-            clean_registries(self.queues)
+            queues = farm_queues(self.connection, self._settings.worker.queues)
+            clean_registries(self.connection, queues)
 
     def _claim(self) -> None:
         flights = self._held.flights

@@ -40,8 +40,11 @@ class FencedWrites:
         for ending in self._held.endings:
             if isinstance(ending, Outcome):
                 self._commit(ending)
-        # Each is pushed to the front of its queue: reversed, the oldest claim ends up first.
-        releases = [each for each in self._held.endings if isinstance(each, Release)][::-1]
+        # Each is pushed to the front of its queue: reversed, the oldest claim ends up first. What
+        # goes to its model's queue lines up there in the order of the claims.
+        given_up = [each for each in self._held.endings if isinstance(each, Release)]
+        releases = [each for each in given_up if not each.to_queue][::-1]
+        releases += [each for each in given_up if each.to_queue]
         for start in range(0, len(releases), MAX_JOBS_A_CALL):
             self._release(releases[start : start + MAX_JOBS_A_CALL])
 

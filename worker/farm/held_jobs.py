@@ -22,9 +22,10 @@ from worker.farm.endings import (
     hand_back,
     refused,
     success,
+    to_its_model,
 )
 from worker.farm.in_flight import InFlight, Phase, read_flight
-from worker.farm.scripts import Claim
+from worker.farm.scripts import Claim, served_models
 from worker.sources.file import SourceCheck
 
 # If the path check has not returned by then, the share counts as unreachable.
@@ -60,6 +61,7 @@ class HeldJobs:
 
     def __init__(self, engine: Engine, settings: Settings, worker: str) -> None:
         self._engine, self._settings, self._worker = engine, settings, worker
+        self._models = served_models(engine.model, settings.model)
         self._sources = SourceCheck(settings.audio.roots)
         self._held: dict[str, Held] = {}  # by execution id, in order of the claims
 
@@ -86,7 +88,8 @@ class HeldJobs:
         """Take a claimed job and begin with the check of its path, or end it at once.
 
         A job that cannot be read is refused. One whose last worker died spends a try, as after a
-        failed attempt. A worker that drains hands back whatever still reaches it.
+        failed attempt. A job of another model goes to that model's queue. A worker that drains
+        hands back whatever still reaches it.
 
         Args:
             claim: The job.
@@ -105,6 +108,8 @@ class HeldJobs:
             self._fail(flight, lost)
         elif draining:
             self._end(flight, hand_back(flight))
+        elif flight.job.model and (flight.job.model, flight.job.revision) not in self._models:
+            self._end(flight, to_its_model(flight))
         else:
             self._sources.submit(claim.execution_id, str(flight.job.path))
 

@@ -36,6 +36,9 @@ _REFUSED_FIELDS = {
     "rate_limit_key": "rate_limit is not supported; use a queue of its own",
 }
 
+# A night of speech has about 20 MB with the times of all its words.
+MAX_CHECKPOINT_BYTES = 1 << 28
+
 _CHECKPOINT = TypeAdapter(Checkpoint)
 
 
@@ -125,8 +128,8 @@ def error_record(error: ScribefarmError) -> str:
 
 
 def read_checkpoint(stored: bytes | None) -> Checkpoint | None:
-    """Return where to go on; None starts over, also if the checkpoint is damaged."""
-    if not stored:
+    """Return where to go on; None starts over, also if the checkpoint is damaged or huge."""
+    if not stored or len(stored) > MAX_CHECKPOINT_BYTES:
         return None
     try:
         return _CHECKPOINT.validate_json(stored)

@@ -6,18 +6,20 @@ import redis
 import structlog
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
+from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
 _log = structlog.get_logger()
 
 
-def clean_registries(queues: Iterable[Queue]) -> None:
+def clean_registries(connection: redis.Redis, queues: Iterable[str]) -> None:
     """Drop dead workers and expired jobs, queue dependents that a death left between two steps.
 
     Raises:
         redis.RedisError: the server did not answer.
     """
-    for each in queues:
+    for name in queues:
+        each = Queue(name, connection=connection, serializer=JSONSerializer)
         clean_worker_registry(each)
         FinishedJobRegistry(queue=each).cleanup()
         FailedJobRegistry(queue=each).cleanup()

@@ -12,9 +12,11 @@ from uuid import uuid4
 
 import redis
 
+from producer.keys import model_queue
+from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
 from producer.scripts import Scripts
-from producer.settings import Settings
+from producer.settings import ModelSettings, Settings
 from worker.farm.boot import boot_id
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
@@ -50,7 +52,7 @@ RESERVE_EVERY = 8
 # Bounds the time one script call keeps the server busy to a few milliseconds.
 MAX_JOBS_A_CALL = 64
 
-_LUA = Path(__file__).parent / "lua"
+LUA_FOLDER = Path(__file__).parent / "lua"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Release(NamedTuple):
         record: JSON of the error that spends a try; "" spends none.
         died: The recording is suspected to have broken the worker.
         checkpoint: JSON to resume from; "" keeps what is stored.
+        to_queue: Its model's queue, if it came from another; "" gives it back where it was.
     """
 
     job_id: str
@@ -117,27 +120,59 @@ class Release(NamedTuple):
     record: str = ""
     died: bool = False
     checkpoint: str = ""
+    to_queue: str = ""
+
+
+def served_models(model: Model, settings: ModelSettings) -> list[tuple[str, str | None]]:
+    """Return the names and revisions by which jobs ask for a worker's model.
+
+    None is any revision. Beside the commit that was loaded counts what the settings call it, which
+    may be a branch.
+    """
+    revisions = dict.fromkeys((None, model.revision, settings.revision))
+    return [(model.name, revision) for revision in revisions]
+
+
+def queue_levels(
+    queues: Iterable[str], models: Iterable[tuple[str, str | None]]
+) -> list[list[str]]:
+    """Return the queues of a worker by priority: for any model, and for what it has."""
+    named = list(models)
+    return [[queue, *(model_queue(queue, *each) for each in named)] for queue in queues]
 
 
 class FarmScripts:
     """The scripts, bound to one connection, one worker name and its settings."""
 
     def __init__(
-        self, connection: redis.Redis, settings: Settings, worker: str, boot: str | None = None
+        self,
+        connection: redis.Redis,
+        settings: Settings,
+        worker: str,
+        models: Iterable[tuple[str, str | None]],
+        boot: str | None = None,
     ) -> None:
-        self._settings = settings
-        self._queues = list(settings.worker.queues)
+        """Take what the scripts need.
+
+        Args:
+            connection: To the server.
+            settings: Queues, leases, lifetimes.
+            worker: The worker's name.
+            models: What this worker is, as jobs name it; see `served_models`.
+            boot: Which start of the machine this is; None asks the system.
+        """
+        self._levels = queue_levels(settings.worker.queues, models)
         self._common = {
             "worker": worker,
             "boot": boot or boot_id(),
-            "queues": self._queues,
+            "farm": list(settings.worker.queues),
             "lease_s": settings.worker.lease_s,
             "margin_s": STOCK_MARGIN_S,
             "fields": FIELDS,
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
         }
-        self._scripts = Scripts(connection, _LUA, shared="leases")
+        self._scripts = Scripts(connection, LUA_FOLDER, shared="leases")
         self._turn = 0
 
     def claim(self, limit: int, *, suspects: int) -> list[Claim]:
@@ -145,6 +180,7 @@ class FarmScripts:
         limit = min(limit, MAX_JOBS_A_CALL)
         replies = self._call(
             "claim",
+            levels=self._levels,
             limit=limit,
             turn=self._turn,
             reserve=RESERVE_EVERY,
@@ -160,7 +196,11 @@ class FarmScripts:
         """Renew the leases of `held` and this worker's own record."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
         lost, cancelled, adopted = self._call(
-            "heartbeat", executions=executions, record=record, worker_ttl_s=worker_ttl_s
+            "heartbeat",
+            executions=executions,
+            record=record,
+            worker_ttl_s=worker_ttl_s,
+            queues=[queue for level in self._levels for queue in level],
         )
         return Heartbeat(
             [execution_id.decode() for execution_id in lost],

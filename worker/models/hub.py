@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from producer.errors import InvalidModel, SourceUnreachable
+from producer.errors import InvalidModel, ModelUnreachable
 
 # Files of the formats that we read; others (torch, flax, onnx, ...) are not downloaded.
 _FILES = [
@@ -61,7 +61,7 @@ def fetch(
 
     Raises:
         InvalidModel: the hub has no such model or revision, or denies access to it.
-        SourceUnreachable: the hub does not answer, and the model is not on disk.
+        ModelUnreachable: the hub does not answer, and the model is not on disk.
     """
     if not refresh and (found := _cached(name, revision, cache_dir)):
         return found
@@ -74,7 +74,7 @@ def fetch(
         raise InvalidModel("model", "must be a model that the hub gives us", wanted) from error
     except _UNREACHABLE as error:
         reason = str(error).splitlines()[0]
-        raise SourceUnreachable(f"hub: {name}", "must be reachable once", reason) from error
+        raise ModelUnreachable(f"hub: {name}", "must be reachable once", reason) from error
     return Path(folder), Path(folder).name
 
 

@@ -17,7 +17,7 @@ def load_family(settings: Settings) -> Family:
     Raises:
         InvalidModel: there is no such model, or its weights are damaged.
         OutOfRange: the slots asked for, or the model, do not fit into memory.
-        SourceUnreachable: the hub does not answer and the model was not fetched before.
+        ModelUnreachable: the hub does not answer and the model was not fetched before.
         OutOfMemory, DeviceLost: the device has no room for the weights, or failed.
     """
     listed = MODELS.get(settings.model.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import InvalidModel, InvalidOptions
-from worker.models.whisper.languages import LANGUAGES, parse_language
+from producer.languages import LANGUAGES, parse_language
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.vocabulary import load_ranks
 

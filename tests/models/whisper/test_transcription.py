@@ -5,6 +5,7 @@ the rules that the reference does not have are tested: flags, hotwords, seeds, c
 """
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,12 @@ from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRul
 from worker.engine.messages import Checkpoint
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.tokenizer import Tokenizer
-from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
+from worker.models.whisper.transcription import (
+    ModelLimits,
+    Resumed,
+    Transcription,
+    check_options,
+)
 
 ENGLISH = ModelLimits(n_vocab=51_864, context_length=448)
 MULTILINGUAL = ModelLimits(n_vocab=51_865, context_length=448)
@@ -441,7 +447,26 @@ def test_what_the_model_cannot_do_is_refused_before_any_window(options, error):
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"family": "parakeet", "seek": 1}, {"family": "whisper"}, {"seek": 3000}]
+    "state",
+    [
+        {},
+        {"family": "parakeet", "seek": 1},
+        {"seek": 3000},
+        *(
+            dict(vars(Resumed(3000, 0, 0.0, None))) | wrong
+            for wrong in (
+                {"seek": -1},
+                {"seek": 10**30},
+                {"seek": 7501},
+                {"prompt_reset_since": -1},
+                {"last_speech_s": -0.5},
+                {"last_speech_s": math.inf},
+                {"last_speech_s": math.nan},
+                {"language_probability": 2.0},
+                {"more": 1},
+            )
+        ),
+    ],
 )
 def test_a_checkpoint_that_is_not_ours_or_not_whole_counts_as_none(state):
     """Another family wrote it, or another version: the recording starts over."""

@@ -1,12 +1,14 @@
 """Finding recordings: what is taken, how it is named, what is listed as a problem."""
 
+import contextlib
+import errno
 import io
 import os
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
-from producer.archive.find import Duplicate, Patterns, Problem, find, read_list
+from producer.archive.find import Duplicate, Ignored, Patterns, Problem, find, read_list
 from producer.errors import InvalidOptions
 from tests.producer.archive.recordings import found_names, record
 
@@ -66,7 +68,7 @@ def test_a_file_found_twice_is_taken_once(folder, names):
     path = record(folder / "talks/a.wav")
     first, second = find(["talks", "talks/a.wav"], names)
     assert first.path == path
-    assert second == Duplicate(str(path))
+    assert second == Duplicate(str(path), "talks/a.wav")
 
 
 def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(folder, names):
@@ -92,6 +94,96 @@ def test_links_to_folders_are_not_followed(folder, names):
     record(folder / "talks/a.wav")
     (folder / "talks/loop").symlink_to(folder / "talks")
     assert found_names(find(["talks"], names)) == ["talks/a.wav"]
+
+
+def test_files_that_a_folder_passes_over_are_named_with_the_reason(folder, names):
+    """By extension, without one, hidden, a Mac's companion, excluded, or behind a link."""
+    kinds = {
+        "a.AAX": ".aax",
+        "noext": "no extension",
+        ".hidden.wav": "hidden",
+        "._b.wav": "AppleDouble",
+        "drafts/c.wav": "excluded",
+        "raw.ul": ".ul",
+    }
+    for name in ("b.wav", ".git/d.wav", "x/y/z/e.wav", *kinds):
+        record(folder / "talks" / name)
+    (folder / "talks/loop").symlink_to(folder / "talks")
+    found = list(find(["talks"], names, Patterns(exclude=("drafts",))))
+    talks = f"{folder}/talks/"
+    ignored = {
+        each.path.removeprefix(talks): each.kind for each in found if isinstance(each, Ignored)
+    }
+    assert ignored == kinds | {".git": "hidden folder", "loop": "link to a folder"}
+    assert found_names(found) == ["talks/b.wav", "talks/x/y/z/e.wav"]
+
+
+def test_a_link_that_leads_to_itself_is_a_problem_of_that_path_alone(folder, names):
+    """In a folder, on the command line and in a pattern; one of another kind is passed over."""
+    record(folder / "talks/a.wav")
+    for name in ("loop.flac", "loop.txt"):
+        (folder / "talks" / name).symlink_to(name)
+    found = list(find(["talks", "talks/loop.flac", "talks/*.flac"], names))
+    assert found_names(found) == ["talks/a.wav"]
+    problems = [each for each in found if isinstance(each, Problem)]
+    assert {each.path for each in problems} == {str(folder / "talks/loop.flac")}
+    assert len(problems) == 3
+    assert [each.kind for each in found if isinstance(each, Ignored)] == [".txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ELOOP, errno.EACCES])
+@pytest.mark.parametrize("where", ["scandir", "is_dir", "stat"])
+def test_an_error_of_a_share_is_a_problem_of_that_path_alone(
+    folder, names, monkeypatch, where, number
+):
+    """Of a folder that cannot be listed, or of one entry that cannot be looked at."""
+    for name in ("a.wav", "sick/b.wav", "z/c.wav"):
+        record(folder / "talks" / name)
+    sick = "sick" if where == "scandir" else "a.wav"
+    fail_at(monkeypatch, where, str(folder / "talks" / sick), number)
+    found = list(find(["talks"], names))
+    rest = {"talks/a.wav", "talks/sick/b.wav", "talks/z/c.wav"}
+    lost = "talks/sick/b.wav" if where == "scandir" else "talks/a.wav"
+    assert found_names(found) == sorted(rest - {lost})
+    (problem,) = (each for each in found if isinstance(each, Problem))
+    assert problem.path == str(folder / "talks" / sick)
+    code = "source_forbidden" if number == errno.EACCES else "source_unreachable"
+    assert problem.error.code == code
+
+
+def fail_at(monkeypatch, where, path, number):
+    """Let one system call fail for one path, as a share does that is going away."""
+
+    class SickEntry:
+        """An entry of `os.scandir` whose type the file system does not tell."""
+
+        def __init__(self, entry):
+            self.name, self.path, self._entry = entry.name, entry.path, entry
+
+        def is_symlink(self):
+            return self._entry.is_symlink()
+
+        def is_dir(self, *, follow_symlinks=True):
+            if self.path == path:
+                raise OSError(number, os.strerror(number))
+            return self._entry.is_dir(follow_symlinks=follow_symlinks)
+
+    real_scandir, real_stat = os.scandir, Path.stat
+
+    @contextlib.contextmanager
+    def scandir(folder):
+        if where == "scandir" and os.fspath(folder) == path:
+            raise OSError(number, os.strerror(number))
+        with real_scandir(folder) as entries:
+            yield (SickEntry(entry) for entry in entries) if where == "is_dir" else entries
+
+    def stat(self, **options):
+        if where == "stat" and str(self) == path:
+            raise OSError(number, os.strerror(number))
+        return real_stat(self, **options)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "stat", stat)
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])

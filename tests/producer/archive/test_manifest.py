@@ -73,3 +73,49 @@ def test_a_manifest_of_another_kind_is_refused(folder, names):
         list(read_manifest(record(folder / "m.xlsx"), names))
     with pytest.raises(SourceNotFound):
         list(read_manifest(folder / "none.csv", names))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[" * 100_000, "nested at most 100 deep"),
+        (b'{"path": "a.wav", "metadata": ' + b'{"x":' * 300 + b"1" + b"}" * 301, "100 deep"),
+        (b'{"path": "\xff.wav"}', "must be valid UTF-8 text"),
+        (b'{"path": "a.wav", "metadata": {"original": "caf\\udce9.wav"}}', "valid UTF-8 text"),
+        (b"not json", "must be a JSON object"),
+        (b'{"path": "a.wav", "langauge": "de"}', "langauge"),
+        (b'{"path": "a.wav", "options": {"best_of": 99}}', "options: best_of"),
+        (b'{"path": "missing.wav"}', "must be an existing file"),
+    ],
+)
+def test_a_wrong_json_line_is_a_problem_that_says_file_and_line(folder, names, line, reason):
+    """Those before and behind it are taken, also behind a byte order mark."""
+    for name in ("a.wav", "b.wav"):
+        record(folder / name)
+    manifest = folder / "m.jsonl"
+    first, last = (json.dumps({"path": name}).encode() for name in ("a.wav", "b.wav"))
+    manifest.write_bytes(b"\xef\xbb\xbf" + b"\n".join([first, line, last]))
+    good, problem, also_good = read_manifest(manifest, names)
+    assert [good.name, also_good.name] == ["a.wav", "b.wav"]
+    assert str(problem.error).startswith(f"{manifest}:2: ")
+    assert reason in str(problem.error)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'"' + b"x" * 140_000 + b'",de', "field larger than field limit"),
+        (b"caf\xe9.wav,de", "must be valid UTF-8 text"),
+        (b"a.wav,de,1,2", "more columns than the header's 2 (got 4)"),
+    ],
+)
+def test_a_wrong_row_of_a_table_is_a_problem_that_says_file_and_line(folder, names, line, reason):
+    """The rest of the table is taken."""
+    for name in ("a.wav", "b.wav"):
+        record(folder / name)
+    manifest = folder / "m.csv"
+    manifest.write_bytes(b"\n".join([b"path,language", b"a.wav,de", line, b"b.wav"]))
+    good, problem, also_good = read_manifest(manifest, names)
+    assert [good.name, also_good.name] == ["a.wav", "b.wav"]
+    assert str(problem.error).startswith(f"{manifest}:3: ")
+    assert reason in str(problem.error)

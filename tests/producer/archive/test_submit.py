@@ -1,5 +1,6 @@
 """From an archive to the queue: what is enqueued, what is not, and why."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,19 @@ import pytest
 from producer.archive.find import Names, find
 from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
 from producer.batches.views import view_batch
-from producer.errors import InvalidOptions, QueueFull, WorkerLost
+from producer.errors import (
+    CorruptAudio,
+    InvalidOptions,
+    QueueFull,
+    SourceForbidden,
+    SourceNotFound,
+    WorkerLost,
+)
 from producer.job import Job, Options
 from producer.keys import job_key, result_key
 from producer.queue import read_result
 from producer.result import Failure, dump_result
+from producer.rq_data import load_call
 from tests.producer.archive.recordings import record
 
 
@@ -81,13 +90,107 @@ def test_a_passing_failure_is_enqueued_again_and_a_lasting_one_only_on_demand(
     assert verdicts(forced) == ["new", "known"]
 
 
+PATH_ERRORS = (SourceNotFound, SourceForbidden)
+
+
+def fail_from(connection, entry, error, source):
+    """End a job as a worker does that met this error at this path."""
+    failure = Failure.from_error(entry.job_id, error, source=source)
+    connection.set(result_key(entry.job_id), dump_result(failure), ex=60)
+    connection.hset(job_key(entry.job_id), mapping={"status": "failed", "code": error.code})
+
+
+def source_of(connection, job_id):
+    """Return the path that a worker will be given."""
+    _, _, _, kwargs = load_call(connection.hget(job_key(job_id), "data"))
+    return kwargs["source"]
+
+
+def plan(connection, settings, cache, *arguments):
+    with Names() as names:
+        found, asked = find(arguments, names), SubmitOptions(batch="plan")
+        return [entry for entry, _ in plan_archive(connection, settings, found, asked, cache)]
+
+
+@pytest.mark.parametrize("error", PATH_ERRORS)
+def test_a_moved_recording_is_taken_up_again_where_it_is_now(
+    folder, connection, settings, cache, error
+):
+    """The failure was the path's; from the same path it stays known, and a dry run says the same."""
+    old = record(folder / "old/a.wav", b"speech")
+    (entry,) = submit(connection, settings, cache, "old")
+    fail_from(connection, entry, error("source", "must exist"), str(old))
+    assert verdicts(plan(connection, settings, cache, "old")) == ["known"]
+    assert verdicts(submit(connection, settings, cache, "old")) == ["known"]
+    (folder / "old").rename(folder / "new")
+    assert verdicts(plan(connection, settings, cache, "new")) == ["new"]
+    (moved,) = submit(connection, settings, cache, "new")
+    assert (moved.verdict, moved.state, moved.job_id) == ("new", "queued", entry.job_id)
+    assert source_of(connection, entry.job_id) == str(folder / "new/a.wav")
+    assert verdicts(submit(connection, settings, cache, "new")) == ["known"]
+
+
+def test_the_other_copy_is_tried_when_the_first_ones_path_has_failed(
+    folder, connection, settings, cache
+):
+    """Two copies in one submission are one job, which knows one path at a time."""
+    first = record(folder / "x/a.wav", b"speech")
+    other = record(folder / "y/copy.wav", b"speech")
+    entries = submit(connection, settings, cache, "x", "y")
+    assert verdicts(entries) == ["new", "known"]
+    assert source_of(connection, entries[0].job_id) == str(first)
+    fail_from(connection, entries[0], SourceNotFound("source", "must exist"), str(first))
+    again = submit(connection, settings, cache, "x", "y")
+    assert verdicts(again) == ["known", "new"]
+    assert [entry.state for entry in again] == ["queued", "queued"]
+    assert source_of(connection, entries[0].job_id) == str(other)
+    assert (
+        connection.llen("rq:queue:default@tiny.en") == 2
+    )  # the first entry is stale by its status
+
+
+def test_a_file_that_was_changed_after_its_submission_is_submitted_anew(
+    folder, connection, settings, cache
+):
+    """The worker refused it for its hash; whoever submits it now has hashed what is there now."""
+    path = record(folder / "a.wav")
+    (entry,) = submit(connection, settings, cache, "a.wav")
+    failure = Failure.from_error(entry.job_id, CorruptAudio("a", "b"), source=str(path))
+    changed = failure.error.model_copy(update={"code": "source_changed"})
+    stored = dump_result(failure.model_copy(update={"error": changed}))
+    connection.set(result_key(entry.job_id), stored, ex=60)
+    connection.hset(job_key(entry.job_id), mapping={"status": "failed", "code": "source_changed"})
+    assert verdicts(plan(connection, settings, cache, "a.wav")) == ["new"]
+    assert verdicts(submit(connection, settings, cache, "a.wav")) == ["new"]
+
+
+def test_a_transcript_of_other_audio_is_never_known(folder, connection, settings, cache):
+    """Another program gave its own recording the id of this one; the worker noted what it read."""
+    record(folder / "a.wav")
+    (entry,) = submit(connection, settings, cache, "a.wav")
+    connection.hset(job_key(entry.job_id), mapping={"status": "finished"})
+    connection.set(result_key(entry.job_id), "{}", ex=60)
+    right = _sha256(folder / "a.wav")
+    connection.hset(job_key(entry.job_id), "audio_sha256", right)
+    assert verdicts(submit(connection, settings, cache, "a.wav")) == ["known"]
+    connection.hset(job_key(entry.job_id), "audio_sha256", "f" * 64)
+    assert verdicts(plan(connection, settings, cache, "a.wav")) == ["new"]
+    assert verdicts(submit(connection, settings, cache, "a.wav")) == ["new"]
+    assert not connection.hexists(job_key(entry.job_id), "audio_sha256")
+    assert not connection.exists(result_key(entry.job_id))
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_files_of_the_same_audio_are_one_job_with_two_names(folder, connection, settings, cache):
     """Both names stand in the batch."""
     for name in ("a.wav", "copy of a.wav"):
         record(folder / name, b"the same")
     entries = submit(connection, settings, cache, "*.wav")
     assert len({entry.job_id for entry in entries}) == 1
-    assert connection.llen("rq:queue:default") == 1
+    assert connection.llen("rq:queue:default@tiny.en") == 1
     assert sorted(view.name for view in view_batch(connection, "b")) == ["a.wav", "copy of a.wav"]
 
 
@@ -100,11 +203,11 @@ def test_a_full_queue_pushes_back(folder, connection, settings, cache):
         record(folder / f"{number}.wav")
     with pytest.raises(QueueFull):
         submit(connection, small, cache, "*.wav")
-    assert connection.llen("rq:queue:default") == 2
+    assert connection.llen("rq:queue:default@tiny.en") == 2
 
     def make_room(error):
         assert error.code == "queue_full"
-        connection.delete("rq:queue:default")
+        connection.delete("rq:queue:default@tiny.en")
 
     with Names() as names:
         found, asked = find(["*.wav"], names), SubmitOptions(batch="b")
@@ -127,5 +230,5 @@ def test_a_plan_says_what_would_happen_and_changes_nothing(folder, connection, s
         "a.wav": "known",
         "b.wav": "new",
     }
-    assert connection.lrange("rq:queue:default", 0, -1) == [known.job_id.encode()]
+    assert connection.lrange("rq:queue:default@tiny.en", 0, -1) == [known.job_id.encode()]
     assert not connection.exists("scribefarm:batch:plan")

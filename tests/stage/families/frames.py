@@ -132,12 +132,13 @@ class FrameTranscription:
             span = {"id": number, "seek": at * 10, "start": at / 10, "end": end / 10}
             self.segments.append(Segment(**span, text=letter, **neutral))
         self.seconds_done = len(features.levels) / 10
-        yield Checkpoint(tuple(self.segments), "en", {"family": "frames"})
+        yield Checkpoint(tuple(self.segments), "en")
 
 
 class Frames:
     """Implements `worker.engine.family.Family`."""
 
+    name, num_vocab = "frames", 0
     needs = MemoryNeeds(weights_bytes=0, row_bytes=1_000, request_bytes=0)
 
     def __init__(self):

@@ -47,8 +47,7 @@ class PieceTranscription:
     language, language_probability = "en", None
 
     def __init__(self, checkpoint):
-        resumed = checkpoint and checkpoint.state.get("family") == "pieces"
-        self.segments = list(checkpoint.segments) if resumed else []
+        self.segments = list(checkpoint.segments) if checkpoint else []
         self.counts = Counts()
 
     @property
@@ -69,12 +68,13 @@ class PieceTranscription:
             self.counts.windows += 1
             self.counts.generated_tokens += 1
             self.segments.append(_segment(len(self.segments), first / 100, last / 100, word))
-            yield Checkpoint(tuple(self.segments), "en", {"family": "pieces"})
+            yield Checkpoint(tuple(self.segments), "en")
 
 
 class Pieces:
     """Implements `worker.engine.family.Family`."""
 
+    name, num_vocab = "pieces", 0
     stepper = None
     needs = MemoryNeeds(weights_bytes=0, row_bytes=0, request_bytes=1_000_000)
 

@@ -2,8 +2,9 @@
 -- step, so that no death of a worker or server falls between. A job counts only if its hash says
 -- `queued`: entries of cancelled, expired or doubly enqueued jobs are dropped.
 --
--- Queues come in order of priority, but every args.reserve-th claim starts at one of the lower
--- queues, each in turn: a full first queue slows the others down and never starves them.
+-- args.levels are queues in order of priority; those of one level (for any model, for this worker's)
+-- are taken in turn. Every args.reserve-th claim starts at one of the lower levels, each in turn: a
+-- full first level slows the others down and never starves them.
 --
 -- A job whose last worker died is a suspect. Only args.suspects of them run here at once, the
 -- others are put back: a recording that kills its worker can then be told from its neighbours.
@@ -11,16 +12,27 @@
 local MAX_HELD, MAX_DROPPED = 64, 1000
 local claimed, held, num_dropped = {}, {}, 0
 
-local function pop(turn)
-  local num_queues, first = #args.queues, 1
-  if num_queues > 1 and turn % args.reserve == args.reserve - 1 then
-    first = 2 + math.floor(turn / args.reserve) % (num_queues - 1)
+local function pop_level(queues, turn)
+  for i = 0, #queues - 1 do
+    local queue = queues[1 + (turn + i) % #queues]
+    local job_id = redis.call('LPOP', queue_key(queue))
+    if job_id then return queue, job_id end
   end
-  for i = 0, num_queues - 1 do
-    -- From the reserved queue on, then the higher ones in their own order.
+end
+
+local function pop(turn)
+  local num_levels, first = #args.levels, 1
+  if num_levels > 1 and turn % args.reserve == args.reserve - 1 then
+    -- Counted in reserved turns, so that each level begins with each of its queues in turn.
+    turn = math.floor(turn / args.reserve)
+    first = 2 + turn % (num_levels - 1)
+    turn = math.floor(turn / (num_levels - 1))
+  end
+  for i = 0, num_levels - 1 do
+    -- From the reserved level on, then the higher ones in their own order.
     local index = i == 0 and first or (i < first and i or i + 1)
-    local job_id = redis.call('LPOP', queue_key(args.queues[index]))
-    if job_id then return args.queues[index], job_id end
+    local queue, job_id = pop_level(args.levels[index], turn)
+    if job_id then return queue, job_id end
   end
 end
 
@@ -30,6 +42,9 @@ local function start(job_id, execution_id, queue)
     'last_heartbeat', stamp(now))
   redis.call('HDEL', job_key(job_id), 'lost_worker', 'ended_at')
   redis.call('PERSIST', job_key(job_id))
+  count_job(job_id)
+  -- `rq empty` may have taken it out; by it peers find the lease when this worker dies.
+  redis.call('SADD', QUEUES, queue_key(queue))
   lease(job_id, execution_id, queue, args.worker)
 end
 

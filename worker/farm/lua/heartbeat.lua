@@ -6,12 +6,18 @@ local record = worker_key(args.worker)
 note_boot()
 local lost, cancelled, unknown, known = {}, {}, {}, {}
 
+local batches = {}
+local function note_batches(job_id)
+  for batch in pairs(batches_of(job_id)) do batches[batch] = true end
+end
+
 for _, execution in ipairs(args.executions) do
   local job_id, execution_id, queue = unpack(execution)
   known[job_id .. ':' .. execution_id] = true
   if holds(job_id, execution_id) then
     lease(job_id, execution_id, queue, args.worker)
     redis.call('HSET', job_key(job_id), 'last_heartbeat', stamp(now))
+    note_batches(job_id)
     if redis.call('HEXISTS', job_key(job_id), 'cancel') == 1 then
       cancelled[#cancelled + 1] = execution_id
     end
@@ -35,6 +41,7 @@ for _, entry in ipairs(redis.call('SMEMBERS', worker_executions_key(args.worker)
   end
 end
 
+for batch in pairs(batches) do touch(batch) end
 for field, value in pairs(args.record) do redis.call('HSET', record, field, value) end
 redis.call('HSET', record, 'last_heartbeat', stamp(now))
 redis.call('EXPIRE', record, args.worker_ttl_s)

@@ -6,6 +6,9 @@ local progress = progress_key(args.job_id)
 for field, value in pairs(args.progress) do redis.call('HSET', progress, field, value) end
 redis.call('HSET', progress, 'updated_at', string.format('%.3f', now))
 redis.call('EXPIRE', progress, args.ttl_s)
+local batches = batches_of(args.job_id)
+for batch in pairs(batches) do touch(batch) end
+count_audio(args.job_id, batches, 1000 * (tonumber(args.progress.seconds_done) or 0))
 if ARGV[2] ~= '' then
   redis.call('SET', checkpoint_key(args.job_id), ARGV[2], 'EX', args.ttl_s)
   redis.call('HDEL', job_key(args.job_id), 'deaths', 'excused', 'death_log',

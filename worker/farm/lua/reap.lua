@@ -1,10 +1,11 @@
 -- Take over jobs whose lease has run out. Each comes to args.worker under a new fence, for it to
 -- decide what becomes of the job; the dead worker, should it wake, owns nothing any more. If the
--- taker dies in its turn before it has decided, that does not count against the recording.
+-- taker dies in its turn before it has decided, that does not count against the recording. The job
+-- may be of a model that the taker has not: the last worker of a model has no peers of its own.
 -- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
 local taken = {}
 note_boot()
-for _, queue in ipairs(args.queues) do
+for _, queue in ipairs(farm_queues(args.farm)) do
   local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
     string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
   for _, entry in ipairs(expired) do

@@ -1,8 +1,13 @@
 -- Give jobs back to their queues: at once to the front or the back, or after a delay. A record of
--- what went wrong spends a try; without one (a drained worker) none is spent.
--- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint}, ...}.
+-- what went wrong spends a try; without one (a drained worker) none is spent. A job with to_queue
+-- goes there, to its place by the time at which it was enqueued.
+-- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint, to_queue},
+-- ...}.
 -- Answer: ids of the executions that were still ours to give back.
 local MAX_ATTEMPTS_BYTES = 65536
+-- A place is looked for among so many jobs at the head: those in front of a routed job are few, as
+-- it was at the head of the queue from which it comes.
+local MAX_LOOKED_AT = 64
 local released = {}
 
 local function spend_try(key, job)
@@ -16,7 +21,21 @@ local function spend_try(key, job)
   if left > 0 then redis.call('HSET', key, 'retries_left', left - 1) end
 end
 
+local function route(key, job)
+  local list, enqueued_at = queue_key(job.to_queue), redis.call('HGET', key, 'enqueued_at') or ''
+  redis.call('HSET', key, 'status', 'queued', 'origin', job.to_queue)
+  redis.call('SADD', QUEUES, list)
+  for _, other in ipairs(redis.call('LRANGE', list, 0, MAX_LOOKED_AT - 1)) do
+    if (job_fields(other, 'enqueued_at')[1] or '') > enqueued_at then
+      redis.call('LINSERT', list, 'BEFORE', other, job.job_id)
+      return
+    end
+  end
+  redis.call('RPUSH', list, job.job_id)
+end
+
 local function requeue(key, job)
+  if job.to_queue ~= '' then return route(key, job) end
   if job.delay_s > 0 then
     redis.call('HSET', key, 'status', 'scheduled')
     redis.call('ZADD', registry_key('scheduled', job.queue), math.ceil(now + job.delay_s),
@@ -38,6 +57,7 @@ for _, job in ipairs(args.jobs) do
       redis.call('SET', checkpoint_key(job.job_id), job.checkpoint, 'EX', args.ttl_s)
     end
     requeue(key, job)
+    count_job(job.job_id)
     local ttl = number_in(job.job_id, 'ttl')
     if ttl > 0 then redis.call('EXPIRE', key, math.ceil(ttl)) end
     released[#released + 1] = job.execution_id

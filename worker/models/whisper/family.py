@@ -48,6 +48,7 @@ class WhisperFamily:
         OutOfMemory: the device had no room.
     """
 
+    name = "whisper"
     stepper: TokenStepper
     computations: Mapping[type[Batched[Any]], Computation]
     plan: MemoryPlan
@@ -56,6 +57,7 @@ class WhisperFamily:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
         self.network = make_network(weights, dtype, backend)
         self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
+        self.num_vocab = weights.dims.n_vocab
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
         has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))
         self.needs = memory_needs(weights.dims, weights_bytes, dtype.size, has_scores=has_scores)
@@ -144,7 +146,7 @@ def load(settings: Settings) -> WhisperFamily:
 
     Raises:
         InvalidModel: there is no such model, or its weights are damaged.
-        SourceUnreachable: the hub does not answer and the model was not fetched before.
+        ModelUnreachable: the hub does not answer and the model was not fetched before.
         InvalidSettings: the backend asked for cannot work here.
     """
     dtype = choose_dtype(settings.model.dtype)

@@ -4,7 +4,7 @@ import string
 from collections.abc import Iterable, Sequence
 
 from producer.errors import InvalidOptions
-from worker.models.whisper.languages import UNSPACED, parse_language
+from producer.languages import UNSPACED, parse_language
 from worker.models.whisper.vocabulary import get_vocabulary
 
 

@@ -6,19 +6,19 @@ within a recording windows stay sequential, so its text is what Whisper gives fo
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from producer.errors import OutOfRange
+from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
+from producer.languages import parse_language
 from producer.result import Segment
 from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
-from worker.models.whisper.languages import parse_language
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.seeds import derive_seed
@@ -39,6 +39,10 @@ class ModelLimits:
     context_length: int
 
 
+# Frames and tokens of a recording; a larger number is damage.
+Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
 @dataclass(frozen=True)
 class Resumed:
     """What a checkpoint's `state` holds for this family, beside segments and language.
@@ -49,14 +53,15 @@ class Resumed:
             windows are not conditioned on.
         last_speech_s: Seconds at which the last word so far ends.
         language_probability: Of the language, if it was detected.
-        family: Required: a checkpoint without it was written by somebody else.
     """
 
-    seek: int
-    prompt_reset_since: int
-    last_speech_s: float
-    language_probability: float | None
-    family: Literal["whisper"]
+    seek: Count
+    prompt_reset_since: Count
+    last_speech_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    language_probability: Annotated[float, Field(ge=0, le=1)] | None
+
+    # A state of another shape is refused, never read in part.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def to_state(self) -> dict[str, Any]:
         """Return the JSON values of `Checkpoint.state`."""
@@ -64,7 +69,7 @@ class Resumed:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint | None) -> "Resumed | None":
-        """Return what `to_state` wrote; None if there is none, or another family's."""
+        """Return what `to_state` wrote; None if there is none, or it is damaged."""
         try:
             return _RESUMED.validate_python(checkpoint.state) if checkpoint else None
         except ValidationError:
@@ -104,7 +109,8 @@ class Transcription:
     Args:
         options: How it is transcribed; `check_options` has passed them.
         limits: The model's vocabulary and context.
-        checkpoint: Where an earlier run stood; the text goes on as if it had never stopped.
+        checkpoint: Where an earlier run of this model stood; the text goes on as if it had never
+            stopped. One that is damaged, or lies behind the audio's last window, counts as none.
 
     Attributes:
         segments: Finished so far.
@@ -115,20 +121,28 @@ class Transcription:
     def __init__(
         self, options: Options, limits: ModelLimits, checkpoint: Checkpoint | None = None
     ) -> None:
-        resumed = Resumed.from_checkpoint(checkpoint)
-        if checkpoint is None or resumed is None:
-            checkpoint, resumed = Checkpoint(), Resumed(0, 0, 0.0, None, "whisper")
         self.content_frames = 0
         self.options = options
         self.limits = limits
-        self.segments = list(checkpoint.segments)
         self.counts = Counts()
+        try:
+            self._start(checkpoint)
+        except InvalidOptions:
+            # `check_options` has passed the job's own language: the checkpoint's is not the model's.
+            self._start(None)
+
+    def _start(self, checkpoint: Checkpoint | None) -> None:
+        """Take up where the checkpoint stands, or at the beginning."""
+        resumed = Resumed.from_checkpoint(checkpoint)
+        if checkpoint is None or resumed is None:
+            checkpoint, resumed = Checkpoint(), Resumed(0, 0, 0.0, None)
+        self.segments = list(checkpoint.segments)
         self.language_probability = resumed.language_probability
-        self._language = checkpoint.language or options.language
-        self._tokenizer = Tokenizer(limits.n_vocab, self._language, options.task)
+        self._language = checkpoint.language or self.options.language
+        self._tokenizer = Tokenizer(self.limits.n_vocab, self._language, self.options.task)
         self._seek = resumed.seek
         self._prompt_reset_since = resumed.prompt_reset_since
-        self._words = WordTimes(options, resumed.last_speech_s)
+        self._words = WordTimes(self.options, resumed.last_speech_s)
         self._encoded_for_language: Any = None
 
     @property
@@ -159,7 +173,6 @@ class Transcription:
             self._prompt_reset_since,
             self._words.last_speech_s,
             self.language_probability,
-            "whisper",
         )
         return Checkpoint(tuple(self.segments), self._language, state.to_state())
 
@@ -172,6 +185,9 @@ class Transcription:
         Yields requests, and a `Checkpoint` after each window.
         """
         self.content_frames = features.content_frames
+        # The last window's timestamps may point behind the end, but into that window.
+        if self._seek > self.content_frames + WINDOW_FRAMES:
+            self._start(None)
         if self._language is None:
             yield from self._detect_language(features)
         self._language = self.language

@@ -15,7 +15,7 @@ from typing import Self
 import tiktoken
 
 from producer.errors import InvalidModel
-from worker.models.whisper.languages import LANGUAGES
+from producer.languages import LANGUAGES
 
 _ENGLISH_N_VOCAB = 51864
 _NUM_TIMESTAMPS = 1501  # 0.00 to 30.00 seconds

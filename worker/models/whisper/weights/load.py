@@ -43,7 +43,7 @@ def load_weights(
 
     Raises:
         InvalidModel: no such model, or its files are missing, truncated, mismatched or corrupt.
-        SourceUnreachable: the hub does not answer and the model was not fetched before.
+        ModelUnreachable: the hub does not answer and the model was not fetched before.
     """
     try:
         opened = _open(name, revision, cache_dir)

@@ -1,20 +1,24 @@
-"""How the worker speaks: structlog on stderr, JSON for machines, columns for people."""
+"""Log lines of both programs: structlog on stderr, JSON for machines, columns for people."""
 
+import io
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
+from producer.console import one_line, visible
+from producer.masking import mask_urls
 from producer.settings import LogSettings
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 
 def configure(settings: LogSettings) -> None:
     """Send all log lines to stderr; stdout belongs to results.
 
+    URLs are without their secrets, and no value can move a terminal's cursor or forge a line.
     `log.format` "auto" writes JSON unless stderr is a terminal.
     """
     wants_json = settings.format == "json" or (
@@ -31,7 +35,7 @@ def configure(settings: LogSettings) -> None:
         if wants_json
         else [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=sys.stderr.isatty(), exception_formatter=_visible_traceback
             )
         ]
     )
@@ -40,6 +44,7 @@ def configure(settings: LogSettings) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _harmless,
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -49,3 +54,16 @@ def configure(settings: LogSettings) -> None:
     )
     # RQ reports through logging what the farm worker says itself.
     logging.getLogger("rq").setLevel(logging.WARNING)
+
+
+def _harmless(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    return {
+        key: one_line(mask_urls(value)) if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+
+
+def _visible_traceback(out: TextIO, error: "ExcInfo") -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write(visible(text.getvalue()))

@@ -1,0 +1,28 @@
+"""Which files of a submission are copies of others: the same audio, asked for in the same way."""
+
+import sqlite3
+from typing import Self
+
+
+class Copies:
+    """Remembers the first name of each job of a submission; kept on disk, not in memory."""
+
+    def __init__(self) -> None:
+        # SQLite's temporary database: a file without a name, gone when it is closed.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=OFF")
+        self._database.execute("CREATE TABLE firsts (job_id TEXT PRIMARY KEY, name TEXT)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._database.close()
+
+    def first_name(self, job_id: str, name: str) -> str:
+        """Return the name under which the submission had this job first: `name` if it is new."""
+        added = self._database.execute("INSERT OR IGNORE INTO firsts VALUES (?, ?)", (job_id, name))
+        if added.rowcount == 1:
+            return name
+        found = self._database.execute("SELECT name FROM firsts WHERE job_id = ?", (job_id,))
+        return str(found.fetchone()[0])
