@@ -53,8 +53,9 @@ type: setup  ## Check types, strictly
 parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [BACKEND=mlx] [TESTS=path]
 	$(RUN)/pytest -q -s -m "parity and $(if $(filter mlx,$(BACKEND)),,not )mlx" $(TESTS)
 
-fuzz: setup  ## Feed thousands of broken recordings to the audio pipeline, print the outcomes
+fuzz: setup  ## Thousands of broken recordings for the audio pipeline, of hostile entries for the farm
 	$(RUN)/python tests/fuzz/run.py
+	$(RUN)/python -m tests.fuzz.hostile_farm
 
 chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count what was lost or wrong
 	$(RUN)/python -m tests.chaos

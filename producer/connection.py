@@ -13,6 +13,7 @@ from redis.retry import Retry
 from producer import embedded
 from producer.errors import InvalidSettings, LocalNetworkDenied, ServerUnreachable
 from producer.masking import mask_url
+from producer.server_replies import is_not_now, reply_code
 from producer.settings import RedisSettings, Settings
 
 # Below the shortest idle timeout of common NATs and load balancers.
@@ -39,6 +40,15 @@ def connect(settings: Settings) -> redis.Redis:
     return connection
 
 
+# What must hold where the server refuses, by the first word of its reply.
+_REFUSALS = {
+    "MISCONF": "the server must be able to write to its disk",
+    "OOM": "the server must have room",
+    "NOPERM": "the server must let us in",
+    "READONLY": "the server must let us in",
+}
+
+
 @contextlib.contextmanager
 def server_errors(connection: redis.Redis) -> Iterator[None]:
     """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`.
@@ -55,14 +65,11 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
         raise ServerUnreachable(
             server_name(connection), "a Redis server must answer", error
         ) from error
-    except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError) as error:
-        raise ServerUnreachable(
-            server_name(connection), "the server must let us in", error
-        ) from error
-    except redis.exceptions.OutOfMemoryError as error:
-        raise ServerUnreachable(
-            server_name(connection), "the server must have room", error
-        ) from error
+    except redis.ResponseError as error:
+        if not is_not_now(error):
+            raise
+        constraint = _REFUSALS.get(reply_code(error), "the server must take commands now")
+        raise ServerUnreachable(server_name(connection), constraint, error) from error
 
 
 def server_time_s(connection: redis.Redis) -> float:

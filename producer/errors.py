@@ -14,9 +14,11 @@ ScribefarmError
 │   ├── CorruptAudio              corrupt_audio       audio that breaks off or lies about itself
 │   ├── SourceNotFound            source_not_found    no such recording
 │   ├── SourceForbidden           source_forbidden    the recording is outside audio.roots
+│   ├── SourceChanged             source_changed      the file is not the one that was submitted
 │   ├── InvalidModel              invalid_model       weights are missing, truncated or mismatched
 │   ├── JobRefused                job_refused         not a job that this farm runs
 │   ├── JobNotFound               job_not_found       no such job or batch
+│   ├── Unreadable                unreadable          stored by a newer version, or damaged
 │   ├── JobTimeout                job_timeout         the job's deadline passed
 │   ├── Cancelled                 cancelled           somebody asked for it
 │   ├── WebhookGone               webhook_gone        the receiver wants no more events
@@ -26,6 +28,7 @@ ScribefarmError
     ├── SourceUnreachable         source_unreachable  the disk or share did not answer
     ├── ModelUnreachable          model_unreachable   the model hub did not answer
     ├── OutputFailed              output_failed       a file could not be written
+    ├── DiskFull                  disk_full           the worker's disk had no room left
     ├── PrivacyDenied             privacy_denied      macOS keeps the worker from the folder
     ├── OutOfMemory               out_of_memory       the device had no room left
     ├── DeviceLost                device_lost         the GPU timed out or went away
@@ -205,6 +208,16 @@ class SourceForbidden(PermanentError):
     advice = "The worker may not read the file. Check its permissions and audio.roots."
 
 
+class SourceChanged(PermanentError):
+    """The file's bytes are not those that were submitted, or changed while they were read."""
+
+    code = "source_changed"
+    advice = (
+        "The file was replaced or written to after it was submitted. Submit it again: it is new "
+        "work then."
+    )
+
+
 class InvalidModel(PermanentError):
     """The model's weights are missing, truncated, corrupt or of other shapes than it says."""
 
@@ -224,6 +237,16 @@ class JobNotFound(PermanentError):
 
     code = "job_not_found"
     advice = "The job or its result has expired. Submit the recording again."
+
+
+class Unreadable(PermanentError):
+    """A stored result or event is of a newer version's form, or damaged."""
+
+    code = "unreadable"
+    advice = (
+        "A newer scribefarm wrote it, or another program damaged it. Update scribefarm on this "
+        "machine; if that does not help, retry."
+    )
 
 
 class JobTimeout(PermanentError):
@@ -283,6 +306,13 @@ class OutputFailed(TransientError):
 
     code = "output_failed"
     advice = "The output could not be written. Make room or rights there, then run it again."
+
+
+class DiskFull(TransientError):
+    """The worker's disk for temporary files had no room left."""
+
+    code = "disk_full"
+    advice = "The worker's temporary folder (TMPDIR) was full. Make room on its disk, then retry."
 
 
 class PrivacyDenied(TransientError):

@@ -2,23 +2,30 @@
 
 An event as JSON:
 
-    {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "job_id": "...",
-     "status": "succeeded" | "failed", "code": "" | an error code, "worker": "...", "batch": "..."}
+    {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "kind": "job_ended",
+     "job_id": "...", "status": "succeeded" | "failed", "code": "" | an error code,
+     "worker": "...", "batch": "..."}
+
+Beside the ends stand events of kind `job_taken_over`: a worker was lost and another one took its job
+over. Their status is "", their code `worker_lost`, their worker the lost one. Readers get them only
+if they ask, so that who waits for ends sees nothing else.
 
 `id` rises, so a reader that stores the last one can go on after it. The stream keeps about the
 last hundred thousand events; results and batches know about the jobs before that.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import redis
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from producer.connection import server_errors
+from producer.errors import Unreadable
 from producer.keys import EVENTS_KEY
+from producer.plain_json import as_text
 
 # The stream is how waiting clients learn of results. It has no TTL, so its length is bounded:
 # about a night's jobs, some 30 MB. Who reads later looks at the result keys.
@@ -27,27 +34,54 @@ MAX_EVENTS = 100_000
 MAX_BLOCK_S = 2.0
 
 _PAGE = 500
+# Of an odd entry, in a message.
+_MAX_QUOTED = 200
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
+Kind = Literal["job_ended", "job_taken_over"]
+ENDS: frozenset[Kind] = frozenset({"job_ended"})
+ALL_KINDS: frozenset[Kind] = frozenset(get_args(Kind))
+
+
 class Event(BaseModel):
-    """The end of one job; who wants the text reads the job's result."""
+    """What became of one job; who wants the text reads the job's result."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     schema_version: Literal[1] = Field(1, alias="schema")
     id: str = Field(description="Rises from event to event.")
     at: str = Field(description="UTC time of the end, by the server's clock.")
+    kind: Kind = "job_ended"
     job_id: str
-    status: Literal["succeeded", "failed"]
+    status: Literal["succeeded", "failed", ""] = Field(description='"" unless the job has ended.')
     code: str = Field("", description="Error code of a failed job.")
     worker: str = ""
     batch: str = Field("", description="Batch that first asked for the job.")
 
     @classmethod
     def from_entry(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:
-        """Read a stream entry; fields that later versions add are left out."""
+        """Read a stream entry; fields that later versions add are left out.
+
+        Raises:
+            Unreadable: another program's entry, or one of a later version's kind.
+        """
+        try:
+            return cls._read(entry_id, fields)
+        except (ValueError, OverflowError, OSError) as error:
+            found = as_text(str(fields), _MAX_QUOTED)
+            raise Unreadable(f"event {entry_id.decode()}", "must be one", found) from error
+
+    @model_validator(mode="after")
+    def _status_tells_of_an_end(self) -> Self:
+        if (self.kind == "job_ended") != bool(self.status):
+            msg = "only a job that has ended has a status"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def _read(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:
         milliseconds = int(entry_id.partition(b"-")[0])
         ended = datetime.fromtimestamp(milliseconds / 1000, UTC)
         stored: dict[str, Any] = {key.decode(): value.decode() for key, value in fields.items()}
@@ -73,8 +107,12 @@ def read_events(
     *,
     follow: bool = False,
     timeout_s: float | None = None,
+    kinds: Collection[Kind] = ENDS,
+    on_odd: Callable[[Unreadable], None] | None = None,
 ) -> Iterator[Event]:
     """Yield the events after an id, and with `follow` those to come, until the time is out.
+
+    An entry that is no event is skipped; `on_odd` hears of it.
 
     Raises:
         ServerUnreachable: the server went away.
@@ -84,7 +122,14 @@ def read_events(
         entries = read_entries(connection, after, _PAGE, MAX_BLOCK_S if follow else None)
         for entry_id, fields in entries:
             after = entry_id.decode()
-            yield Event.from_entry(entry_id, fields)
+            try:
+                event = Event.from_entry(entry_id, fields)
+            except Unreadable as error:
+                if on_odd is not None:
+                    on_odd(error)
+                continue
+            if event.kind in kinds:
+                yield event
         if not entries and (not follow or (deadline and time.monotonic() > deadline)):
             return
 

@@ -29,6 +29,7 @@ _WORKER_FIELDS = (
     "state",
     "capacity",
     "in_flight",
+    "lost_threads",
     "sleeps_until",
 )
 
@@ -41,6 +42,7 @@ class WorkerView(BaseModel):
         state: RQ's word: busy, idle, started, suspended.
         capacity: Recordings that it takes at once.
         in_flight: Recordings that it has in hand.
+        lost_threads: Reading threads that hang in a share; at 8 it claims nothing more.
         heartbeat_age_s: Seconds since the heartbeat, by the server's clock.
         sleeps_until_s: When its active hours begin, seconds since the epoch; None while it works.
     """
@@ -54,6 +56,7 @@ class WorkerView(BaseModel):
     state: str = ""
     capacity: int = 0
     in_flight: int = 0
+    lost_threads: int = 0
     heartbeat_age_s: float = 0.0
     sleeps_until_s: float | None = None
 
@@ -137,6 +140,7 @@ def _worker_view(name: str, record: list[bytes | None], now_s: float) -> WorkerV
         state=fields["state"],
         capacity=_number(fields["capacity"]),
         in_flight=_number(fields["in_flight"]),
+        lost_threads=_number(fields["lost_threads"]),
         heartbeat_age_s=now_s - beat_s,
         sleeps_until_s=float(_number(fields["sleeps_until"])) or None,
     )

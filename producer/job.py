@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_to_bytes
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from producer.errors import InvalidOptions
+from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
@@ -24,6 +32,17 @@ FILE_URL = "file://"
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-fA-F]{64}$", to_lower=True)]
+LanguageCode = Annotated[Text, Field(max_length=100)]
+
+# Each is beyond any use, and short enough to cost nothing: 100 languages are known to Whisper, a
+# vocabulary has some 50,000 ids, a night's recording a few hundred clips.
+MAX_LANGUAGES = 200
+MAX_TEMPERATURES = 20
+MAX_SUPPRESSED = 10_000
+MAX_CLIP_TIMES = 10_000
+# A value that a message quotes.
+_MAX_VALUE_CHARS = 200
 
 
 class Options(BaseModel):
@@ -31,12 +50,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    language: str | None = Field(None, description="Language code; None detects it.")
-    allowed_languages: tuple[str, ...] = Field((), description="Detection chooses among these.")
+    language: LanguageCode | None = Field(None, description="Language code; None detects it.")
+    allowed_languages: tuple[LanguageCode, ...] = Field(
+        (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
+    )
     task: Literal["transcribe", "translate"] = "transcribe"
     temperatures: tuple[Temperature, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         min_length=1,
+        max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
     best_of: int = Field(1, ge=1, le=16, description="Samples a window at temperatures above 0.")
@@ -45,21 +67,25 @@ class Options(BaseModel):
     logprob_threshold: float | None = Field(-1.0, allow_inf_nan=False)
     no_speech_threshold: Probability | None = 0.6
     condition_on_previous_text: bool = True
-    initial_prompt: str | None = Field(None, max_length=4000)
+    initial_prompt: Text | None = Field(None, max_length=4000)
     carry_initial_prompt: bool = Field(False, description="Give the prompt to every window.")
-    hotwords: str | None = Field(
+    hotwords: Text | None = Field(
         None, max_length=1000, description="Words to expect, every window."
     )
     word_timestamps: bool = False
     hallucination_silence_threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
     without_timestamps: bool = False
-    max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0)
+    max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0, allow_inf_nan=False)
     suppress_blank: bool = True
     suppress_tokens: tuple[int, ...] = Field(
-        (-1,), description="Token ids never sampled; -1 stands for all non-speech symbols."
+        (-1,),
+        max_length=MAX_SUPPRESSED,
+        description="Token ids never sampled; -1 stands for all non-speech symbols.",
     )
     clip_timestamps: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
-        (), description="start,end,start,end,... in seconds; only these parts are transcribed."
+        (),
+        max_length=MAX_CLIP_TIMES,
+        description="start,end,start,end,... in seconds; only these parts are transcribed.",
     )
     sample_len: int | None = Field(None, ge=1, le=448, description="Most tokens in a window.")
 
@@ -80,25 +106,25 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
-    model: str | None = Field(
+    source: Text = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
+    model: Text | None = Field(
         None,
         min_length=1,
         max_length=1000,
         description="Model that must give the text; None takes the worker's.",
     )
-    revision: str | None = Field(
+    revision: Text | None = Field(
         None, min_length=1, max_length=200, description="Of the model; None takes any."
     )
     options: Options = Options()
-    batch: str | None = Field(None, max_length=200, description="The batch that counts this job.")
-    name: str | None = Field(
+    batch: Text | None = Field(None, max_length=200, description="The batch that counts this job.")
+    name: Text | None = Field(
         None, max_length=4096, description="Path within the archive: where results are written."
     )
-    metadata: dict[str, Any] = Field(
+    metadata: JsonObject = Field(
         default_factory=dict, description="Yours: comes back in the result, unread."
     )
-    audio_sha256: str | None = Field(None, description="Hash of the audio's bytes, if known.")
+    audio_sha256: Sha256 | None = Field(None, description="Hash of the audio's bytes, if known.")
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:
@@ -145,6 +171,17 @@ class Job(BaseModel):
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     """Name the first wrong key of a pydantic error, with the bound and the value."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "options"
-    value = first["input"] if isinstance(first["input"], str | int | float | bool) else None
-    return InvalidOptions(f"{context}: {key}", first["msg"], value)
+    key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"]) or "options"
+    constraint, value = first["msg"], first["input"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, OutOfBounds):
+        constraint, value = cause.constraint, cause.found
+    if isinstance(value, str):
+        value = as_text(value, _MAX_VALUE_CHARS)
+    is_short = isinstance(value, str | float | bool) or (isinstance(value, int) and _fits(value))
+    return InvalidOptions(f"{context}: {key}", constraint, value if is_short else None)
+
+
+def _fits(number: int) -> bool:
+    """Return whether every reader of JSON takes the number: beyond 64 bits some do not."""
+    return -(2**63) <= number < 2**63

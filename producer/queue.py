@@ -17,10 +17,12 @@ from producer.errors import JobNotFound, QueueFull
 from producer.job import TASK_NAME, Job
 from producer.keys import job_key, model_queue, progress_key, result_key
 from producer.paging import pages
-from producer.result import Failure, Transcript, parse_result
+from producer.result import Failure, Transcript, read_stored
 from producer.rq_data import dump_call
 from producer.scripts import Scripts
+from producer.server_replies import lenient_replies
 from producer.settings import Settings
+from producer.stored_fields import stored_text
 
 # One script call holds the server for about 10 ms at this size; larger ones gain nothing.
 BATCH_SIZE = 500
@@ -94,12 +96,14 @@ def job_state(connection: redis.Redis, job_id: str) -> str:
         JobNotFound: the server does not know the job.
     """
     with server_errors(connection):
-        state = cast("bytes | None", connection.hget(job_key(job_id), "status"))
+        (state,) = lenient_replies(
+            connection.pipeline(transaction=False).hget(job_key(job_id), "status")
+        )
         if state is None and connection.exists(result_key(job_id)):
             return "finished"
     if state is None:
         raise JobNotFound("job", "must be known to the server", job_id)
-    return state.decode()
+    return stored_text(state)
 
 
 def foreign_audio(connection: redis.Redis, job_id: str) -> str | None:
@@ -120,11 +124,17 @@ def read_result(connection: redis.Redis, job_id: str) -> Transcript | Failure | 
 def read_results(
     connection: redis.Redis, job_ids: Iterable[str]
 ) -> Iterator[Transcript | Failure | None]:
-    """Yield the outcome of each job in turn, or None; `RESULTS_PAGE` of them are held at a time."""
+    """Yield the outcome of each job in turn, or None; `RESULTS_PAGE` of them are held at a time.
+
+    A result that this version cannot read comes as a `Failure` with code `unreadable`.
+    """
     for page in pages(job_ids, RESULTS_PAGE):
         with server_errors(connection):
             stored = connection.mget([result_key(job_id) for job_id in page])
-        yield from (None if result is None else parse_result(result) for result in stored)
+        yield from (
+            None if result is None else read_stored(job_id, result)
+            for job_id, result in zip(page, cast("list[bytes | None]", stored), strict=True)
+        )
 
 
 def read_progress(connection: redis.Redis, job_ids: Collection[str]) -> dict[str, dict[str, str]]:
@@ -133,9 +143,9 @@ def read_progress(connection: redis.Redis, job_ids: Collection[str]) -> dict[str
         pipeline = connection.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(progress_key(job_id))
-        hashes = pipeline.execute()
+        hashes = lenient_replies(pipeline)
     return {
-        job_id: {field.decode(): value.decode() for field, value in fields.items()}
+        job_id: {stored_text(field): stored_text(value) for field, value in fields.items()}
         for job_id, fields in zip(job_ids, hashes, strict=True)
         if fields
     }

@@ -1,12 +1,18 @@
 """Results: a transcript or a typed failure, as versioned JSON under one key."""
 
+import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from producer.errors import ScribefarmError
+from producer.errors import ScribefarmError, Unreadable
+from producer.plain_json import as_text
 
 SCHEMA_VERSION: Final = 1
+# Of a foreign id, in a message.
+_MAX_QUOTED = 200
+# No version will ever have it: a larger number is damage.
+_MAX_SCHEMA = 1_000_000
 
 
 class _Stored(BaseModel):
@@ -68,7 +74,7 @@ class Audio(_Stored):
     sample_rate_hz: int
     channels: int
     format: str
-    sha256: str | None = None
+    sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
 
 
 class Model(_Stored):
@@ -155,8 +161,45 @@ _RESULT: TypeAdapter[Transcript | Failure] = TypeAdapter(Result)
 
 
 def parse_result(stored: str | bytes) -> Transcript | Failure:
-    """Read a result key's JSON."""
-    return _RESULT.validate_json(stored)
+    """Read a result key's JSON.
+
+    Raises:
+        Unreadable: a newer version wrote it, or it is damaged.
+    """
+    try:
+        return _RESULT.validate_json(stored)
+    except ValueError as error:
+        schema = _schema_of(stored)
+        if schema not in (None, SCHEMA_VERSION):
+            newer = (
+                f"must have schema {SCHEMA_VERSION}: written by a newer scribefarm, update this one"
+            )
+            raise Unreadable("result", newer, schema) from error
+        raise Unreadable("result", "must be a result's JSON; it is damaged") from error
+
+
+def read_stored(job_id: str, stored: str | bytes) -> Transcript | Failure:
+    """Read what a job's result key holds; a `Failure` with code `unreadable` says what is wrong.
+
+    So one odd result costs a batch no other.
+    """
+    try:
+        result = parse_result(stored)
+    except Unreadable as error:
+        return Failure.from_error(job_id, error)
+    if result.job_id == job_id:
+        return result
+    other = as_text(result.job_id, _MAX_QUOTED)
+    return Failure.from_error(job_id, Unreadable("result", "must name its own job", other))
+
+
+def _schema_of(stored: str | bytes) -> int | None:
+    try:
+        document = json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return schema if isinstance(schema, int) and 0 <= schema < _MAX_SCHEMA else None
 
 
 def dump_result(result: Transcript | Failure) -> str:

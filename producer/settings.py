@@ -121,6 +121,7 @@ class AudioSettings(_Section):
     auto_resample: bool = True
     resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
+    read_timeout_s: Seconds = Field(60.0, description="A silent disk or share is given up then.")
 
 
 class ModelSettings(_Section):

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 import redis
 
 from producer.connection import server_errors
-from producer.errors import Cancelled, JobNotFound, ScribefarmError, WorkerLost
+from producer.errors import Cancelled, JobNotFound, ScribefarmError, Unreadable, WorkerLost
 from producer.events import MAX_BLOCK_S, last_event_id, read_entries
 from producer.keys import job_key, result_key
 from producer.paging import pages
 from producer.pending import PendingJobs
-from producer.result import Failure, Transcript, parse_result
-from producer.states import ENDED_BADLY
+from producer.result import Failure, Transcript, read_stored
+from producer.server_replies import lenient_replies
+from producer.states import state_of
+from producer.stored_fields import stored_text
 
 # Results that no event announced (trimmed stream, other program) are looked for this often.
 RECHECK_S = 5.0
@@ -34,8 +36,9 @@ def wait_for_results(
 
     Sleeps in the server on the events stream between looks. `on_tick` is called with the jobs
     still missing, about every `tick_s`; an exception it raises ends the wait. A job that ended
-    without a result (cancelled by another RQ tool, expired) yields a `Failure` that says so. Of a
-    `PendingJobs`, each job is taken out when the next outcome is asked for.
+    without a result (cancelled by another RQ tool, expired), or with one that cannot be read,
+    yields a `Failure` that says so. Of a `PendingJobs`, each job is taken out when the next outcome
+    is asked for.
     """
     pending = job_ids if isinstance(job_ids, PendingJobs) else PendingJobs(job_ids)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -62,7 +65,7 @@ def wait_for_results(
 def _wait_for_events(connection: redis.Redis, after: str, block_s: float) -> tuple[str, set[str]]:
     """Wait for events; return the last one's id and the job ids that they name."""
     entries = read_entries(connection, after, _PAGE, block_s)
-    named = {fields[b"job_id"].decode() for _, fields in entries if b"job_id" in fields}
+    named = {stored_text(fields[b"job_id"]) for _, fields in entries if b"job_id" in fields}
     return (entries[-1][0].decode() if entries else after), named
 
 
@@ -74,11 +77,11 @@ def _outcomes(connection: redis.Redis, job_ids: Iterable[str]) -> Iterator[Trans
                 # State first: a job that has ended by then has its result by now.
                 pipeline.hget(job_key(job_id), "status")
             pipeline.mget([result_key(job_id) for job_id in page])
-            *states, results = pipeline.execute()
+            *states, results = lenient_replies(pipeline)
         for job_id, state, stored in zip(page, states, results, strict=True):
             if stored is not None:
-                yield parse_result(stored)
-            elif state is None or state.decode() in ENDED_BADLY:
+                yield read_stored(job_id, stored)
+            elif state is None or state_of(stored_text(state)) in {"succeeded", "failed"}:
                 yield _without_result(job_id, state)
 
 
@@ -86,6 +89,8 @@ def _without_result(job_id: str, state: bytes | None) -> Failure:
     error: ScribefarmError
     if state is None:
         error = JobNotFound("job", "must be known to the server", job_id)
+    elif state == b"finished":
+        error = Unreadable("result", "must be stored; it has expired or was replaced", job_id)
     elif state == b"failed":
         error = WorkerLost("job", "ended without a result, outside the farm", job_id)
     else:

@@ -27,8 +27,8 @@ from pydantic import SecretStr
 from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
-from producer.errors import InvalidOptions, WebhookGone
-from producer.events import MAX_BLOCK_S, Event
+from producer.errors import InvalidOptions, Unreadable, WebhookGone
+from producer.events import ENDS, MAX_BLOCK_S, Event
 from producer.keys import EVENTS_KEY
 from producer.masking import server_of
 
@@ -131,10 +131,12 @@ class Relay:
         while True:
             entries = self._next_entries(block=follow)
             for entry_id, fields in entries:
-                delivery = self._deliver(Event.from_entry(entry_id, fields))
+                event = _end_in(entry_id, fields)
+                delivery = self._deliver(event) if event else None
                 with server_errors(self._connection):
                     self._connection.xack(EVENTS_KEY, self._group, entry_id)
-                yield delivery
+                if delivery:
+                    yield delivery
             if not entries and not follow:
                 return
 
@@ -209,6 +211,16 @@ def _asked_pause_s(response: urllib3.BaseHTTPResponse) -> float:
         return Retry().get_retry_after(response) or 0.0
     except urllib3.exceptions.InvalidHeader:
         return 0.0
+
+
+def _end_in(entry_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
+    """Return the event to post; None for one of another kind, and for an entry that is no event."""
+    try:
+        event = Event.from_entry(entry_id, fields)
+    except Unreadable as error:
+        log.warning("event_unreadable", reason=str(error))
+        return None
+    return event if event.kind in ENDS else None
 
 
 def payload(event: Event) -> bytes:

@@ -1,7 +1,7 @@
 """What an operator does to jobs: try again, cancel. One atomic script call for each page of jobs."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import redis
 
@@ -11,11 +11,16 @@ from producer.errors import Cancelled, JobRefused
 from producer.events import MAX_EVENTS
 from producer.keys import job_key
 from producer.paging import pages
+from producer.plain_json import as_text, check_json
 from producer.queue import BATCH_SIZE
 from producer.result import Failure, dump_result
 from producer.rq_data import load_call
 from producer.scripts import Scripts
+from producer.server_replies import lenient_replies
 from producer.settings import Settings
+
+# As long as a job's source may be.
+_MAX_TEXT_CHARS = 4096
 
 
 class Cancellation(NamedTuple):
@@ -73,7 +78,7 @@ def cancel_jobs(
     for page in _unique_pages(job_ids):
         with server_errors(connection):
             jobs = [
-                (job_id, _cancelled(job_id, kwargs), str(kwargs.get("batch") or ""))
+                (job_id, _cancelled(job_id, kwargs), _text(kwargs.get("batch")))
                 for job_id, kwargs in zip(page, _read_kwargs(connection, page), strict=True)
             ]
             verdicts = scripts.run("cancel", ttl_s=ttl_s, max_events=MAX_EVENTS, jobs=jobs)
@@ -92,7 +97,7 @@ def _read_kwargs(connection: redis.Redis, job_ids: list[str]) -> Iterator[dict[s
     pipeline = connection.pipeline(transaction=False)
     for job_id in job_ids:
         pipeline.hget(job_key(job_id), "data")
-    for data in cast("list[bytes | None]", pipeline.execute()):
+    for data in lenient_replies(pipeline):
         try:
             *_, kwargs = load_call(data or b"")
         except JobRefused:
@@ -102,5 +107,16 @@ def _read_kwargs(connection: redis.Redis, job_ids: list[str]) -> Iterator[dict[s
 
 def _cancelled(job_id: str, kwargs: dict[str, Any]) -> str:
     error = Cancelled("job", "was cancelled before it started", job_id)
-    source, metadata = str(kwargs.get("source", "")), kwargs.get("metadata", {})
-    return dump_result(Failure.from_error(job_id, error, source=source, metadata=metadata))
+    metadata = kwargs.get("metadata")
+    try:
+        check_json(metadata)
+    except ValueError:
+        metadata = None
+    metadata = metadata if isinstance(metadata, dict) else {}
+    fields = {"source": _text(kwargs.get("source")), "metadata": metadata}
+    return dump_result(Failure.from_error(job_id, error, **fields))
+
+
+def _text(value: object) -> str:
+    """Return a job's own text as every reader takes it; "" for what is none."""
+    return as_text(value, _MAX_TEXT_CHARS) if isinstance(value, str) else ""

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import redis
 
 from producer.batches.views import batch_files
-from producer.errors import ScribefarmError
+from producer.errors import ScribefarmError, Unreadable
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
 from producer.output_files import OutputStems, Written, output_errors, output_path, write_whole
 from producer.paging import pages
@@ -103,7 +103,12 @@ def _export(
     if isinstance(result, Transcript):
         yield from _write(name, stems.of(name), result, layout)
     else:
-        yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
+        is_unreadable = isinstance(result, Failure) and result.error.code == Unreadable.code
+        if isinstance(result, Failure) and is_unreadable:
+            error = ScribefarmError.from_dict(result.error.model_dump())
+            yield Exported(name, "problem", error=error)
+        else:
+            yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
 
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
@@ -116,6 +121,8 @@ def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iter
                 status = write_whole(path, text, within=layout.folder, overwrite=layout.overwrite)
         except ScribefarmError as error:
             yield Exported(name, "problem", path, error)
+        except (ArithmeticError, ValueError) as error:
+            yield Exported(name, "problem", error=Unreadable("result", f"must be sound: {error}"))
         else:
             yield Exported(name, status, path, has_words=_has_words(transcript))
 

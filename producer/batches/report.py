@@ -239,6 +239,11 @@ def _flagged(connection: redis.Redis, listing: Listing) -> Iterator[FlaggedFile]
     items = listing.first()
     results = read_results(connection, (item.job_id for item in items))
     for item, result in zip(items, results, strict=True):
+        if isinstance(result, Failure):
+            unread = FlaggedSegment(
+                start=0, end=0, text=f"({result.error.message})", flags=[result.error.code]
+            )
+            yield FlaggedFile(name=item.name, job_id=item.job_id, flags=[], segments=[unread])
         if not isinstance(result, Transcript):
             continue
         segments = [

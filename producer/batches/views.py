@@ -19,8 +19,10 @@ from producer.keys import BATCHES_KEY, batch_key, job_key
 from producer.paging import pages
 from producer.queue import read_result
 from producer.result import outcome_fields
+from producer.server_replies import lenient_replies
 from producer.settings import Settings
 from producer.states import State, state_of
+from producer.stored_fields import stored_number, stored_text
 
 # Files looked up in one call.
 _PAGE = 1000
@@ -128,7 +130,7 @@ def batch_files(connection: redis.Redis, batch: str) -> Iterator[tuple[str, str]
         for name, job_id in connection.hscan_iter(batch_key(batch), count=_PAGE):
             if hash(name) not in seen:
                 seen.add(hash(name))
-                yield name.decode(), job_id.decode()
+                yield stored_text(name), stored_text(job_id)
 
 
 def view_files(connection: redis.Redis, files: Iterable[tuple[str, str]]) -> Iterator[FileView]:
@@ -138,9 +140,10 @@ def view_files(connection: redis.Redis, files: Iterable[tuple[str, str]]) -> Ite
             pipeline = connection.pipeline(transaction=False)
             for _, job_id in page:
                 pipeline.hmget(job_key(job_id), _FIELDS)
-            records = pipeline.execute()
+            records = lenient_replies(pipeline)
         for (name, job_id), record in zip(page, records, strict=True):
-            yield _view(connection, name, job_id, dict(zip(_FIELDS, record, strict=True)))
+            fields = record or (None,) * len(_FIELDS)
+            yield _view(connection, name, job_id, dict(zip(_FIELDS, fields, strict=True)))
 
 
 def view_batch(connection: redis.Redis, batch: str) -> Iterator[FileView]:
@@ -190,11 +193,11 @@ def latest_batches(connection: redis.Redis, limit: int = 10) -> list[str]:
     """Return the batches that were submitted to last, the latest first."""
     with server_errors(connection):
         names: Any = connection.zrevrange(BATCHES_KEY, 0, limit - 1)
-    return [name.decode() for name in names]
+    return [stored_text(name) for name in names]
 
 
 def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any]) -> FileView:
-    state = state_of((record["status"] or b"").decode())
+    state = state_of(stored_text(record["status"]))
     if state == "lost" or (state in {"succeeded", "failed"} and record["code"] is None):
         # Another program's worker, or an expired hash: the result itself says more.
         return _view_result(connection, name, job_id, state, record)
@@ -202,11 +205,11 @@ def _view(connection: redis.Redis, name: str, job_id: str, record: dict[str, Any
         name=name,
         job_id=job_id,
         state=state,
-        code=(record["code"] or b"").decode(),
-        audio_s=float(record["audio_s"] or 0),
-        num_flagged=int(record["num_flagged"] or 0),
+        code=stored_text(record["code"]),
+        audio_s=stored_number(record["audio_s"]),
+        num_flagged=int(stored_number(record["num_flagged"])),
         is_empty=record["is_empty"] == b"1",
-        worker=(record["worker_name"] or b"").decode(),
+        worker=stored_text(record["worker_name"]),
         enqueued_at_s=_seconds(record["enqueued_at"]),
         started_at_s=_seconds(record["started_at"]),
         ended_at_s=_seconds(record["ended_at"]),
@@ -226,8 +229,8 @@ def _view_result(
         job_id=job_id,
         state=result.status,
         code=fields["code"],
-        audio_s=float(fields["audio_s"]),
-        num_flagged=int(fields["num_flagged"]),
+        audio_s=stored_number(fields["audio_s"]),
+        num_flagged=int(stored_number(fields["num_flagged"])),
         is_empty=fields["is_empty"] == "1",
         worker=result.worker,
         enqueued_at_s=_seconds(record["enqueued_at"]),
@@ -240,5 +243,5 @@ def _seconds(stamp: bytes | None) -> float | None:
     """Read RQ's time; None for what is no time."""
     try:
         return str_to_date(stamp).timestamp() if stamp else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, OverflowError):
         return None

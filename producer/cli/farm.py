@@ -10,10 +10,10 @@ import typer
 from pydantic import SecretStr
 
 from producer.cli.session import session_of
-from producer.console import emit, note
+from producer.console import emit, note, report
 from producer.draining import drain as drain_worker
 from producer.errors import Exit, InvalidOptions
-from producer.events import last_event_id, read_events
+from producer.events import ALL_KINDS, ENDS, last_event_id, read_events
 from producer.fleet import pause as pause_farm
 from producer.fleet import resume as resume_farm
 from producer.webhooks import Endpoint, Relay
@@ -96,10 +96,13 @@ def events(
         ),
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Only jobs first asked for there.")] = None,
+    all_kinds: Annotated[
+        bool, typer.Option("--all", help="Also jobs that were taken over from lost workers.")
+    ] = False,
 ) -> None:
     """Print an event for each job that ended, as JSON lines.
 
-    Fields: schema, id, at, job_id, status (succeeded or failed), code, worker, batch.
+    Fields: schema, id, at, kind, job_id, status (succeeded or failed), code, worker, batch.
 
     Examples:
       scribefarm events --follow | jq -r 'select(.status == "failed") | .job_id'
@@ -110,7 +113,8 @@ def events(
     if not re.fullmatch(r"\d+(-\d+)?", start):
         raise InvalidOptions("--after", "must be an event id like 1763867000000-0", start)
     try:
-        for event in read_events(connection, start, follow=follow):
+        kinds = ALL_KINDS if all_kinds else ENDS
+        for event in read_events(connection, start, follow=follow, kinds=kinds, on_odd=report):
             if batch is None or event.batch == batch:
                 emit(event.to_json())
     except KeyboardInterrupt:

@@ -14,15 +14,14 @@ local function cancel(job_id, queue, result, batch)
   redis.call('ZADD', registry_key('canceled', queue), string.format('%.6f', now + args.ttl_s),
     job_id)
   redis.call('SET', result_key(job_id), result, 'EX', args.ttl_s)
-  redis.call('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', 'job_id', job_id,
-    'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
+  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
   count_job(job_id)
 end
 
 local answer = {}
 for i, job in ipairs(args.jobs) do
   local job_id, result, batch = unpack(job)
-  local status, queue = unpack(redis.call('HMGET', job_key(job_id), 'status', 'origin'))
+  local status, queue = unpack(job_fields(job_id, 'status', 'origin'))
   answer[i] = ''
   if status == 'started' then
     redis.call('HSET', job_key(job_id), 'cancel', '1')

@@ -24,6 +24,17 @@ local function worker_executions_key(worker) return worker_key(worker) .. ':exec
 local function execution_key(job_id, id) return RQ .. ':execution:' .. job_id .. ':' .. id end
 local function executions_key(job_id) return RQ .. ':executions:' .. job_id end
 
+-- Fields of a job hash; none if the key is gone or, by some other program's doing, no hash.
+local function job_fields(job_id, ...)
+  local reply = redis.pcall('HMGET', job_key(job_id), ...)
+  return reply.err and {} or reply
+end
+
+-- Write an event. A stream that takes none keeps no job from its end: results tell it as well.
+local function tell(...)
+  redis.pcall('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', ...)
+end
+
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.
 local ENDED_BADLY = {failed = true, stopped = true, canceled = true}
 

@@ -4,7 +4,7 @@
 local answer = {}
 for i, job_id in ipairs(args.job_ids) do
   local job = job_key(job_id)
-  local status, queue = unpack(redis.call('HMGET', job, 'status', 'origin'))
+  local status, queue = unpack(job_fields(job_id, 'status', 'origin'))
   answer[i] = 0
   if ENDED_BADLY[status or ''] and queue then
     leave_registries_of_ended(job_id, queue)

@@ -66,7 +66,7 @@ for _, job in ipairs(args.jobs) do
   local job_id = job[1]
   if not seen[job_id] then
     seen[job_id] = true
-    if must_enqueue(job_id, redis.call('HGET', job_key(job_id), 'status'), job[4]) then
+    if must_enqueue(job_id, job_fields(job_id, 'status')[1], job[4]) then
       num_new = num_new + 1
     end
   end
@@ -87,10 +87,15 @@ end
 local answer = {'ok'}
 for i, job in ipairs(args.jobs) do
   local job_id, name, queue, audio_sha256 = unpack(job)
-  local status, is_new = redis.call('HGET', job_key(job_id), 'status'), 0
+  local status, is_new = job_fields(job_id, 'status')[1], 0
   local is_first = not status
   if must_enqueue(job_id, status, audio_sha256) then
-    if status then forget_earlier_run(job_id) end
+    if status then
+      forget_earlier_run(job_id)
+    elseif redis.call('EXISTS', job_key(job_id)) == 1 then
+      -- Another type, or no job. Only then: after a first write a full server refuses no other.
+      redis.call('DEL', job_key(job_id))
+    end
     enqueue(job_id, queue, ARGV[i + 1])
     if status then count_job(job_id) end
     status, is_new = 'queued', 1

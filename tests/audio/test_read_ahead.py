@@ -8,7 +8,14 @@ from producer.errors import Internal, OutOfRange, SourceNotFound
 from producer.settings import AudioSettings
 from tests.stage.made_audio import noise, write_wav
 from worker.audio import read_ahead
-from worker.audio.read_ahead import BLOCK_SAMPLES, BLOCKS_AHEAD, End, Reading, longest_seconds
+from worker.audio.read_ahead import (
+    BLOCK_SAMPLES,
+    BLOCKS_AHEAD,
+    End,
+    Reading,
+    Start,
+    longest_seconds,
+)
 
 
 def read(path, settings=None):
@@ -24,9 +31,10 @@ def read(path, settings=None):
 def test_blocks_hold_30_seconds_and_the_end_says_what_was_read(tmp_path):
     """No sample is lost between them."""
     samples = noise(2 * BLOCK_SAMPLES + 5)
-    *blocks, end = read(write_wav(tmp_path / "a.wav", samples))
+    start, *blocks, end = read(write_wav(tmp_path / "a.wav", samples))
     assert all(len(block) >= BLOCK_SAMPLES for block in blocks[:-1])
     assert np.array_equal(np.concatenate(blocks), samples[:, 0])
+    assert start == Start(len(samples) / 16_000)
     assert isinstance(end, End)
     assert end.audio.duration_s == len(samples) / 16_000
     assert (end.audio.channels, end.audio.format) == (1, "WAV/FLOAT")
@@ -36,7 +44,8 @@ def test_an_error_is_delivered_like_a_block(tmp_path, monkeypatch):
     """Also one that nobody foresaw."""
     assert [type(ending) for ending in read(tmp_path / "absent")] == [SourceNotFound]
     monkeypatch.setattr(read_ahead, "open_recording", lambda *_, **__: 1 / 0)
-    assert [type(ending) for ending in read(tmp_path / "a.wav")] == [Internal]
+    path = write_wav(tmp_path / "a.wav", noise(100))
+    assert [type(ending) for ending in read(path)] == [Internal]
 
 
 def test_reading_waits_for_the_engine_and_ends_early_when_stopped(tmp_path):
@@ -45,6 +54,8 @@ def test_reading_waits_for_the_engine_and_ends_early_when_stopped(tmp_path):
     delivered, is_full = [], threading.Event()
 
     def deliver(block):
+        if isinstance(block, Start):
+            return
         delivered.append(block)
         if len(delivered) == BLOCKS_AHEAD:
             is_full.set()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from producer.errors import CorruptAudio, EmptyInput, NonFinite, OutOfRange, ScribefarmError
 from tests.stage.made_audio import noise, saved, wav_header, write_wav
 from worker.audio import recording as audio
+from worker.audio.mix import mix_to_mono
 from worker.audio.reader import BLOCK_FRAMES
 from worker.audio.recording import (
     load_audio,
-    mix_to_mono,
     open_recording,
     probe,
     validate_max_seconds,

@@ -25,7 +25,7 @@ from worker.device.decode_request import Decode
 from worker.device.decoder import Decoder
 from worker.device.row import Row
 from worker.engine.engine import BatchEngine
-from worker.engine.messages import Progress, Ticket
+from worker.engine.messages import Done, Failed, Progress, Ticket
 from worker.models.load import pin
 from worker.models.whisper.family import WhisperFamily
 from worker.models.whisper.network import Whisper
@@ -208,7 +208,7 @@ def bench_engine(report, slots, seconds):
             for event in engine.poll(0.05):
                 if isinstance(event, Progress):
                     windows += 1
-                else:
+                elif isinstance(event, Done | Failed):
                     job = Job(source=paths[next_id % len(paths)], options=options)
                     engine.submit(Ticket(str(next_id), str(next_id), job))
                     next_id += 1

@@ -45,6 +45,9 @@ SERVER_OPTIONS = ("--hash-max-listpack-value", "1024", "--stream-node-max-bytes"
 class InstantEngine:
     """Answers each recording with a short transcript at once."""
 
+    num_lost_threads = 0
+    can_read = True
+
     def __init__(self, capacity: int = 8) -> None:
         self.capacity = capacity
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()

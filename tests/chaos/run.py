@@ -219,7 +219,7 @@ class Chaos:
                 report.failed[result.error.code] += 1
                 report.wrong += result.error.code != told.error or told.once
         entries: Any = self._connection.xrange(EVENTS_KEY)
-        commits = Counter(fields[b"job_id"] for _, fields in entries)
+        commits = Counter(fields[b"job_id"] for _, fields in entries if b"kind" not in fields)
         report.max_commits = max(commits.values(), default=0)
         report.lost_replies = self._proxy.num_lost
         self._read_log()

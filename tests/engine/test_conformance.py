@@ -13,7 +13,7 @@ import pytest
 from producer.errors import Cancelled, Internal, ScribefarmError
 from tests.stage import archive_engine
 from tests.stage.engines import ENGINES
-from worker.engine.messages import Done, Failed, Progress, Ticket
+from worker.engine.messages import Done, Failed, Opened, Progress, Ticket
 
 DROPPED = Cancelled("job", "was cancelled")
 WAIT_S = 60.0
@@ -51,7 +51,15 @@ def ticket(job, name, checkpoint=None):
 
 
 def collect(engine, num_endings):
-    """Return what the engine says until `num_endings` recordings have ended, and a moment more."""
+    """Return what the engine says until `num_endings` recordings have ended, and a moment more.
+
+    Without `Opened`, of which a test of its own is below.
+    """
+    events = collect_all(engine, num_endings)
+    return [event for event in events if not isinstance(event, Opened)]
+
+
+def collect_all(engine, num_endings):
     events, deadline = [], time.monotonic() + WAIT_S
     while len(endings(events)) < num_endings:
         assert time.monotonic() < deadline, f"only {events}"
@@ -85,6 +93,18 @@ def test_every_recording_ends_exactly_once_and_under_its_own_name(stage):
     assert all(each.audio.duration_s > 0 for each in transcripts.values())
     for each in transcripts.values():
         assert "".join(segment.text for segment in each.segments) == each.text
+
+
+def test_a_recording_is_opened_once_before_all_else(stage):
+    """With it the job's clock starts; one whose file cannot be read may end without it."""
+    for number, job in enumerate(stage.short[:2]):
+        stage.engine.submit(ticket(job, f"short-{number}"))
+    events = collect_all(stage.engine, 2)
+    for name in ("short-0", "short-1"):
+        said = [event for event in events if event.execution_id == name]
+        assert [isinstance(event, Opened) for event in said] == [True] + [False] * (len(said) - 1)
+    assert stage.engine.can_read
+    assert stage.engine.num_lost_threads == 0
 
 
 def test_the_same_recording_gives_the_same_text_each_time(stage):

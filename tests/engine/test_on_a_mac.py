@@ -12,6 +12,7 @@ from producer.job import Job
 from producer.result import Audio
 from tests.stage.fake_metal import MOST_UNDER_WAY, FakeMetal, MetalFamily, Windows
 from tests.stage.readme import TEXTS
+from worker.audio.read_ahead import End
 from worker.cli.expected_speed import (
     CHIPS,
     MODELS,
@@ -52,8 +53,10 @@ class Night:
             reading = SimpleNamespace(stop=lambda: None)
             track = Track(Ticket(name, name, Job(source=name)), Windows(windows), features, reading)
             self.schedule.add(track)
-            seconds = windows * WINDOW_S
-            track.begin(Audio(duration_s=seconds, sample_rate_hz=16_000, channels=1, format="x"), 0)
+            audio = Audio(
+                duration_s=windows * WINDOW_S, sample_rate_hz=16_000, channels=1, format="x"
+            )
+            track.begin(End(audio, 0.0))
             self.schedule.advance(track)
 
     def turn(self):

@@ -9,6 +9,7 @@ from producer.errors import Cancelled, DeviceLost, Internal, OutOfMemory
 from producer.job import Job
 from producer.result import Audio, Model
 from tests.stage.fake_family import FakeStepper
+from worker.audio.read_ahead import End
 from worker.engine.family import Computation, Counts
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.engine.messages import Checkpoint, Done, Failed, Progress, Ticket
@@ -108,7 +109,8 @@ class Desk:
         ticket = Ticket(name, f"job-{name}", Job(source=name))
         track = Track(ticket, transcription, features, reading)
         self.schedule.add(track)
-        track.begin(Audio(duration_s=2.0, sample_rate_hz=16_000, channels=1, format="x"), 0.1)
+        audio = Audio(duration_s=2.0, sample_rate_hz=16_000, channels=1, format="x")
+        track.begin(End(audio, 0.1))
         self.schedule.advance(track)
         return track
 

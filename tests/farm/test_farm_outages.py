@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from producer.errors import ServerUnreachable
 from tests.chaos.proxy import LossyProxy
 from tests.stage.fake_engine import FakeEngine, expected_text, job
 from tests.stage.farm import Farm, running_server, wait_until
@@ -149,3 +150,29 @@ def test_a_job_given_back_with_the_reply_lost_is_not_given_back_twice(lossy_farm
     assert [attempt.code for attempt in result.attempts] == ["source_unreachable"] * 3
     assert proxy.num_lost == 1
     assert farm.commits() == {job_id: 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "constraint"),
+    [
+        ("min-replicas-to-write", "the server must take commands now"),
+        ("maxmemory", "the server must have room"),
+    ],
+)
+def test_a_server_that_takes_no_writes_costs_no_finished_text(farm, server, setting, constraint):
+    """However long: nothing is dropped, decoded again, or said to have failed; submit says why."""
+    engine = FakeEngine()
+    worker = farm.start(engine)
+    asked = job("a", windows=4, window_s=0.1)
+    (job_id,) = farm.submit(asked)
+    wait_until(lambda: farm.state(job_id) == "started")
+    before = farm.connection.config_get(setting)[setting]
+    server.client.config_set(setting, 1)
+    wait_until(lambda: worker.worker._outage.is_active)
+    wait_until(lambda: not engine.in_flight)
+    with pytest.raises(ServerUnreachable, match=constraint):
+        farm.submit(job("b"))
+    server.client.config_set(setting, before)
+    assert farm.result(job_id).text == expected_text(asked.source)
+    assert farm.commits() == {job_id: 1}
+    assert len(engine.seen) == 1

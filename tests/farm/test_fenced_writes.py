@@ -4,12 +4,14 @@ import pytest
 import redis
 
 from producer.errors import SourceUnreachable
+from producer.server_replies import NOT_NOW
+from producer.settings import QueueSettings
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings
 from worker.engine.messages import Done, Failed
 from worker.farm import fenced_writes
 from worker.farm.commit import CommitVerdict
-from worker.farm.fenced_writes import MAX_COMMIT_TRIES, FencedWrites
+from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.scripts import MAX_JOBS_A_CALL
 
@@ -19,13 +21,25 @@ class NotingScripts:
 
     def __init__(self):
         self.is_ours = True
-        self.stored, self.released = [], []
+        self.stored, self.released, self.aside = [], [], []
+        self.errors = {}
 
     def progress(self, claim, fields, checkpoint):
+        if claim.execution_id in self.errors:
+            raise self.errors[claim.execution_id]
         self.stored.append((claim.execution_id, fields["seconds_done"], checkpoint != ""))
         return self.is_ours
 
+    def set_aside(self, job):
+        if job.execution_id in self.errors:
+            raise self.errors[job.execution_id]
+        self.aside.append(job.execution_id)
+        return True
+
     def release(self, jobs):
+        for job in jobs:
+            if job.execution_id in self.errors:
+                raise self.errors[job.execution_id]
         self.released.append([job.execution_id for job in jobs])
         return [job.execution_id for job in jobs]
 
@@ -34,13 +48,19 @@ class Commits:
     """Stands for `commit`: notes what is committed, raises what the test says for a name."""
 
     def __init__(self):
-        self.done, self.errors = [], {}
+        self.done, self.errors, self.outcomes = [], {}, {}
 
     def __call__(self, _connection, outcome):
         name = outcome.claim.execution_id
-        if name in self.errors:
-            raise self.errors[name]
+        if self.errors.get(name):
+            error = (
+                self.errors[name].pop(0)
+                if isinstance(self.errors[name], list)
+                else self.errors[name]
+            )
+            raise error
         self.done.append(name)
+        self.outcomes[name] = outcome
         return CommitVerdict.DONE
 
 
@@ -67,7 +87,7 @@ def held():
 @pytest.fixture
 def writes(held, scripts, commits):
     """Return the writes under test."""
-    return FencedWrites(None, scripts, held, "w")
+    return FencedWrites(None, scripts, held, "w", QueueSettings())
 
 
 def start(held, *names, **fields):
@@ -97,19 +117,65 @@ def test_releases_go_from_the_last_claim_to_the_first_in_bounded_calls(held, wri
     assert [name for call in scripts.released for name in call] == names[::-1]
 
 
-def test_a_refused_commit_is_tried_again_behind_the_others_and_then_left(held, writes, commits):
-    """One job with damaged keys costs no other job its result."""
-    start(held, "bad", "good")
-    for name in ("bad", "good"):
+REFUSED = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+def test_an_ending_that_cannot_be_stored_is_stored_more_plainly(held, writes, commits):
+    """The text first without the job's metadata, then the bare failure; the others lose nothing."""
+    start(held, "text", "bare", "good", kwargs={"metadata": {"a": 1}})
+    for name in ("text", "bare", "good"):
         held.handle(Done(name, make_transcript()))
-    commits.errors["bad"] = redis.ResponseError("WRONGTYPE")
-    for _ in range(MAX_COMMIT_TRIES - 1):
+    commits.errors = {"text": [ValueError("surrogates")], "bare": [REFUSED, ValueError("again")]}
+    writes.write_endings()
+    assert commits.done == ["text", "bare", "good"]
+    assert len(held) == 0
+    text, bare, good = (commits.outcomes[name].result for name in ("text", "bare", "good"))
+    assert (text.text, text.metadata) == ("text", {})
+    assert bare.error.code == "internal"
+    assert good.metadata == {"a": 1}
+
+
+def test_a_job_that_cannot_be_ended_is_set_aside(held, writes, commits, scripts):
+    """Committed or given back: nobody claims it again, and the others are written."""
+    start(held, "bad", "worse", "good", "away", "gone")
+    for name in ("bad", "worse", "good"):
+        held.handle(Done(name, make_transcript()))
+    held.hand_back()
+    commits.errors = {"bad": REFUSED, "worse": REFUSED}
+    scripts.errors = {"away": REFUSED, "worse": REFUSED}
+    writes.write_endings()
+    assert commits.done == ["good"]
+    assert scripts.aside == ["bad"]
+    assert scripts.released == [["gone"]]
+    assert len(held) == 0
+
+
+def test_progress_that_the_server_does_not_take_costs_the_job_nothing(held, writes, scripts):
+    """It goes on without, and its neighbour's progress is stored."""
+    start(held, "a", "b")
+    for name in ("a", "b"):
+        held.handle(make_progress(name))
+    scripts.errors["a"] = REFUSED
+    writes.store_progress()
+    assert [name for name, *_ in scripts.stored] == ["b"]
+    assert len(held.flights) == 2
+
+
+@pytest.mark.parametrize("code", sorted(NOT_NOW))
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_server_that_says_not_now_costs_no_result(held, writes, commits, code, in_pipeline):
+    """However often it says so, and whatever class redis-py makes of it."""
+    start(held, "a")
+    held.handle(Done("a", make_transcript()))
+    command = 'Command # 1 (SET a {"text": "ERR"}) of pipeline caused error: '
+    reply = redis.ResponseError((command if in_pipeline else "") + f"{code} try later")
+    commits.errors["a"] = reply
+    for _ in range(20):
         with pytest.raises(redis.ResponseError):
             writes.write_endings()
-    assert [claim.execution_id for claim in held.claims] == ["bad"]
-    assert commits.done == ["good"]
+    commits.errors.clear()
     writes.write_endings()
-    assert len(held) == 0
+    assert commits.outcomes["a"].result.text == "text"
 
 
 def test_an_outage_counts_as_no_refusal(held, writes, commits):
@@ -117,7 +183,7 @@ def test_an_outage_counts_as_no_refusal(held, writes, commits):
     start(held, "a")
     held.handle(Done("a", make_transcript()))
     commits.errors["a"] = redis.ConnectionError("gone")
-    for _ in range(2 * MAX_COMMIT_TRIES):
+    for _ in range(20):
         with pytest.raises(redis.ConnectionError):
             writes.write_endings()
     commits.errors.clear()

@@ -5,11 +5,11 @@ import pytest
 from producer.errors import CorruptAudio, DeviceLost, Internal, InvalidModel, SourceUnreachable
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings, wait_until
-from worker.engine.messages import Done, Failed
+from worker.engine.messages import Done, Failed, Opened
 from worker.farm import held_jobs
 from worker.farm.endings import Outcome
 from worker.farm.held_jobs import HeldJobs
-from worker.farm.in_flight import Phase
+from worker.farm.in_flight import InFlight, Phase
 from worker.farm.scripts import Release
 
 URL = "redis://nobody.example"
@@ -175,7 +175,11 @@ def test_a_job_over_its_time_is_cancelled_with_the_limit(held, engine):
     held.submit_checked()
     held.enforce_deadlines()
     assert engine.cancelled == {}
-    held.flights[0].started_at -= 6
+    held.flights[0].started_at -= 600  # the line before a reading thread
+    held.handle(Opened("a", 1.0))
+    held.enforce_deadlines()
+    assert engine.cancelled == {}
+    held.flights[0].opened_at -= 6
     held.enforce_deadlines()
     assert engine.cancelled["a"].code == "job_timeout"
     assert "5 s" in engine.cancelled["a"].constraint
@@ -225,13 +229,49 @@ def test_a_broken_engine_makes_suspects_of_all_that_is_at_work(held):
     assert all("the device is gone" in release.record for release in held.endings)
 
 
-def test_a_refused_ending_goes_behind_the_others(held):
-    """One damaged job must not be tried first for ever."""
+def test_what_a_jobs_data_raises_ends_that_job_alone(held, engine, monkeypatch):
+    """At its claim, on its way into the engine, with its progress, at its end, at the drain."""
+
+    def boom(*_, **__):
+        raise ZeroDivisionError("caf\udce9")
+
+    start(held, "engine", "event", "deadline", "drain", "sound")
+    for name, module, function in (
+        ("claim", held_jobs, "read_flight"),
+        ("event", held_jobs, "success"),
+        ("deadline", InFlight, "limit_s"),
+        ("drain", held_jobs, "hand_back"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, function, boom)
+            if name == "claim":
+                start(held, "claim", checked=False)
+            elif name == "event":
+                held.handle(Done("event", make_transcript()))
+            elif name == "deadline":
+                held.enforce_deadlines()
+            else:
+                held.hand_back()
+    assert held.flights == []
+    assert set(codes(held)) == {"internal"}
+    assert "sound" in engine.cancelled
+    assert "ZeroDivisionError: caf?" in held.endings[0].result.error.message
+    assert all(ending.document for ending in held.endings)
+
+
+def test_an_engine_that_takes_a_job_badly_costs_only_that_job(held, engine, monkeypatch):
+    """The worker, and the jobs behind it, go on."""
+    submit = engine.submit
+
+    def choosy(ticket):
+        if ticket.execution_id == "a":
+            raise ValueError("not this one")
+        submit(ticket)
+
+    monkeypatch.setattr(engine, "submit", choosy)
     start(held, "a", "b")
-    for name in ("a", "b"):
-        held.handle(Done(name, make_transcript()))
-    assert [held.note_refusal("a"), held.note_refusal("a")] == [1, 2]
-    assert [ending.claim.execution_id for ending in held.endings] == ["b", "a"]
+    assert codes(held) == ["internal"]
+    assert [flight.claim.execution_id for flight in held.flights] == ["b"]
 
 
 def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):
@@ -247,3 +287,24 @@ def test_a_path_outside_the_roots_is_a_failure(engine, tmp_path):
     wait_until(ended)
     assert codes(held) == ["source_forbidden"]
     assert engine.submitted == []
+
+
+def test_what_no_thread_has_opened_is_handed_back_without_a_try(held, engine):
+    """In the check of its path or in the engine's line; the one that is being read stays."""
+    start(held, "open", "line")
+    held.handle(Opened("open", 60.0))
+    start(held, "check", checked=False)
+    held.hand_back_unopened()
+    assert [ending.execution_id for ending in held.endings] == ["line", "check"]
+    assert all(isinstance(ending, Release) and not ending.record for ending in held.endings)
+    assert list(engine.cancelled) == ["line"]
+    assert [flight.claim.execution_id for flight in held.flights] == ["open"]
+
+
+def test_a_long_file_on_a_slow_share_has_the_time_that_its_length_asks_for(held, engine):
+    """Twelve hours of audio; reading alone takes longer than the least deadline."""
+    start(held, "a")
+    held.handle(Opened("a", 43_200.0))
+    held.flights[0].opened_at -= 3_600
+    held.enforce_deadlines()
+    assert engine.cancelled == {}

@@ -32,9 +32,13 @@ def test_a_job_that_must_not_be_run_raises(fields, error):
 
 
 def test_the_limit_grows_with_the_recording_once_its_duration_is_known():
-    """300 s of audio times 2; before the first window only the least limit is known."""
+    """Of the header at first (100 s times 2), then of a window's report (300 s)."""
     flight = flight_of()
     assert flight.limit_s(SETTINGS) == 60.0
+    flight.note_opened(None)
+    assert flight.limit_s(SETTINGS) == 60.0
+    flight.note_opened(100.0)
+    assert flight.limit_s(SETTINGS) == 200.0
     flight.progress.take(make_progress("a"))
     assert flight.limit_s(SETTINGS) == 600.0
 
@@ -78,3 +82,13 @@ def test_each_phase_has_its_own_clock():
     flight.enter(Phase.IN_ENGINE)
     assert flight.phase is Phase.IN_ENGINE
     assert flight.phase_s < 5 < flight.busy_s
+
+
+def test_the_jobs_clock_starts_when_its_file_is_opened():
+    """Hours in the line for a reading thread are not the job's."""
+    flight = flight_of()
+    flight.started_at -= 7200
+    assert (flight.worked_s, flight.busy_s > 7000) == (0.0, True)
+    flight.note_opened(1.0)
+    flight.opened_at -= 10
+    assert 10 <= flight.worked_s < 100

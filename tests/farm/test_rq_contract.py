@@ -219,4 +219,14 @@ def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder at the start."""
     folder = Path(FarmScripts.__init__.__globals__["LUA_FOLDER"])
     names = {path.stem for path in folder.glob("*.lua")}
-    assert names == {"leases", "claim", "heartbeat", "progress", "reap", "release", "due", "count"}
+    assert names == {
+        "leases",
+        "claim",
+        "heartbeat",
+        "progress",
+        "reap",
+        "release",
+        "due",
+        "count",
+        "set_aside",
+    }

@@ -3,7 +3,18 @@
 import threading
 from pathlib import Path
 
+import pytest
+from structlog.testing import capture_logs
+
+from producer.fleet import live_workers
+from producer.settings import Settings
+from tests.stage.dead_share import DeadShare
 from tests.stage.fake_engine import FakeEngine
+from tests.stage.fake_family import FakeFamily
+from tests.stage.farm import wait_until
+from tests.stage.made_audio import noise, write_wav
+from worker.audio import reading_threads
+from worker.engine.engine import BatchEngine
 from worker.farm import held_jobs
 
 TASK = "worker.tasks.transcribe"
@@ -67,3 +78,49 @@ def test_a_share_that_does_not_answer_stops_no_other_recording(farm, tmp_path, m
     release.set()
     assert [each.code for each in result.attempts] == ["source_unreachable"] * 3
     assert len(engine.seen) == 1
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Return the paths of `dead.wav` and three others, by name."""
+    names = ("dead", "good-1", "good-2", "good-3")
+    return {name: str(write_wav(tmp_path / f"{name}.wav", noise(1600))) for name in names}
+
+
+def test_a_worker_that_lost_its_threads_stops_claiming_and_leaves_the_rest_to_others(
+    farm, recordings, monkeypatch
+):
+    """What it had not begun goes back with no try spent; it claims again when threads return."""
+    monkeypatch.setattr(reading_threads, "MOST_LOST", 1)
+    share = DeadShare(monkeypatch, "open")
+    audio = {"threads": 1, "read_timeout_s": 0.5}
+    queue, status = farm.queue(), lambda: live_workers(farm.connection, farm.settings)
+    with capture_logs() as lines:
+        worker = farm.start(BatchEngine(Settings(audio=audio), lambda _: FakeFamily(slots=8)))
+        jobs = {name: queue.enqueue(TASK, source=path).id for name, path in recordings.items()}
+        wait_until(lambda: [each.lost_threads for each in status()] == [1])
+        wait_until(lambda: not worker.worker._held.flights)
+        assert farm.commits() == {}
+        peer = farm.start(FakeEngine())
+        results = {name: farm.result(job_id) for name, job_id in jobs.items()}
+        assert {result.status for result in results.values()} == {"succeeded"}
+        assert {result.worker for result in results.values()} == {peer.worker.name}
+        requeued = {line["job_id"]: line["code"] for line in lines if line["event"] == "requeued"}
+        dead = jobs.pop("dead")
+        assert requeued == {dead: "source_unreachable"} | dict.fromkeys(jobs.values(), "drained")
+        share.answers.set()
+        wait_until(lambda: {each.lost_threads for each in status()} == {0})
+        peer.stop()
+        again = queue.enqueue(TASK, source=recordings["good-1"], options={"seed": 1}).id
+        assert farm.result(again).worker == worker.worker.name
+    said = [line["event"] for line in lines if line["event"].startswith("claims_")]
+    assert said == ["claims_stopped", "claims_resumed"]
+
+
+def test_a_blocked_worker_of_a_burst_ends(farm, recordings, monkeypatch):
+    """Its queue is not empty, but it will not take from it."""
+    farm.start(FakeEngine(can_read=False), burst=True).wait()
+    farm.queue().enqueue(TASK, source=recordings["good-1"])
+    worker = farm.start(FakeEngine(can_read=False), burst=True)
+    assert worker.wait() == 0
+    assert worker.engine.seen == []

@@ -19,7 +19,7 @@ from producer.job import Job, Options
 from producer.settings import Settings
 from tests.stage.toy_worker import TOYS
 from worker.engine.engine import BatchEngine
-from worker.engine.messages import Done, Failed, Progress, Ticket
+from worker.engine.messages import Done, Failed, Opened, Progress, Ticket
 from worker.models import MODELS
 from worker.models.load import load_family
 
@@ -61,7 +61,7 @@ def collect(engine, count, timeout_s=30.0):
     while sum(isinstance(event, Done | Failed) for event in events) < count:
         assert time.monotonic() < deadline, events
         events += engine.poll(0.1)
-    return events
+    return [event for event in events if not isinstance(event, Opened)]
 
 
 def ticket(path, name=None, checkpoint=None, **options):

@@ -199,7 +199,17 @@ def test_events_are_followed_as_json_lines(night):
         job_ids["a.wav"]: "",
         job_ids["b.wav"]: "internal",
     }
-    assert set(events[0]) == {"schema", "id", "at", "job_id", "status", "code", "worker", "batch"}
+    assert set(events[0]) == {
+        "schema",
+        "id",
+        "at",
+        "kind",
+        "job_id",
+        "status",
+        "code",
+        "worker",
+        "batch",
+    }
     assert events[0]["id"] < events[1]["id"]
     later = night.run_json("events", "--after", events[0]["id"])
     assert later == [events[1]]

@@ -22,7 +22,7 @@ from producer.errors import Internal, ScribefarmError
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
 from worker.audio.recording import open_recording
-from worker.engine.messages import Done, Event, Failed, Ticket
+from worker.engine.messages import Done, Event, Failed, Opened, Ticket
 from worker.farm.farm_worker import FarmWorker
 
 # Seconds of "work" a recording, so that a worker can be killed in the middle of it.
@@ -47,6 +47,8 @@ class ArchiveEngine:
     """Reads recordings in threads; each gives one segment, a quiet one is flagged."""
 
     model = Model(name="fake", revision="0", dtype="float32")
+    num_lost_threads = 0
+    can_read = True
 
     def __init__(self, settings, capacity=8):
         self.capacity = capacity
@@ -81,6 +83,7 @@ class ArchiveEngine:
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, ticket):
+        self._events.put(Opened(ticket.execution_id, None))
         try:
             ending = Done(ticket.execution_id, self._transcript(ticket))
         except ScribefarmError as error:

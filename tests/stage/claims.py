@@ -61,6 +61,8 @@ class NotingEngine:
     model: Model = MODEL
     submitted: list[Ticket] = field(default_factory=list)
     cancelled: dict[str, ScribefarmError] = field(default_factory=dict)
+    num_lost_threads: int = 0
+    can_read: bool = True
 
     def submit(self, ticket: Ticket) -> None:
         self.submitted.append(ticket)

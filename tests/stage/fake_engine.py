@@ -13,6 +13,7 @@ function of its name alone, so every result can be checked, also after a resume 
 """
 
 import contextlib
+import hashlib
 import os
 import queue
 import signal
@@ -24,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from producer.errors import ERRORS, ScribefarmError
 from producer.job import Job
 from producer.result import Audio, Model, Segment, Timing, Transcript
-from worker.engine.messages import Checkpoint, Done, Event, Failed, Progress, Ticket
+from worker.engine.messages import Checkpoint, Done, Event, Failed, Opened, Progress, Ticket
 
 WINDOW_AUDIO_S = 30.0
 MODEL = Model(name="fake", revision="0", dtype="float32")
@@ -93,6 +94,8 @@ class FakeEngine:
     capacity: int = 8
     model: Model = MODEL
     seen: list[Ticket] = field(default_factory=list)
+    num_lost_threads: int = 0
+    can_read: bool = True
 
     def __post_init__(self) -> None:
         self._rows: dict[str, _Row] = {}
@@ -115,6 +118,7 @@ class FakeEngine:
         with self._lock:
             self.seen.append(ticket)
             self._rows[ticket.execution_id] = row
+        self._events.put(Opened(ticket.execution_id, None))
         self._wake.set()
 
     def cancel(self, execution_id: str, error: ScribefarmError) -> None:
@@ -234,4 +238,5 @@ def _transcript(row: _Row, model: Model) -> Transcript:
 
 def job(name: str, **options: float | str) -> Job:
     """Return a job over a fake recording."""
-    return Job(source=source(name, **options), audio_sha256=f"{name}{sorted(options.items())}")
+    content = f"{name}{sorted(options.items())}".encode()
+    return Job(source=source(name, **options), audio_sha256=hashlib.sha256(content).hexdigest())

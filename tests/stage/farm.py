@@ -222,7 +222,8 @@ class Farm:
     def commits(self) -> Counter[str]:
         """Return how often each job was committed: the event is part of the transaction."""
         entries: Any = self.connection.xrange(EVENTS_KEY)
-        return Counter(fields[b"job_id"].decode() for _, fields in entries)
+        ends = (fields for _, fields in entries if b"kind" not in fields)
+        return Counter(fields[b"job_id"].decode() for fields in ends)
 
     def leftovers(self) -> list[str]:
         """Return keys of executions, leases and progress: none when all work is done."""

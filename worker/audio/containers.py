@@ -10,25 +10,18 @@ the end of the first stream of a chained Ogg file without an error.
 
 import io
 import os
-import stat
-from pathlib import Path
 
 import av
 import av.error
 import soundfile
 
-from producer.errors import (
-    CorruptAudio,
-    EmptyInput,
-    OutOfRange,
-    SourceNotFound,
-    UnsupportedFormat,
-)
+from producer.errors import CorruptAudio, EmptyInput, OutOfRange
 from worker.audio.data_chunk import DataChunk, find_data_chunk
 from worker.audio.errors import SNDFILE_SYSTEM, reason, translated
 from worker.audio.ffmpeg import FFmpegReader
 from worker.audio.reader import AudioHeader, PathLike, Reader
 from worker.audio.sndfile import NotCounted, SndfileReader
+from worker.audio.source_file import SourceFile, open_source
 
 # Speech is not recorded at lower rates, and no converter offers higher ones.
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
@@ -43,8 +36,8 @@ _AUDIO_MAGIC = {
 _SNDFILE_MALFORMED = 3
 
 
-def open_reader(path: PathLike) -> Reader:
-    """Open a recording and read its header.
+def open_reader(source: PathLike | SourceFile) -> Reader:
+    """Open a recording, unless it is open, and read its header; on errors the file is closed.
 
     Raises:
         SourceNotFound, SourceForbidden, SourceUnreachable: the file cannot be read.
@@ -53,11 +46,11 @@ def open_reader(path: PathLike) -> Reader:
         CorruptAudio: the header contradicts itself.
         OutOfRange: the sampling rate or the number of channels.
     """
-    name = str(path)
-    with translated(name, opening=True):
-        file = _open_regular(name)
+    file = source if isinstance(source, SourceFile) else open_source(source)
+    with translated(file.path, opening=True):
         try:
-            reader = _choose_reader(name, file)
+            _check_size(file)
+            reader = _choose_reader(file.path, file)
             _check_limits(reader.header)
         except BaseException:
             file.close()
@@ -65,22 +58,9 @@ def open_reader(path: PathLike) -> Reader:
     return reader
 
 
-def _open_regular(name: str) -> io.FileIO:
-    """Open a regular file; a pipe or a device could block, or never end."""
-    try:
-        is_regular = stat.S_ISREG(Path(name).stat().st_mode)
-    except ValueError as exc:  # a NUL or a lone surrogate: no file has such a name
-        raise SourceNotFound(name, "must be a possible file name") from exc
-    if not is_regular:
-        raise UnsupportedFormat(name, "must be a regular file")
-    file = io.FileIO(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-    status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode) and status.st_size:
-        return file
-    file.close()
-    if stat.S_ISREG(status.st_mode):
-        raise EmptyInput(name, "must have at least one byte")
-    raise UnsupportedFormat(name, "must be a regular file")
+def _check_size(file: SourceFile) -> None:
+    if os.fstat(file.fileno()).st_size == 0:
+        raise EmptyInput(file.path, "must have at least one byte")
 
 
 def _choose_reader(name: str, file: io.FileIO) -> Reader:

@@ -26,7 +26,7 @@ from producer.errors import (
 SNDFILE_SYSTEM = 2  # libsndfile's number for an error of the operating system
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
-_NOT_A_FILE = {errno.EISDIR, errno.ENXIO, errno.ENODEV}
+_NOT_A_FILE = {errno.EISDIR}
 
 
 @contextmanager

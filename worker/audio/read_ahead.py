@@ -4,22 +4,45 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import structlog
 
-from producer.errors import Internal, ScribefarmError
+from producer.errors import (
+    Internal,
+    PermanentError,
+    ScribefarmError,
+    SourceChanged,
+    SourceUnreachable,
+)
 from producer.result import Audio
 from producer.settings import AudioSettings
+from worker.audio.fingerprint import Fingerprint
 from worker.audio.reader import Samples
-from worker.audio.recording import SAMPLE_RATE_HZ, open_recording
+from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
+from worker.audio.source_file import SourceFile, open_source
 
 # Blocks of a recording that may wait for the engine: 4 MB.
 BLOCKS_AHEAD = 2
 # 30 s, which the engine takes at a time: each block has a fixed cost in its thread.
 BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
 
+# In `Transcript.flags`: the channels cancelled each other out, see `worker.audio.mix`.
+PHASE_CANCELLED = "phase_cancelled"
+
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first thing that a reading delivers: the file is open and its header was accepted.
+
+    Attributes:
+        duration_s: What the header declares, at most the longest accepted; None if nothing.
+    """
+
+    duration_s: float | None
 
 
 @dataclass(frozen=True)
@@ -29,30 +52,46 @@ class End:
     Attributes:
         audio: What was read.
         busy_s: Seconds that reading, decoding and resampling took.
+        flags: Why a person should listen to it.
     """
 
     audio: Audio
     busy_s: float
+    flags: tuple[str, ...] = ()
+
+
+Piece: TypeAlias = Start | Samples | End | ScribefarmError
 
 
 @dataclass
 class Reading:
-    """One recording being read: delivers its blocks, then `End` or an error.
+    """One recording being read: delivers `Start`, its blocks, then `End`; or an error.
 
     Attributes:
         path: The recording.
-        settings: Cap, resampler and whether to resample.
-        deliver: Called in the reading thread with each block (samples,), then once with `End`
-            or the error that ended the reading.
+        settings: Roots, cap, resampler and whether to resample.
+        deliver: Called in the reading thread with `Start`, with each block (samples,), then once
+            with `End` or the error that ended the reading.
+        sha256: What the hash of the file's bytes must be, in hex; None takes any.
+        is_called_slow: Whether the log has a line on its silence.
     """
 
     path: str
     settings: AudioSettings
-    deliver: Callable[[Samples | End | ScribefarmError], None]
+    deliver: Callable[[Piece], None]
+    sha256: str | None = None
+    is_called_slow: bool = False
     _credit: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(BLOCKS_AHEAD), init=False
     )
     _is_stopped: bool = field(default=False, init=False)
+    _beat_at: float | None = field(default=None, init=False)
+
+    @property
+    def silent_s(self) -> float:
+        """Return how long nothing has come from the file; 0 while nothing is asked of it."""
+        beat_at = self._beat_at
+        return 0.0 if beat_at is None else time.monotonic() - beat_at
 
     def take(self) -> None:
         """Note that the engine took a block, so that another may be delivered."""
@@ -63,8 +102,21 @@ class Reading:
         self._is_stopped = True
         self._credit.release()
 
+    def give_up(self, silent_s: float) -> None:
+        """End a reading whose thread hangs; delivers `SourceUnreachable` in its stead."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            limit = f"must give something within {self.settings.read_timeout_s:g} s"
+            self.deliver(SourceUnreachable(self.path, limit, f"nothing for {silent_s:.1f} s"))
+
+    def begin(self) -> None:
+        """Note that a thread has taken the recording: from now on silence counts."""
+        self._beat()
+
     def run(self) -> None:
         """Read the whole recording; waits while `BLOCKS_AHEAD` blocks are not yet taken."""
+        if self._is_stopped:
+            return
         try:
             ending: End | ScribefarmError = self._read()
         except ScribefarmError as error:
@@ -73,33 +125,71 @@ class Reading:
             _log.exception("reading failed", path=self.path)
             ending = Internal("reading", "must not fail", repr(error))
         if not self._is_stopped:
+            self._is_stopped = True
             self.deliver(ending)
 
+    def _beat(self) -> None:
+        self._beat_at = time.monotonic()
+
     def _read(self) -> End:
+        self._beat()
+        file = open_source(self.path, self.settings.roots)
+        with file, Fingerprint(file, self._beat) as fingerprint:
+            try:
+                return self._read_opened(file, fingerprint)
+            except SourceChanged:
+                raise
+            except PermanentError:
+                # What is wrong with another file says nothing about the one that was submitted.
+                if self.sha256 is not None:
+                    fingerprint.finish(self.sha256)
+                raise
+
+    def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
         busy_s, started = 0.0, time.monotonic()
-        recording = open_recording(
-            self.path,
-            max_seconds=longest_seconds(self.settings),
-            target_rate_hz=SAMPLE_RATE_HZ,
+        longest_s = longest_seconds(self.settings)
+        with open_recording(
+            file,
+            max_seconds=longest_s,
             auto_resample=self.settings.auto_resample,
             resampler=self.settings.resampler,
-        )
-        with recording:
-            for block in _gathered(recording):
+        ) as recording:
+            declared_s = recording.header.duration_s
+            self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))
+            for block in _gathered(self._watched(recording, fingerprint)):
                 busy_s += time.monotonic() - started
-                self._credit.acquire()
+                self._wait_for_room()
                 if self._is_stopped:
                     break
                 self.deliver(block)
                 started = time.monotonic()
-        header = recording.header
-        audio = Audio(
-            duration_s=recording.duration_s,
-            sample_rate_hz=header.sample_rate_hz,
-            channels=header.channels,
-            format=header.format,
-        )
-        return End(audio, busy_s)
+        sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
+        flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
+        return End(_audio(recording, sha256), busy_s + time.monotonic() - started, flags)
+
+    def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
+        """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
+        for samples in recording:
+            fingerprint.follow()
+            self._beat()
+            yield samples
+
+    def _wait_for_room(self) -> None:
+        """Wait until the engine can take another block; that silence is not the file's."""
+        self._beat_at = None
+        self._credit.acquire()
+        self._beat()
+
+
+def _audio(recording: Recording, sha256: str | None) -> Audio:
+    header = recording.header
+    return Audio(
+        duration_s=recording.duration_s,
+        sample_rate_hz=header.sample_rate_hz,
+        channels=header.channels,
+        format=header.format,
+        sha256=sha256,
+    )
 
 
 def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:

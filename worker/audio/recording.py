@@ -13,8 +13,10 @@ import numpy as np
 
 from producer.errors import CorruptAudio, EmptyInput, InvalidOptions, NonFinite, OutOfRange
 from worker.audio.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
+from worker.audio.mix import Mixer
 from worker.audio.reader import AudioHeader, Frames, PathLike, Reader, Samples
 from worker.audio.resample import RESAMPLERS, make_resampler
+from worker.audio.source_file import SourceFile
 
 SAMPLE_RATE_HZ = 16_000
 # Limit of `load_audio` under any `max_seconds`: 256 MiB of float32, 70 min at 16 kHz.
@@ -59,7 +61,7 @@ def check_duration(header: AudioHeader, max_seconds: float, context: str) -> Non
 
 
 def open_recording(
-    path: PathLike,
+    source: PathLike | SourceFile,
     *,
     max_seconds: float,
     target_rate_hz: int = SAMPLE_RATE_HZ,
@@ -69,7 +71,7 @@ def open_recording(
     """Open a recording and check its header; nothing is decoded yet.
 
     Args:
-        path: A regular file.
+        source: A regular file, or one that is open, which is closed with the recording.
         max_seconds: Longest duration that is accepted, measured at the source rate.
         target_rate_hz: Sampling rate of the blocks.
         auto_resample: Resample other rates; if False, they are refused.
@@ -82,13 +84,13 @@ def open_recording(
         CorruptAudio: the file is shorter than its header says.
         ScribefarmError: as `open_reader` raises.
     """
-    validate_max_seconds(max_seconds)
-    if not MIN_RATE_HZ <= target_rate_hz <= MAX_RATE_HZ:
-        limit = f"must be in {MIN_RATE_HZ}..{MAX_RATE_HZ} Hz"
-        raise OutOfRange("target_rate_hz", limit, target_rate_hz)
-    if resampler not in RESAMPLERS:
-        raise InvalidOptions("resampler", f"must be one of {', '.join(RESAMPLERS)}", resampler)
-    reader = open_reader(path)
+    try:
+        _check_request(max_seconds, target_rate_hz, resampler)
+    except BaseException:
+        if isinstance(source, SourceFile):
+            source.close()
+        raise
+    reader = open_reader(source)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
         _check_rate(reader.header, target_rate_hz, auto_resample=auto_resample)
@@ -101,10 +103,21 @@ def open_recording(
         raise
 
 
+def _check_request(max_seconds: float, target_rate_hz: int, resampler: str) -> None:
+    """Refuse what no file could satisfy, before one is opened."""
+    validate_max_seconds(max_seconds)
+    if not MIN_RATE_HZ <= target_rate_hz <= MAX_RATE_HZ:
+        limit = f"must be in {MIN_RATE_HZ}..{MAX_RATE_HZ} Hz"
+        raise OutOfRange("target_rate_hz", limit, target_rate_hz)
+    if resampler not in RESAMPLERS:
+        raise InvalidOptions("resampler", f"must be one of {', '.join(RESAMPLERS)}", resampler)
+
+
 class Recording:
     """One recording as blocks of float32 mono samples at the target rate, read once.
 
-    Channels are averaged with equal weights, as FFmpeg does for stereo. Iterating closes the file
+    Channels are averaged with equal weights, as FFmpeg does for stereo, unless they cancel each
+    other out; see `worker.audio.mix`. Iterating closes the file
     at its end and on every error; `num_source_frames` and `duration_s` are then final.
 
     Iterating raises:
@@ -123,12 +136,18 @@ class Recording:
         self._reader = reader
         self._max_seconds = max_seconds
         self._target_rate_hz = target_rate_hz
+        self._mixer = Mixer()
         self._resampler = make_resampler(resampler, self.header.sample_rate_hz, target_rate_hz)
 
     @property
     def duration_s(self) -> float:
         """Seconds decoded so far, at the source rate."""
         return self.num_source_frames / self.header.sample_rate_hz
+
+    @property
+    def has_cancelling_channels(self) -> bool:
+        """Return whether the channels cancelled each other out anywhere so far."""
+        return self._mixer.has_cancelled
 
     def __iter__(self) -> Iterator[Samples]:
         with self:
@@ -151,7 +170,7 @@ class Recording:
         self.num_source_frames += len(frames)
         _check_frames(self.num_source_frames, self.header.sample_rate_hz, self._max_seconds, path)
         _check_amplitude(frames, first_frame, path)
-        return mix_to_mono(frames)
+        return self._mixer.mix(frames)
 
     def _check_end(self, num_samples: int) -> None:
         """Refuse a recording that ended too early or without a sample."""
@@ -210,18 +229,6 @@ def load_audio(
             num_samples += len(samples)
             _check_ceiling(max(num_samples, recording.num_source_frames), header.path)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), header
-
-
-def mix_to_mono(frames: Frames) -> Samples:
-    """Average the channels of (frames, channels) with equal weights, in float32.
-
-    For stereo that is FFmpeg's mix. For more channels FFmpeg weighs by speaker position and drops
-    the subwoofer; multi-channel files of archives are microphones, so all count the same.
-    """
-    if frames.shape[1] == 1:
-        return frames[:, 0]
-    mono: Samples = frames.mean(axis=1, dtype=np.float32)
-    return mono
 
 
 def _check_frames(num_frames: int, rate_hz: int, max_seconds: float, context: str) -> None:

@@ -21,14 +21,14 @@ from typing import Any
 
 import structlog
 
-from producer.errors import Internal, OutOfMemory, ScribefarmError
+from producer.errors import DeviceLost, Internal, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
-from worker.audio.read_ahead import End, Reading
-from worker.audio.reader import Samples
+from worker.audio.read_ahead import End, Piece, Reading, Start
+from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
-from worker.engine.messages import Event, Failed, Ticket
+from worker.engine.messages import Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
@@ -58,8 +58,9 @@ class BatchEngine:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._is_stopping = False
         self._broken: ScribefarmError | None = None
-        self._audio_threads = ThreadPoolExecutor(settings.audio.threads, "audio")
+        self._readers = ReadingThreads(settings.audio.threads, settings.audio.read_timeout_s)
         self._host_thread = ThreadPoolExecutor(1, "host")
+        self._can_read = True
         self._is_loaded = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(load,), name="engine", daemon=True)
         self._thread.start()
@@ -75,6 +76,16 @@ class BatchEngine:
     def model(self) -> Model:
         """The pinned model."""
         return self._family.model
+
+    @property
+    def num_lost_threads(self) -> int:
+        """Reading threads that hang in a disk or share at the moment."""
+        return self._readers.num_lost
+
+    @property
+    def can_read(self) -> bool:
+        """Whether more recordings should come; False while too many reading threads are lost."""
+        return self._can_read
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""
@@ -120,6 +131,7 @@ class BatchEngine:
             with closing(self._schedule):
                 while not self._is_stopping:
                     self._receive()
+                    self._look_after_readers()
                     self._schedule.turn()
         except ScribefarmError as error:
             self._broken = error
@@ -127,9 +139,15 @@ class BatchEngine:
             _log.exception("engine broken")
             self._broken = Internal("engine", "must not fail", repr(error))
         finally:
-            self._audio_threads.shutdown(wait=False, cancel_futures=True)
+            self._readers.stop()
             self._host_thread.shutdown(wait=False, cancel_futures=True)
             self._is_loaded.set()
+
+    def _look_after_readers(self) -> None:
+        """End readings that hang, and only then say that too many do: the farm hears it in order."""
+        self._readers.look_after()
+        if self._readers.is_able is not self._can_read:
+            self._inbox.put(partial(setattr, self, "_can_read", self._readers.is_able))
 
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.
@@ -160,7 +178,7 @@ class BatchEngine:
             self._events.put(Failed(ticket.execution_id, error))
             return
         self._schedule.add(track)
-        self._audio_threads.submit(track.reading.run)
+        self._readers.submit(track.reading)
 
     def _track(self, ticket: Ticket) -> Track:
         family, job = self._family, ticket.job
@@ -170,37 +188,37 @@ class BatchEngine:
             ticket,
             family.transcription(job.options, usable(ticket.checkpoint, family)),
             family.features(),
-            Reading(job.source, self._settings.audio, deliver),
+            Reading(job.source, self._settings.audio, deliver, job.audio_sha256),
         )
 
-    def _deliver(self, execution_id: str, piece: Samples | End | ScribefarmError) -> None:
+    def _deliver(self, execution_id: str, piece: Piece) -> None:
         """Pass on what a reading thread has; runs in that thread."""
         self._inbox.put(partial(self._take_audio, execution_id, piece))
 
-    def _take_audio(self, execution_id: str, piece: Samples | End | ScribefarmError) -> None:
+    def _take_audio(self, execution_id: str, piece: Piece) -> None:
         track = self._schedule.tracks.get(execution_id)
         if track is None:
             return
-        if isinstance(piece, ScribefarmError):
-            self._schedule.fail(track, piece)
-            return
         try:
-            self._feed(track, piece)
-        except OutOfMemory as error:
+            self._give_audio(track, piece)
+        except DeviceLost:
+            raise
+        except ScribefarmError as error:
             self._schedule.fail(track, error)
 
-    def _feed(self, track: Track, piece: Samples | End) -> None:
-        """Give a recording its next samples, or let it begin.
-
-        Raises:
-            OutOfMemory, DeviceLost: what the device said to its features.
-        """
-        if isinstance(piece, End):
-            track.begin(piece.audio, piece.busy_s)
-            self._schedule.advance(track)
-        else:
-            track.features.push(piece)
-            track.reading.take()
+    def _give_audio(self, track: Track, piece: Piece) -> None:
+        """Pass a piece on; raises what ends this recording and no other."""
+        match piece:
+            case ScribefarmError():
+                raise piece
+            case Start():
+                self._events.put(Opened(track.key, piece.duration_s))
+            case End():
+                track.begin(piece)
+                self._schedule.advance(track)
+            case _:
+                track.features.push(piece)
+                track.reading.take()
 
     def _cancel(self, execution_id: str, error: ScribefarmError) -> None:
         track = self._schedule.tracks.get(execution_id)

@@ -30,7 +30,10 @@ class Features(Protocol):
     """What a model is given of one recording, computed while the recording is read."""
 
     def push(self, samples: Samples) -> None:
-        """Take the next samples, shape (n,): mono, 16 kHz. Must not wait for the device."""
+        """Take the next samples, shape (n,): mono, 16 kHz. Must not wait for the device.
+
+        A `ScribefarmError` ends this recording and no other, here and in `finish`.
+        """
 
     def finish(self) -> None:
         """Take note that the recording has ended; only then does `Transcription.requests` start."""

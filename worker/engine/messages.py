@@ -60,6 +60,18 @@ class Ticket:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A recording's file is open: a reading thread has it. Comes once, before all other events.
+
+    Attributes:
+        duration_s: Audio seconds that its header declares; None if it declares none.
+    """
+
+    execution_id: str
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
 class Done:
     """A recording left the engine with its transcript; queue time and worker name are the farm's."""
 
@@ -91,7 +103,7 @@ class Progress:
     checkpoint: Checkpoint
 
 
-Event = Done | Failed | Progress
+Event = Opened | Done | Failed | Progress
 
 
 class Engine(Protocol):
@@ -103,6 +115,17 @@ class Engine(Protocol):
     @property
     def model(self) -> Model:
         """The pinned model."""
+
+    @property
+    def num_lost_threads(self) -> int:
+        """Reading threads that hang in a disk or share at the moment."""
+
+    @property
+    def can_read(self) -> bool:
+        """Whether more recordings should come; False while too many reading threads are lost.
+
+        The recordings that hang have ended when it is False: their events are there to be polled.
+        """
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""

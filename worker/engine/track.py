@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from producer.result import Audio, Model, Timing, Transcript
-from worker.audio.read_ahead import Reading
+from worker.audio.read_ahead import End, Reading
 from worker.engine.family import Features, Transcription
 from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.engine.requests import Requests
@@ -17,6 +17,7 @@ class Track:
     Attributes:
         requests: The transcription's generator, once all audio was read.
         audio: What was read, once it was.
+        read_flags: Why a person should listen to the recording itself.
         audio_prep_s: Seconds that reading, decoding and resampling took.
         started: Monotonic time at which decoding began.
         waited: Turns that its batched request has waited for company.
@@ -28,6 +29,7 @@ class Track:
     reading: Reading
     requests: Requests[None] | None = None
     audio: Audio | None = None
+    read_flags: tuple[str, ...] = ()
     audio_prep_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
     waited: int = 0
@@ -37,9 +39,9 @@ class Track:
         """By which the engine and the farm know it: the execution's id."""
         return self.ticket.execution_id
 
-    def begin(self, audio: Audio, audio_prep_s: float) -> None:
+    def begin(self, end: End) -> None:
         """Take note that all audio was read: the transcription can start."""
-        self.audio, self.audio_prep_s = audio, audio_prep_s
+        self.audio, self.audio_prep_s, self.read_flags = end.audio, end.busy_s, end.flags
         self.features.finish()
         self.requests = self.transcription.requests(self.features)
         self.started = time.monotonic()
@@ -61,7 +63,7 @@ class Track:
             audio=audio,
             model=model,
             timing=self._timing(audio.duration_s, peak_memory_bytes),
-            flags=transcription.flags,
+            flags=[*self.read_flags, *transcription.flags],
         )
 
     def _timing(self, duration_s: float, peak_memory_bytes: int) -> Timing:

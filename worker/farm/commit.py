@@ -29,8 +29,9 @@ from producer.keys import (
     worker_executions_key,
     worker_key,
 )
-from producer.result import Failure, Transcript, dump_result, outcome_fields
+from producer.result import Failure, Transcript, outcome_fields
 from producer.scripts import Scripts
+from producer.server_replies import is_wrong_type
 from worker.farm.endings import Outcome
 from worker.farm.scripts import LUA_FOLDER
 
@@ -63,13 +64,15 @@ def commit(connection: redis.Redis, outcome: Outcome) -> CommitVerdict:
     """Store a job's end, if the job is still ours; safe to call again after a lost reply.
 
     Raises:
+        PydanticSerializationError: the result cannot be written as JSON.
         redis.RedisError: the server did not answer, or dependents changed in each of 50 tries; call
             again.
     """
+    _ = outcome.document
     try:
         return _retry_races(connection, outcome, with_dependents=True)
     except Exception as error:
-        if isinstance(error, redis.RedisError) and not str(error).startswith("WRONGTYPE"):
+        if isinstance(error, redis.RedisError) and not is_wrong_type(error):
             raise
         # RQ may raise anything on a damaged dependent of another program; this job ends all the same.
         _log.exception("dependents_unreadable", job_id=outcome.claim.job_id)
@@ -144,7 +147,7 @@ def _enqueue_dependents(connection: redis.Redis, pipe: Any, job: Job) -> dict[st
 
 def _store_result(pipe: Any, outcome: Outcome) -> None:
     claim, result = outcome.claim, outcome.result
-    pipe.set(result_key(claim.job_id), dump_result(result), ex=_expiry(outcome.ttl_s))
+    pipe.set(result_key(claim.job_id), outcome.document, ex=_expiry(outcome.ttl_s))
     event = {
         "job_id": claim.job_id,
         "status": result.status,

@@ -1,13 +1,16 @@
 """How a job ends here: with a result to commit, or back in a queue. Decisions only, no Redis."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rq.job import JobStatus
 
-from producer.errors import Cancelled, ScribefarmError, WorkerLost
+from producer.errors import Cancelled, Internal, ScribefarmError, WorkerLost
 from producer.job import Job
 from producer.keys import model_queue, split_queue
-from producer.result import ErrorRecord, Failure, Transcript
+from producer.plain_json import as_text
+from producer.result import ErrorRecord, Failure, Transcript, dump_result
 from producer.settings import QueueSettings
 from worker.farm.in_flight import InFlight
 from worker.farm.job_hash import error_record, read_attempts, read_job, waited_s
@@ -34,6 +37,11 @@ class Outcome:
     batch: str | None = None
     foreign_sha256: str = ""
 
+    @cached_property
+    def document(self) -> str:
+        """Return the result as it is stored."""
+        return dump_result(self.result)
+
     @property
     def worker(self) -> str:
         """Return the name of the worker that ended the job."""
@@ -49,6 +57,9 @@ class Outcome:
 
 
 Ending = Outcome | Release
+
+# Of an exception's own words, in a message.
+_MAX_QUOTED = 500
 
 
 def success(
@@ -136,6 +147,29 @@ def refused(claim: Claim, error: ScribefarmError, worker: str, settings: QueueSe
         ttl_s=settings.result_ttl_s,
         batch=job.batch if job else None,
     )
+
+
+def unexpected(
+    claim: Claim, error: Exception, worker: str, settings: QueueSettings, batch: str | None = None
+) -> Outcome:
+    """Return the failure of a job whose data raised what nobody foresaw; it can always be written.
+
+    Of the job it says nothing but its id: any of the rest may be at fault.
+    """
+    found = f"{type(error).__name__}: {as_text(str(error), _MAX_QUOTED)}"
+    defect = Internal("job", "a defect that its data brought out", found)
+    failure = Failure.from_error(claim.job_id, defect, worker=worker)
+    return Outcome(claim, failure, ttl_s=settings.result_ttl_s, batch=batch and as_text(batch))
+
+
+def plainer(outcome: Outcome, error: Exception, settings: QueueSettings) -> Iterator[Outcome]:
+    """Yield what may be stored in the place of an outcome that `error` kept from being stored.
+
+    First the same without what came with the job, so that no text is lost; then the bare failure.
+    """
+    bare = {"metadata": {}, "source": as_text(outcome.result.source)}
+    yield replace(outcome, result=outcome.result.model_copy(update=bare), batch=None)
+    yield unexpected(outcome.claim, error, outcome.worker, settings)
 
 
 def _failure(

@@ -40,6 +40,7 @@ from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
+from worker.farm.job_log import log_taken_over
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
@@ -93,7 +94,9 @@ class FarmWorker(DrainableWorker):
         self._engine, self._settings = engine, settings
         self._scripts = FarmScripts(connection, settings, self.name, models)
         self._held = HeldJobs(engine, settings, self.name)
-        self._writes = FencedWrites(connection, self._scripts, self._held, self.name)
+        self._writes = FencedWrites(
+            connection, self._scripts, self._held, self.name, settings.queue
+        )
         self._awake = Awake()
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}  # monotonic time from which a task may run again
@@ -101,6 +104,7 @@ class FarmWorker(DrainableWorker):
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
         self._asleep_until = ""
+        self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
 
     def run(self, *, burst: bool = False) -> int:
@@ -126,15 +130,27 @@ class FarmWorker(DrainableWorker):
                 self._awake.let_sleep()
 
     def _step(self) -> None:
+        can_read = self._engine.can_read  # before the events: those that led to it are among them
         for event in self._engine.poll(POLL_BUSY_S if self._held.flights else POLL_IDLE_S):
             self._held.handle(event)
         for job_or_execution_id in self.stop_requests():
             self._held.cancel(job_or_execution_id, "was stopped")
+        self._note_reading_threads(can_read=can_read)
         if self._outage.may_retry:
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
         self._awake.note(has_work=bool(self._held))
+
+    def _note_reading_threads(self, *, can_read: bool) -> None:
+        """While too many hang in a share: claim nothing, and give back what was not begun."""
+        if can_read is self._is_blocked:
+            self._is_blocked = not can_read
+            self._due.pop("heartbeat", None)  # the farm's status shows it at once
+            message = "claims_resumed" if can_read else "claims_stopped"
+            _log.warning(message, lost_reading_threads=self._engine.num_lost_threads)
+        if self._is_blocked:
+            self._held.hand_back_unopened()
 
     def _sync_with_server(self) -> None:
         """Do all that needs the server; during an outage the engine goes on."""
@@ -170,6 +186,11 @@ class FarmWorker(DrainableWorker):
             _log.warning("left_to_leases", jobs=len(self._held))
         return exit_code
 
+    @property
+    def _may_start(self) -> bool:
+        """Return whether this worker begins recordings."""
+        return not self.drain_asked and not self._is_blocked
+
     def _is_due(self, task: str, every_s: float) -> bool:
         now = time.monotonic()
         if now < self._due.get(task, 0.0):
@@ -186,6 +207,7 @@ class FarmWorker(DrainableWorker):
             "state": "busy" if num_flights else "idle",
             "capacity": str(self._engine.capacity),
             "in_flight": str(num_flights),
+            "lost_threads": str(self._engine.num_lost_threads),
             "model": self._engine.model.name,
             "revision": self._engine.model.revision,
             "sleeps_until": self._note_sleep(self._sleeps_until()),
@@ -224,6 +246,7 @@ class FarmWorker(DrainableWorker):
         may_reap = not self._outage.is_active and time.monotonic() >= self._reap_from
         if may_reap and self._is_due("reap", self._settings.worker.reap_s):
             while taken := self._scripts.reap():
+                log_taken_over(taken)
                 self._start_claimed(taken)
                 self._writes.write_endings()
         if self._is_due("due", DUE_EVERY_S):
@@ -235,7 +258,8 @@ class FarmWorker(DrainableWorker):
     def _claim(self) -> None:
         flights = self._held.flights
         num_free = self._engine.capacity - len(flights)
-        if num_free <= 0 or self.drain_asked or not self._is_due("claim", 0.0):
+        self._found_nothing |= self._is_blocked
+        if num_free <= 0 or not self._may_start or not self._is_due("claim", 0.0):
             return
         section = self._settings.worker
         claims: list[Claim] = []
@@ -255,4 +279,4 @@ class FarmWorker(DrainableWorker):
             [checkpoint_key(claim.job_id) for claim in claims]
         )
         for claim, checkpoint in zip(claims, checkpoints, strict=True):
-            self._held.start(claim, checkpoint, draining=self.drain_asked)
+            self._held.start(claim, checkpoint, draining=not self._may_start)

@@ -1,5 +1,7 @@
 """The jobs whose leases this worker holds: at work, or ended and not yet written. No Redis."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +16,7 @@ from producer.errors import (
     WorkerLost,
 )
 from producer.settings import Settings
-from worker.engine.messages import Done, Engine, Event, Progress
+from worker.engine.messages import Done, Engine, Event, Opened, Progress
 from worker.farm.endings import (
     Ending,
     after_attempt,
@@ -23,6 +25,7 @@ from worker.farm.endings import (
     refused,
     success,
     to_its_model,
+    unexpected,
 )
 from worker.farm.in_flight import InFlight, Phase, read_flight
 from worker.farm.scripts import Claim, served_models
@@ -43,13 +46,11 @@ class Held:
     Attributes:
         flight: The recording at work.
         ending: What is to be written to the server.
-        refusals: Commits of the ending that the server refused, not counting outages.
     """
 
     claim: Claim
     flight: InFlight | None = None
     ending: Ending | None = None
-    refusals: int = 0
 
 
 class HeldJobs:
@@ -57,6 +58,7 @@ class HeldJobs:
 
     Every job goes start -> flight -> ending -> forget. Events, answers and cancellations for an
     execution that is not in flight any more are ignored: it was lost, cancelled or handed back.
+    Each step of a job is taken over a net: whatever its own data raises ends this job alone.
     """
 
     def __init__(self, engine: Engine, settings: Settings, worker: str) -> None:
@@ -81,7 +83,7 @@ class HeldJobs:
 
     @property
     def endings(self) -> list[Ending]:
-        """Return what is to be written, oldest claim first; refused commits come last."""
+        """Return what is to be written, oldest claim first."""
         return [each.ending for each in self._held.values() if each.ending is not None]
 
     def start(self, claim: Claim, checkpoint: bytes | None, *, draining: bool) -> None:
@@ -94,8 +96,12 @@ class HeldJobs:
         Args:
             claim: The job.
             checkpoint: What is stored under its checkpoint key.
-            draining: Whether this worker takes no more work.
+            draining: Whether this worker takes no more work, for whatever reason.
         """
+        with self._net(claim):
+            self._start(claim, checkpoint, draining=draining)
+
+    def _start(self, claim: Claim, checkpoint: bytes | None, *, draining: bool) -> None:
         try:
             flight = read_flight(claim, checkpoint)
         except ScribefarmError as error:
@@ -119,18 +125,25 @@ class HeldJobs:
             flight = self._flight(execution_id)
             if flight is None:
                 continue
-            if isinstance(verdict, ScribefarmError):
-                self._fail(flight, verdict)
-            else:
-                flight.enter(Phase.IN_ENGINE)
-                self._engine.submit(flight.ticket(verdict))
+            with self._net(flight.claim):
+                if isinstance(verdict, ScribefarmError):
+                    self._fail(flight, verdict)
+                else:
+                    ticket = flight.ticket(verdict)
+                    flight.enter(Phase.IN_ENGINE)
+                    self._engine.submit(ticket)
 
     def handle(self, event: Event) -> None:
-        """Take progress, a transcript or an error from the engine."""
+        """Take from the engine that a file is open, progress, a transcript or an error."""
         flight = self._flight(event.execution_id)
-        if flight is None:
-            return
-        if isinstance(event, Progress):
+        if flight is not None:
+            with self._net(flight.claim):
+                self._handle(flight, event)
+
+    def _handle(self, flight: InFlight, event: Event) -> None:
+        if isinstance(event, Opened):
+            flight.note_opened(event.duration_s)
+        elif isinstance(event, Progress):
             flight.progress.take(event)
         elif isinstance(event, Done):
             ending = success(flight, event.transcript, self._worker, self._settings.queue)
@@ -145,7 +158,8 @@ class HeldJobs:
             Internal: the engine did not drop a cancelled recording within `CANCEL_ANSWER_S`.
         """
         for flight in self.flights:
-            self._enforce_deadline(flight)
+            with self._net(flight.claim):
+                self._enforce_deadline(flight)
 
     def cancel(self, job_or_execution_id: str, reason: str) -> None:
         """Cancel the recordings at work under this id; the reason completes "job: ..."."""
@@ -167,19 +181,23 @@ class HeldJobs:
         """Drop a job whose ending is written, or whose lease we let run out."""
         self._held.pop(execution_id, None)
 
-    def note_refusal(self, execution_id: str) -> int:
-        """Note that the server refused to store an ending; return how often it has by now.
-
-        The ending goes behind the others, so that they are written first.
-        """
-        held = self._held[execution_id] = self._held.pop(execution_id)
-        held.refusals += 1
-        return held.refusals
-
     def hand_back(self) -> None:
         """End all recordings at work by returning them to their queues."""
         for flight in self.flights:
-            self._end(flight, hand_back(flight))
+            with self._net(flight.claim):
+                self._end(flight, hand_back(flight))
+
+    def hand_back_unopened(self) -> None:
+        """Return the recordings whose files no reading thread has opened; the engine drops them.
+
+        One that hangs in a share is ended by the engine.
+        """
+        for flight in self.flights:
+            if flight.opened_at is None and flight.phase is not Phase.CANCELLING:
+                if flight.phase is Phase.IN_ENGINE:
+                    lost = WorkerLost("reading", "threads are lost to a share", self._worker)
+                    self._engine.cancel(flight.claim.execution_id, lost)
+                self._end(flight, hand_back(flight))
 
     def break_down(self, error: ScribefarmError) -> None:
         """End all recordings at work because the engine broke down with `error`.
@@ -187,11 +205,31 @@ class HeldJobs:
         A lost device is no recording's fault: each is tried again, and none is a suspect.
         """
         for flight in self.flights:
-            if isinstance(error, DeviceLost):
-                self._fail(flight, error)
-                continue
-            ending = after_breakdown(flight, error, self._worker, self._settings.queue)
-            self._end(flight, ending)
+            with self._net(flight.claim):
+                if isinstance(error, DeviceLost):
+                    self._fail(flight, error)
+                    continue
+                ending = after_breakdown(flight, error, self._worker, self._settings.queue)
+                self._end(flight, ending)
+
+    @contextlib.contextmanager
+    def _net(self, claim: Claim) -> Iterator[None]:
+        """Catch what one job's data raises unforeseen: the job ends as `internal`.
+
+        Errors of ours pass: the steps turn those of a job into its ending, others are the engine's.
+        """
+        try:
+            yield
+        except ScribefarmError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the net is for what nobody foresaw
+            _log.exception("job_unexpected", job_id=claim.job_id)
+            flight = self._flight(claim.execution_id)
+            if flight is not None and flight.phase is not Phase.CHECKING_SOURCE:
+                self._engine.cancel(claim.execution_id, Internal("job", "was given up"))
+            batch = flight.job.batch if flight else None
+            ending = unexpected(claim, error, self._worker, self._settings.queue, batch)
+            self._held[claim.execution_id] = Held(claim, ending=ending)
 
     def _flight(self, execution_id: str) -> InFlight | None:
         held = self._held.get(execution_id)
@@ -219,6 +257,6 @@ class HeldJobs:
         elif flight.phase is Phase.CANCELLING:
             if flight.phase_s > CANCEL_ANSWER_S:
                 raise Internal("engine", f"must drop a job within {CANCEL_ANSWER_S:.0f} s")
-        elif limit_s is not None and flight.busy_s > limit_s:
+        elif limit_s is not None and flight.worked_s > limit_s:
             constraint = f"must be done within {limit_s:.0f} s"
             self._cancel(flight, JobTimeout("job", constraint, flight.claim.job_id))

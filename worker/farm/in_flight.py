@@ -83,6 +83,8 @@ class InFlight:
         checkpoint_before: Where the last attempt stood.
         history: Failed tries and dead workers since the last stored checkpoint.
         started_at: Monotonic time of the claim.
+        opened_at: Monotonic time at which the engine opened the file; None while it waits in line.
+        duration_s: Audio seconds that the file's header declares; 0 if that is not known.
         phase: Who has the recording.
         phase_since: Monotonic time at which that phase began.
         progress: What this attempt has reported.
@@ -94,6 +96,8 @@ class InFlight:
     checkpoint_before: Checkpoint | None = None
     history: History = field(default_factory=History)
     started_at: float = field(default_factory=time.monotonic)
+    opened_at: float | None = None
+    duration_s: float = 0.0
     phase: Phase = Phase.CHECKING_SOURCE
     phase_since: float = field(default_factory=time.monotonic)
     progress: ReportedProgress = field(default_factory=ReportedProgress)
@@ -109,6 +113,11 @@ class InFlight:
         return time.monotonic() - self.started_at
 
     @property
+    def worked_s(self) -> float:
+        """Return the seconds since its file was opened; time in the line before does not count."""
+        return 0.0 if self.opened_at is None else time.monotonic() - self.opened_at
+
+    @property
     def phase_s(self) -> float:
         """Return the seconds since the phase began."""
         return time.monotonic() - self.phase_since
@@ -117,16 +126,20 @@ class InFlight:
         """Begin a phase."""
         self.phase, self.phase_since = phase, time.monotonic()
 
+    def note_opened(self, duration_s: float | None) -> None:
+        """Start the job's clock: a reading thread has opened its file."""
+        self.opened_at, self.duration_s = time.monotonic(), duration_s or 0.0
+
     def limit_s(self, settings: WorkerSettings) -> float | None:
         """Return the seconds the job may run; None is no limit.
 
-        Without a timeout of the RQ job it is `deadline_factor` times the recording's duration,
-        which is known from the first finished window on, and at least `min_deadline_s`.
+        Without a timeout of the RQ job it is `deadline_factor` times the recording's duration, as
+        its header or a finished window tells it, and at least `min_deadline_s`.
         """
         asked_s = self.times.timeout_s
         if asked_s is not None:
             return None if asked_s < 0 else asked_s
-        duration_s = self.progress.last.duration_s if self.progress.last else 0.0
+        duration_s = self.progress.last.duration_s if self.progress.last else self.duration_s
         return max(settings.min_deadline_s, settings.deadline_factor * duration_s)
 
     def ticket(self, path: str) -> Ticket:

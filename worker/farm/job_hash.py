@@ -15,6 +15,7 @@ from rq.utils import str_to_date
 
 from producer.errors import Cancelled, JobRefused, ScribefarmError
 from producer.job import TASK_NAME, Job
+from producer.plain_json import check_json
 from producer.result import ErrorRecord
 from producer.rq_data import MAX_FIELD_BYTES, load_call
 from worker.engine.messages import Checkpoint
@@ -38,6 +39,13 @@ _REFUSED_FIELDS = {
 
 # A night of speech has about 20 MB with the times of all its words.
 MAX_CHECKPOINT_BYTES = 1 << 28
+# The longest time that a job may ask for: ten years. Redis and clocks take no time without bound.
+MAX_TIME_S = 10 * 365 * 86400
+# Delays between tries: a day is the longest that makes sense, and more than a hundred are a mistake.
+MAX_RETRY_DELAY_S = 86400.0
+MAX_RETRY_DELAYS = 100
+# Counters of tries and deaths; anything beyond was not counted by us.
+_MAX_COUNT = 1_000_000
 
 _CHECKPOINT = TypeAdapter(Checkpoint)
 
@@ -79,7 +87,8 @@ def read_times(claim: Claim) -> RqTimes:
     """Return the timeout and TTLs that the RQ job asks for.
 
     Raises:
-        JobRefused: a time that is not a number, or a result that would be dropped unread.
+        JobRefused: a time that is not a number or beyond `MAX_TIME_S`, or a result that would be
+            dropped unread.
     """
     timeout_s = _read_int(claim, "timeout")
     times = RqTimes(
@@ -96,19 +105,28 @@ def read_times(claim: Claim) -> RqTimes:
 
 
 def read_history(claim: Claim) -> History:
-    """Return the failed tries and dead workers on record; a damaged record counts as none."""
-    try:
-        delays = tuple(float(delay) for delay in json.loads(claim.fields["retry_intervals"]))
-    except (ValueError, TypeError):
-        delays = ()
+    """Return the failed tries and dead workers on record; a damaged record counts as none.
+
+    So do delays of which one is negative, longer than `MAX_RETRY_DELAY_S` or no number.
+    """
     asked = claim.fields["retries_left"]
     return History(
         tries=_lenient_int(claim.fields["tries"]),
         deaths=_lenient_int(claim.fields["deaths"]),
         excused=_lenient_int(claim.fields["excused"]),
         retries_left=_lenient_int(asked) if asked else None,
-        retry_delays_s=delays,
+        retry_delays_s=_read_delays(claim.fields["retry_intervals"]),
     )
+
+
+def _read_delays(stored: bytes) -> tuple[float, ...]:
+    try:
+        delays = tuple(float(delay) for delay in json.loads(stored))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return ()
+    # NaN is in no range.
+    are_sound = all(0.0 <= delay <= MAX_RETRY_DELAY_S for delay in delays)
+    return delays if are_sound and len(delays) <= MAX_RETRY_DELAYS else ()
 
 
 def read_attempts(claim: Claim) -> list[ErrorRecord]:
@@ -116,9 +134,11 @@ def read_attempts(claim: Claim) -> list[ErrorRecord]:
     records = []
     for line in claim.fields["attempts"].splitlines():
         try:
-            records.append(ErrorRecord.model_validate_json(line))
-        except ValidationError:
+            record = ErrorRecord.model_validate_json(line)
+            check_json(record.value)
+        except ValueError:
             continue
+        records.append(record)
     return records
 
 
@@ -146,7 +166,7 @@ def waited_s(claim: Claim) -> float:
     """Return the seconds from the job's submission to its claim."""
     try:
         return max(0.0, claim.claimed_at_s - str_to_date(claim.fields["enqueued_at"]).timestamp())
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return 0.0
 
 
@@ -164,13 +184,16 @@ def _read_kwargs(data: bytes) -> dict[str, Any]:
 def _read_int(claim: Claim, field: str) -> int | None:
     stored = claim.fields[field]
     try:
-        return int(stored) if stored else None
+        seconds = int(stored) if stored else None
     except ValueError as error:
         raise JobRefused(f"job: {field}", "must be whole seconds", repr(stored[:40])) from error
+    if seconds is not None and seconds > MAX_TIME_S:
+        raise JobRefused(f"job: {field}", f"must be at most {MAX_TIME_S} s", repr(stored[:40]))
+    return seconds
 
 
 def _lenient_int(stored: bytes) -> int:
     try:
-        return int(stored)
+        return min(max(0, int(stored)), _MAX_COUNT)
     except ValueError:
         return 0

@@ -8,7 +8,7 @@ from producer.result import Transcript
 from worker.farm.commit import CommitVerdict
 from worker.farm.endings import Outcome
 from worker.farm.job_hash import waited_s
-from worker.farm.scripts import Release
+from worker.farm.scripts import Claim, Release
 
 _log = structlog.get_logger()
 
@@ -44,6 +44,13 @@ def log_outcome(outcome: Outcome, verdict: CommitVerdict) -> None:
         queue_s=round(waited_s(outcome.claim), 3),
         busy_s=round(outcome.busy_s, 3),
     )
+
+
+def log_taken_over(claims: list[Claim]) -> None:
+    """Log which jobs were taken over from which dead workers."""
+    for claim in claims:
+        dead_worker = claim.fields["lost_worker"].decode(errors="replace")
+        _log.warning("taken_over", job_id=claim.job_id, from_worker=dead_worker)
 
 
 def log_release(release: Release, *, is_ours: bool) -> None:

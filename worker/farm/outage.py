@@ -5,14 +5,6 @@ import time
 import redis
 import structlog
 
-# Gone, restarting, full or read-only: all of these are temporary, and the engine works on.
-OUTAGES = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-)
-
 FIRST_WAIT_S = 0.5
 MAX_WAIT_S = 5.0
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import redis
+import structlog
 
+from producer.events import MAX_EVENTS
 from producer.keys import model_queue
 from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
@@ -54,6 +56,8 @@ MAX_JOBS_A_CALL = 64
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 
+_log = structlog.get_logger()
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -80,7 +84,8 @@ class Claim:
         return cls(
             job_id.decode(),
             execution_id.decode(),
-            queue.decode(),
+            # Of an adopted job it is what its hash says.
+            queue.decode(errors="replace"),
             float(now),
             oversized.decode(),
             dict(zip(FIELDS, values, strict=True)),
@@ -171,6 +176,7 @@ class FarmScripts:
             "fields": FIELDS,
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
+            "max_events": MAX_EVENTS,
         }
         self._scripts = Scripts(connection, LUA_FOLDER, shared="leases")
         self._turn = 0
@@ -188,7 +194,7 @@ class FarmScripts:
             execution_ids=_new_ids(limit),
         )
         self._turn += len(replies)
-        return [Claim.from_reply(reply) for reply in replies]
+        return _claims(replies)
 
     def heartbeat(
         self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int
@@ -205,7 +211,7 @@ class FarmScripts:
         return Heartbeat(
             [execution_id.decode() for execution_id in lost],
             [execution_id.decode() for execution_id in cancelled],
-            [Claim.from_reply(reply) for reply in adopted],
+            _claims(adopted),
         )
 
     def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
@@ -216,7 +222,12 @@ class FarmScripts:
     def reap(self) -> list[Claim]:
         """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
-        return [Claim.from_reply(reply) for reply in replies]
+        return _claims(replies)
+
+    def set_aside(self, job: "Claim | Release") -> bool:
+        """Take a job that cannot be ended out of the way; False if it is no longer ours."""
+        fields = {"job_id": job.job_id, "execution_id": job.execution_id, "queue": job.queue}
+        return bool(self._call("set_aside", **fields))
 
     def release(self, jobs: Sequence[Release]) -> list[str]:
         """Give jobs back to their queues; return the executions that were still ours."""
@@ -229,6 +240,17 @@ class FarmScripts:
 
     def _call(self, script: str, *values: str, **args: Any) -> Any:
         return self._scripts.run(script, *values, **self._common, **args)
+
+
+def _claims(replies: list[list[Any]]) -> list[Claim]:
+    """Read a script's answer; a job that it set aside instead is logged."""
+    claims = []
+    for reply in replies:
+        if len(reply) == 1:
+            _log.error("set_aside", job_id=ascii(reply[0]), reason="an id that RQ does not take")
+        else:
+            claims.append(Claim.from_reply(reply))
+    return claims
 
 
 def _new_ids(count: int) -> list[str]:

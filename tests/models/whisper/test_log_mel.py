@@ -3,6 +3,9 @@
 That the values are openai-whisper's is shown by tests/models/whisper/test_reference_mel.py.
 """
 
+import resource
+import signal
+import tempfile
 from functools import partial
 
 import mlx.core as mx
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from producer.errors import DiskFull
 from tests.data.recipes import synthetic_audio
 from tests.stage.log_mel import FRAMES
 from worker.models.whisper.log_mel import HOP_LENGTH, WINDOW_FRAMES, LogMel, num_frames
@@ -145,3 +149,36 @@ def test_loud_samples_stay_finite(network):
     samples = np.full(RATE_HZ, 2.0**32, np.float32)
     samples[::2] *= -1
     assert mx.isfinite(log_mel(samples, network=network).window(0)).all().item()
+
+
+class FullDisk:
+    """Lets a process write no file beyond a size, as a full disk does: part of a block, then none."""
+
+    def __init__(self, num_bytes):
+        self._limits = (num_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+
+    def __enter__(self):
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._limits)
+
+    def __exit__(self, *exception):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+        signal.signal(signal.SIGXFSZ, self._handler)
+
+
+@pytest.mark.parametrize("room", [0, 1000, 3 * 960_000, 3 * 960_000 + 1])
+def test_a_full_disk_is_a_typed_error_that_is_worth_another_try(network, room):
+    """At the first block or a later one, in the middle of a block or between two."""
+    spectrogram = Spooling(partial(FRAMES[network], n_mels=80), 80)
+    with FullDisk(room), pytest.raises(DiskFull, match="960000 bytes") as caught:
+        spectrogram.push(np.zeros(300 * RATE_HZ, np.float32))
+    assert caught.value.retryable
+
+
+def test_a_temporary_folder_that_is_absent_is_one_too(network, monkeypatch):
+    """TMPDIR may be on a disk that is gone."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    spectrogram = Spooling(partial(FRAMES[network], n_mels=80), 80)
+    with pytest.raises(DiskFull, match="No such file"):
+        spectrogram.push(np.zeros(300 * RATE_HZ, np.float32))

@@ -8,9 +8,9 @@
 --
 -- A job whose last worker died is a suspect. Only args.suspects of them run here at once, the
 -- others are put back: a recording that kills its worker can then be told from its neighbours.
--- Answer: {{job id, execution id, queue, now, fields}, ...}
+-- Answer: {{job id, execution id, queue, now, fields}, ...}; {job id} for one that was set aside.
 local MAX_HELD, MAX_DROPPED = 64, 1000
-local claimed, held, num_dropped = {}, {}, 0
+local claimed, held, aside, num_dropped = {}, {}, {}, 0
 
 local function pop_level(queues, turn)
   for i = 0, #queues - 1 do
@@ -56,6 +56,9 @@ while #claimed < args.limit and #held < MAX_HELD and num_dropped < MAX_DROPPED d
   local is_suspect = number_in(job_id, 'deaths') > 0
   if job_fields(job_id, 'status')[1] ~= 'queued' then
     num_dropped = num_dropped + 1
+  elseif not is_plain(job_id) then
+    set_aside(job_id, '', queue, args.worker)
+    aside[#aside + 1], num_dropped = {job_id}, num_dropped + 1
   elseif is_suspect and suspects == 0 then
     held[#held + 1] = {queue, job_id}
   else
@@ -67,4 +70,5 @@ while #claimed < args.limit and #held < MAX_HELD and num_dropped < MAX_DROPPED d
   end
 end
 for i = #held, 1, -1 do redis.call('LPUSH', queue_key(held[i][1]), held[i][2]) end
+for _, each in ipairs(aside) do claimed[#claimed + 1] = each end
 return claimed

@@ -1,7 +1,7 @@
 -- Renew every lease of a worker, and its own record, in one call.
 -- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
--- reply was lost}.
+-- reply was lost; {job id} for one that was set aside}.
 local record = worker_key(args.worker)
 note_boot()
 local lost, cancelled, unknown, known = {}, {}, {}, {}
@@ -31,7 +31,10 @@ for _, entry in ipairs(redis.call('SMEMBERS', worker_executions_key(args.worker)
   if not known[entry] then
     local job_id, execution_id = split(entry)
     local queue = job_fields(job_id, 'origin')[1] or ''
-    if holds(job_id, execution_id) then
+    if holds(job_id, execution_id) and not (is_plain(job_id) and is_plain(execution_id)) then
+      set_aside(job_id, execution_id, queue, args.worker)
+      unknown[#unknown + 1] = {job_id}
+    elseif holds(job_id, execution_id) then
       lease(job_id, execution_id, queue, args.worker)
       unknown[#unknown + 1] =
         {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}

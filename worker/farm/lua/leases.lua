@@ -1,14 +1,29 @@
 -- Jobs in hand: who holds one, and RQ's records of it. In front of every script of the farm, behind
 -- producer/lua/prelude.lua.
 
--- Fields of a job hash; none if the key is gone or, by some other program's doing, no hash.
-local function job_fields(job_id, ...)
-  local reply = redis.pcall('HMGET', job_key(job_id), ...)
-  return reply.err and {} or reply
+-- Whether the job's key is there, and a hash.
+local function has_hash(job_id)
+  local reply = redis.pcall('HEXISTS', job_key(job_id), 'status')
+  return type(reply) == 'number' and redis.call('EXISTS', job_key(job_id)) == 1
 end
 
+-- A counter or a time of the hash; 0 for what is none: below 0, beyond ten years of seconds, NaN.
+local MAX_NUMBER = 315360000
 local function number_in(job_id, field)
-  return tonumber(job_fields(job_id, field)[1] or nil) or 0
+  local number = tonumber(job_fields(job_id, field)[1] or nil) or 0
+  return number >= 0 and number <= MAX_NUMBER and number or 0
+end
+
+-- Write to a key of one job. If another program has made it another type it is replaced: the keys
+-- of one job stop no script in the middle.
+local function write_own(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply) end
+    redis.call('DEL', key)
+    reply = redis.call(command, key, ...)
+  end
+  return reply
 end
 
 -- True while this execution, and no later one, owns the job.
@@ -28,7 +43,7 @@ local function lease(job_id, execution_id, queue, worker)
   redis.call('EXPIRE', execution, math.ceil(args.lease_s + args.margin_s))
   local ends = string.format('%.6f', now + args.lease_s + args.margin_s)
   redis.call('ZADD', registry_key('wip', queue), ends, entry)
-  redis.call('ZADD', executions_key(job_id), ends, execution_id)
+  write_own('ZADD', executions_key(job_id), ends, execution_id)
   redis.call('EXPIRE', executions_key(job_id), math.ceil(args.lease_s + args.margin_s))
   redis.call('SADD', worker_executions_key(worker), entry)
   redis.call('EXPIRE', worker_executions_key(worker), math.ceil(args.lease_s + args.margin_s))
@@ -66,8 +81,27 @@ local function forget(job_id, execution_id, queue, worker)
   local entry = job_id .. ':' .. execution_id
   redis.call('DEL', execution_key(job_id, execution_id))
   redis.call('ZREM', registry_key('wip', queue), entry)
-  redis.call('ZREM', executions_key(job_id), execution_id)
+  write_own('ZREM', executions_key(job_id), execution_id)
   redis.call('SREM', worker_executions_key(worker), entry)
+end
+
+-- RQ takes no other ids, and the worker could not name them to us again.
+local function is_plain(id) return string.find(id, '^[%w_-]+$') ~= nil end
+
+-- Take a job that can neither be run nor be ended out of the way, for good: it counts as failed.
+local function set_aside(job_id, execution_id, queue, worker)
+  forget(job_id, execution_id, queue, worker)
+  redis.call('ZREM', registry_key('scheduled', queue), job_id)
+  if has_hash(job_id) then
+    redis.call('HSET', job_key(job_id), 'status', 'failed', 'code', 'internal', 'audio_s', '0',
+      'num_flagged', '0', 'ended_at', stamp(now))
+    redis.call('HDEL', job_key(job_id), 'fence', 'lost_worker', 'deaths', 'tries')
+    redis.call('EXPIRE', job_key(job_id), args.ttl_s)
+  end
+  redis.call('DEL', progress_key(job_id), checkpoint_key(job_id))
+  if is_plain(job_id) then
+    tell('job_id', job_id, 'status', 'failed', 'code', 'internal', 'worker', worker, 'batch', '')
+  end
 end
 
 -- The fields of a job hash that the worker reads. A field larger than the limit is not sent: its

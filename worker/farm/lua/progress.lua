@@ -3,8 +3,8 @@
 -- ARGV[2]: the checkpoint, "" for none. Answer: 1 if stored, 0 if the execution is fenced off.
 if not holds(args.job_id, args.execution_id) then return 0 end
 local progress = progress_key(args.job_id)
-for field, value in pairs(args.progress) do redis.call('HSET', progress, field, value) end
-redis.call('HSET', progress, 'updated_at', string.format('%.3f', now))
+for field, value in pairs(args.progress) do write_own('HSET', progress, field, value) end
+write_own('HSET', progress, 'updated_at', string.format('%.3f', now))
 redis.call('EXPIRE', progress, args.ttl_s)
 local batches = batches_of(args.job_id)
 for batch in pairs(batches) do touch(batch) end

@@ -2,7 +2,8 @@
 -- decide what becomes of the job; the dead worker, should it wake, owns nothing any more. If the
 -- taker dies in its turn before it has decided, that does not count against the recording. The job
 -- may be of a model that the taker has not: the last worker of a model has no peers of its own.
--- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit.
+-- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit; {job id} for one
+-- that was set aside.
 local taken = {}
 note_boot()
 for _, queue in ipairs(farm_queues(args.farm)) do
@@ -11,9 +12,14 @@ for _, queue in ipairs(farm_queues(args.farm)) do
   for _, entry in ipairs(expired) do
     local job_id, dead_id = split(entry)
     local job = job_fields(job_id, 'worker_name', 'lost_worker', 'fence')
-    if holds(job_id, dead_id) then
+    if holds(job_id, dead_id) and not is_plain(job_id) then
+      set_aside(job_id, dead_id, queue, job[1] or '')
+      taken[#taken + 1] = {job_id}
+    elseif holds(job_id, dead_id) then
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
+      tell('kind', 'job_taken_over', 'job_id', job_id, 'status', '', 'code', 'worker_lost',
+        'worker', worker, 'batch', '')
       if not job[2] then
         redis.call('HSET', job_key(job_id), 'lost_worker', worker)
         local boot = redis.call('HGET', execution_key(job_id, dead_id), 'boot') or 'unknown'
@@ -25,7 +31,7 @@ for _, queue in ipairs(farm_queues(args.farm)) do
       lease(job_id, execution_id, queue, args.worker)
       taken[#taken + 1] =
         {job_id, execution_id, queue, string.format('%.6f', now), read_fields(job_id)}
-    elseif job[3] or redis.call('EXISTS', job_key(job_id)) == 0 then
+    elseif job[3] or not has_hash(job_id) then
       -- A leftover of ours; without a fence it is a stock worker's job and none of our business.
       forget(job_id, dead_id, queue, job[1] or '')
     end

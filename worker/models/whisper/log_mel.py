@@ -11,11 +11,12 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import BinaryIO, TypeAlias
+from typing import IO, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
+from producer.errors import DiskFull
 from worker.device.backend import translated_errors
 
 SAMPLE_RATE_HZ = 16_000
@@ -179,7 +180,7 @@ class LogMel:
         self._stream = LogMelStream(compute_frames)
         self._blocks: list[mx.array] = []
         self._computing: deque[mx.array] = deque()
-        self._spool: BinaryIO | None = None
+        self._spool: IO[bytes] | None = None
         self._spooled: list[tuple[int, tuple[int, ...]]] = []  # offset in bytes, shape
         self._loudest = mx.array(SILENCE)
 
@@ -189,7 +190,11 @@ class LogMel:
         return num_frames(self._stream.num_samples)
 
     def push(self, samples: np.ndarray) -> None:
-        """Take the next samples (n,), mono float32 at 16 kHz."""
+        """Take the next samples (n,), mono float32 at 16 kHz.
+
+        Raises:
+            DiskFull: the temporary folder has no room for a long recording's frames.
+        """
         with translated_errors():
             self._keep(self._stream.push(samples))
 
@@ -224,14 +229,29 @@ class LogMel:
             self._spooled.append(self._write(np.array(self._computing.popleft())))
 
     def _write(self, block: np.ndarray) -> tuple[int, tuple[int, ...]]:
-        """Move a block to the temporary file, and return where it lies and its shape."""
-        if self._spool is None:
-            self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-")  # noqa: SIM115 below
-            weakref.finalize(self, self._spool.close)
-        offset = self._spool.seek(0, os.SEEK_END)
-        self._spool.write(block.tobytes())
-        self._spool.flush()
+        """Move a block to the temporary file, and return where it lies and its shape.
+
+        Raises:
+            DiskFull: there is no room for it.
+        """
+        data = block.tobytes()
+        limit = f"must have room for {len(data)} bytes more"
+        try:
+            fd = self._spool_fd()
+            offset = os.lseek(fd, 0, os.SEEK_END)
+            num_written = os.write(fd, data)
+        except OSError as error:
+            raise DiskFull("temporary folder", limit, error.strerror or str(error)) from error
+        if num_written < len(data):
+            raise DiskFull("temporary folder", limit, f"{num_written} bytes")
         return offset, block.shape
+
+    def _spool_fd(self) -> int:
+        if self._spool is None:
+            # Unbuffered: a buffer that found no room would be written again when it is closed.
+            self._spool = tempfile.TemporaryFile(prefix="scribefarm-mel-", buffering=0)  # noqa: SIM115
+            weakref.finalize(self, self._spool.close)
+        return self._spool.fileno()
 
     def _cut(self, start: int, end: int) -> mx.array:
         """Return raw frames start .. end, (n, n_mels), as far as there are any."""

@@ -1,0 +1,119 @@
+"""What a job may say: everything that could not be stored in its result is refused by name."""
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from producer.archive.find import FoundFile
+from producer.archive.submit import SubmitOptions, to_job
+from producer.errors import Internal, InvalidOptions
+from producer.job import Job
+from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES
+from producer.result import Failure, dump_result, parse_result
+
+HASH = "0123456789abcdef" * 4
+
+
+def nested(depth):
+    """Return lists within lists."""
+    value = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("metadata", "limit"),
+    [
+        ({"original": "caf\udce9.wav"}, "UTF-8"),
+        ({"caf\udce9": 1}, "UTF-8"),
+        ({"a": {"b": ["\ud800"]}}, "UTF-8"),
+        ({"a": nested(MAX_DEPTH)}, str(MAX_DEPTH)),
+        ({"a": nested(50_000)}, str(MAX_DEPTH)),
+        ({"a": math.nan}, "finite"),
+        ({"a": [math.inf]}, "finite"),
+        ({"a": "x" * MAX_JSON_BYTES}, str(MAX_JSON_BYTES)),
+        ({"a": 10**5000}, "numbers"),
+        ({"a": {1: 2}}, "keys"),
+        ({"a": b"bytes"}, "JSON values"),
+    ],
+)
+def test_metadata_that_no_result_could_hold_is_refused_with_its_limit(metadata, limit):
+    """It comes back in the result, so it must survive being written and read."""
+    with pytest.raises(InvalidOptions, match=limit) as refused:
+        Job.from_kwargs({"source": "a.wav", "metadata": metadata})
+    assert refused.value.context == "job: metadata"
+    assert refused.value.value is not None
+
+
+def test_an_object_that_holds_itself_many_times_is_refused_at_once():
+    """Only a Python program can make one; it would be larger than any memory as JSON."""
+    value = []
+    for _ in range(80):
+        value = [value, value]
+    with pytest.raises(InvalidOptions, match=str(MAX_JSON_BYTES)):
+        Job.from_kwargs({"source": "a.wav", "metadata": {"a": value}})
+
+
+def test_metadata_within_the_bounds_comes_back_unread():
+    """The deepest, odd text, large numbers."""
+    metadata = {"a": nested(MAX_DEPTH - 1), "\0": "\U0001f600\u202e", "n": [10**30, -0.5, None]}
+    job = Job.from_kwargs({"source": "a.wav", "metadata": metadata})
+    failure = Failure.from_error("id", Internal("a", "b"), metadata=job.metadata)
+    assert parse_result(dump_result(failure)).metadata == json.loads(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"source": "caf\udce9.wav"},
+        {"batch": "\udc00"},
+        {"name": "\udc00"},
+        {"model": "\udc00"},
+        {"model": "m" * 5000},
+        {"revision": "\udc00"},
+        {"options": {"language": "\udc00"}},
+        {"options": {"language": "d" * 101}},
+        {"options": {"allowed_languages": ["\udc00"]}},
+        {"options": {"allowed_languages": ["de"] * 201}},
+        {"options": {"initial_prompt": "\udc00"}},
+        {"options": {"hotwords": "\udc00"}},
+        {"options": {"temperatures": [0.0] * 21}},
+        {"options": {"clip_timestamps": [0.0] * 10_001}},
+        {"options": {"suppress_tokens": [1] * 10_001}},
+        {"options": {"max_initial_timestamp": math.nan}},
+        {"audio_sha256": "abc"},
+        {"audio_sha256": "g" * 64},
+        {"audio_sha256": HASH + "\n"},
+        {"\udc00": 1},
+    ],
+)
+def test_every_text_and_list_of_a_job_has_its_bounds(kwargs):
+    """A lone surrogate is no text, and a message about it can be written."""
+    with pytest.raises(InvalidOptions) as refused:
+        Job.from_kwargs({"source": "a.wav"} | kwargs)
+    dump_result(Failure.from_error("id", refused.value))
+    json.dumps(refused.value.to_dict()).encode()
+
+
+def test_a_hash_is_one_whatever_its_case():
+    """Other programs may write it in capitals."""
+    assert Job(source="a", audio_sha256=HASH.upper()).audio_sha256 == HASH
+
+
+def test_a_long_value_is_quoted_in_part():
+    """A message stays a line."""
+    with pytest.raises(InvalidOptions) as refused:
+        Job.from_kwargs({"source": "a" * 5_000_000})
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_manifests_row_with_such_metadata_is_one_problem(tmp_path):
+    """Named by its file; the other rows are submitted."""
+    file = FoundFile(tmp_path / "a.wav", "a.wav", {"metadata": {"original": "caf\udce9.wav"}})
+    with pytest.raises(InvalidOptions, match=r"a\.wav: metadata: must be text"):
+        to_job(file, SubmitOptions(batch="b"), HASH)
+    with pytest.raises(ValidationError):
+        Job(source="a", metadata={"a": math.nan})
