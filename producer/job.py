@@ -31,6 +31,8 @@ TASK_NAME = "worker.tasks.transcribe"
 FILE_URL = "file://"
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+# No vocabulary is larger; what a model does not have is refused where its vocabulary is known.
+TokenId = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-fA-F]{64}$", to_lower=True)]
 LanguageCode = Annotated[Text, Field(max_length=100)]
@@ -77,7 +79,7 @@ class Options(BaseModel):
     without_timestamps: bool = False
     max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0, allow_inf_nan=False)
     suppress_blank: bool = True
-    suppress_tokens: tuple[int, ...] = Field(
+    suppress_tokens: tuple[TokenId, ...] = Field(
         (-1,),
         max_length=MAX_SUPPRESSED,
         description="Token ids never sampled; -1 stands for all non-speech symbols.",

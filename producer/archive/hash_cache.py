@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS submissions (
 ) WITHOUT ROWID;
 """
 _FIND = """
-SELECT size, mtime_ns, sha256, job_id FROM hashes
+SELECT size, mtime_ns, sha256, submissions.job_id FROM hashes
   LEFT JOIN submissions ON submissions.path = hashes.path AND server = ? WHERE hashes.path = ?
 """
 _STORE = (

@@ -15,7 +15,7 @@ from producer.states import STATE_OF_RQ_STATUS
 
 # Jobs expire without a word, and other RQ programs delete some: a day's error is the most.
 MAX_AGE_S = 86_400
-# Files counted anew in one call, which holds the server for about 10 ms.
+# Files counted anew in one call: some tens of milliseconds of the server.
 _PAGE = 1000
 _STATES = (*dict.fromkeys(STATE_OF_RQ_STATUS.values()), "lost")
 _CODE = "code:"

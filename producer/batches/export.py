@@ -34,7 +34,8 @@ class Exported(NamedTuple):
         status: `kept` is a file of other content that was not overwritten; `failed` and `pending`
             recordings have no transcript to write.
         path: The output file.
-        error: What went wrong with a `problem`.
+        error: What went wrong with a `problem`; why a recording `failed`.
+        source: Path of a recording that failed, as its worker knew it.
         has_words: Whether the transcript of a file that is there has times of words.
     """
 
@@ -42,6 +43,7 @@ class Exported(NamedTuple):
     status: Status
     path: Path | None = None
     error: ScribefarmError | None = None
+    source: str = ""
     has_words: bool = True
 
 
@@ -102,13 +104,12 @@ def _export(
 ) -> Iterator[Exported]:
     if isinstance(result, Transcript):
         yield from _write(name, stems.of(name), result, layout)
+    elif isinstance(result, Failure):
+        error = ScribefarmError.from_dict(result.error.model_dump())
+        status: Status = "problem" if error.code == Unreadable.code else "failed"
+        yield Exported(name, status, error=error, source=result.source)
     else:
-        is_unreadable = isinstance(result, Failure) and result.error.code == Unreadable.code
-        if isinstance(result, Failure) and is_unreadable:
-            error = ScribefarmError.from_dict(result.error.model_dump())
-            yield Exported(name, "problem", error=error)
-        else:
-            yield Exported(name, "failed" if isinstance(result, Failure) else "pending")
+        yield Exported(name, "pending")
 
 
 def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:

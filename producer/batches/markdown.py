@@ -61,6 +61,8 @@ def _summary(report: Report) -> Iterator[str]:
         yield f"| files done by {_text(worker)} | {num_files} |"
     for model, num_files in report.files_by_model.items():
         yield f"| files done with {_text(model)} | {num_files} |"
+    for worker, number in report.taken_over.items():
+        yield f"| taken over from {_text(worker)}, which was lost | {number} |"
     yield ""
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey
+from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey, taken_over
 from producer.batches.submission import LeftOut, Submission, read_submission
 from producer.batches.views import BatchCounts, batch_size
 from producer.errors import advice_for
@@ -120,6 +120,7 @@ class Report(_Part):
         counts: All files of the batch, of whatever run.
         known_succeeded, known_failed: Files that ended before the run.
         submission: The last one; None if its record is not there.
+        taken_over: Recordings that others took over, by the worker that was lost.
         flagged, empty: Files of the run; `num_flagged_files` and `num_empty` count those that are
             not listed, too.
     """
@@ -134,6 +135,7 @@ class Report(_Part):
     files_by_worker: dict[str, int] = {}
     files_by_model: dict[str, int] = Field({}, description="Done in the run, by model.")
     models: list[str] = Field([], description="Models that its files ask for.")
+    taken_over: dict[str, int] = {}
     failures: list[FailureGroup] = []
     num_flagged_files: int = 0
     flagged: list[FlaggedFile] = []
@@ -178,6 +180,7 @@ def make_report(
         files_by_worker=dict(found.workers.most_common()),
         files_by_model=dict(found.models.most_common()),
         models=batch_models(connection, batch),
+        taken_over=dict(taken_over(connection, found.worked, bounds).most_common()),
         failures=failure_groups(connection, found.failed),
         num_flagged_files=found.flagged.num_files,
         flagged=list(_flagged(connection, found.flagged)),
@@ -229,9 +232,11 @@ def failure_reason(failure: Failure, name: str) -> str:
     error, source = failure.error, failure.source
     found = "" if error.value in {None, failure.job_id, source} else f" (got {error.value})"
     # The worker's context is the recording's path, or where in the farm it was noticed.
-    is_about_file = error.context in {source, name} or source.endswith(error.context)
-    text = f"{error.constraint}{found}" if is_about_file else error.message
-    is_copy = not source.endswith(name.removeprefix("/")) if source.startswith("/") else False
+    is_path = "/" in error.context and source.endswith(error.context)
+    text = (
+        f"{error.constraint}{found}" if is_path else f"{error.context}: {error.constraint}{found}"
+    )
+    is_copy = source.startswith("/") and not f"/{source}".endswith(f"/{name}")
     return f"same audio as {source}: {text}" if is_copy else text
 
 
@@ -269,7 +274,7 @@ def _run(found: Survey, bounds: Bounds) -> Run:
         audio_s=round(worked.audio_s, 3),
         started_at=_time(min((start for start, _ in worked.intervals), default=None)),
         ended_at=_time(max((end for _, end in worked.intervals), default=None)),
-        worked_s=round(worked.worked_s, 3),
+        worked_s=round(worked.worked_s, 6),
         audio_hours_per_hour=worked.audio_s / 3600 / hours if hours else None,
         jobs_per_hour=worked.num_jobs / hours if hours else None,
     )

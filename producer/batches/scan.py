@@ -24,6 +24,8 @@ from producer.states import STATE_OF_RQ_STATUS
 
 # Files in one script call: about 10 ms, in which the server does nothing else.
 _PAGE = 1000
+# Events in one script call, about as long.
+_EVENTS_PAGE = 5000
 # A scan may repeat files while the batch grows; then it is done again, so often at most.
 _MAX_SCANS = 3
 # A worker between two recordings works too: only longer gaps are pauses.
@@ -105,6 +107,10 @@ class WorkedTime:
     def worked_s(self) -> float:
         """Seconds in which at least one job was in hand."""
         return sum(end - start for start, end in self.intervals)
+
+    def has(self, job_id: bytes) -> bool:
+        """Return whether the job was worked."""
+        return hash(job_id) in self._seen
 
     def add(self, jobs: Iterable[tuple[Any, tuple[float, float, float]]]) -> None:
         """Add jobs: (id, (start, end, seconds of audio))."""
@@ -242,6 +248,30 @@ def survey(
         if found.counts.total == size_before == _size(connection, batch):
             break
     return found
+
+
+def taken_over(connection: redis.Redis, worked: WorkedTime, bounds: Bounds) -> Counter[str]:
+    """Count the takeovers of worked jobs by the worker that was lost with each.
+
+    The events stream tells, which keeps about the last hundred thousand events.
+    """
+    counts: Counter[str] = Counter()
+    first, last = _event_id(bounds.since_s, "-"), _event_id(bounds.until_s, "+")
+    while first:
+        with server_errors(connection):
+            next_id, *pairs = Scripts(connection).run(
+                "taken_over", first=first, last=last, count=_EVENTS_PAGE
+            )
+        for job_id, worker in zip(pairs[::2], pairs[1::2], strict=True):
+            if worked.has(job_id):
+                counts[worker.decode(errors="backslashreplace")] += 1
+        # The next page begins behind this one's last entry.
+        first = f"({next_id.decode()}" if next_id else ""
+    return counts
+
+
+def _event_id(seconds: float | None, otherwise: str) -> str:
+    return otherwise if seconds is None else f"{int(seconds * 1000)}"
 
 
 def _size(connection: redis.Redis, batch: str) -> int:

@@ -53,7 +53,9 @@ def result(
         emit(write(outcome, DEFAULT_FORMAT_OPTIONS))
     if isinstance(outcome, Failure):
         if not as_json:
-            report(ScribefarmError.from_dict(outcome.error.model_dump()), outcome.source)
+            error = ScribefarmError.from_dict(outcome.error.model_dump())
+            # Most errors of a recording begin with its path.
+            report(error, "" if error.context == outcome.source else outcome.source)
         raise typer.Exit(Exit.SOME_FAILED)
 
 

@@ -1,6 +1,5 @@
 """Recordings and options on a command line become jobs; each problem is reported on its own."""
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from producer.archive.hash_cache import hash_audio
 from producer.cli.session import Session
 from producer.errors import InvalidOptions, ScribefarmError
 from producer.job import Job, Options, invalid_options
-from producer.languages import parse_language
+from producer.languages import knows_english_alone, parse_language
 from producer.settings import Settings
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False)]
@@ -53,8 +52,7 @@ def asked_options(
 def _check_language(options: Options, model: str) -> None:
     """Refuse what no worker with the model can do, before one is started or waited for."""
     code = None if options.language is None else parse_language(options.language)
-    # OpenAI's names, and those made of them: tiny.en, openai/whisper-small.en, whisper-base.en-mlx.
-    if not re.search(r"\.en(?![a-z])", model) or model.startswith(("/", ".")):
+    if not knows_english_alone(model):
         return
     advice = "knows English alone; name another model: model.name"
     if code not in {None, "en"}:

@@ -126,12 +126,14 @@ def _show_export(session: Session, item: Exported, *, as_json: bool) -> None:
             "name": item.name,
             "status": item.status,
             "path": item.path and readable(str(item.path)),
+            "source": item.source or None,
+            "code": item.error and item.error.code,
             "error": item.error and item.error.to_dict(),
         }
         emit(json.dumps(fields))
     elif item.status == "written":
         emit(one_line(readable(str(item.path))))
-    if item.error:
+    if item.error and item.status == "problem":
         session.problem(item.error, item.name)
     elif item.status == "kept":
         note(f"kept {readable(str(item.path))}: it has other content; --overwrite replaces it")

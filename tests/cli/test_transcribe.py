@@ -67,6 +67,8 @@ def test_a_worker_that_cannot_start_exits_with_3_and_shows_its_last_words(
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(r"error \[no_worker\] .* ended with code 1 \(got .+\)\n", done.stderr)
     assert "Traceback" not in done.stderr
+    # One error in one line: the worker's is quoted without its own label.
+    assert done.stderr.count("error [") == 1
 
 
 def test_transcribe_starts_a_worker_of_the_model_when_only_others_are_alive(

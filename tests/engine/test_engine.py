@@ -64,8 +64,8 @@ def start():
         engine.stop()
 
 
-def ticket(path, name=None, checkpoint=None, *, model=None, **options):
-    job = Job(source=str(path), model=model, options=Options(**options))
+def ticket(path, name=None, checkpoint=None, **options):
+    job = Job(source=str(path), options=Options(**options))
     return Ticket(name or path.stem, f"job-{name or path.stem}", job, checkpoint)
 
 

@@ -241,6 +241,22 @@ def test_fetch_and_list_on_the_command_line(server, tmp_path, monkeypatch):
     assert re.search(rf"{REPOSITORY}\W+hub\W+\d", listed.output), listed.output
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# Model\n", "apache-2.0"),
+        ("# Model\n\nlicense: mit\n", None),
+        ("---\nlicense:\n- mit\n---\n", None),
+        (None, None),
+    ],
+)
+def test_the_licence_is_that_of_the_models_card(tmp_path, card, licence):
+    """What the card's header does not say in a word is left to its page."""
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert hub.licence_of(tmp_path) == licence
+
+
 def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path, monkeypatch):
     """Known by the config, not by the name: MLX's, CTranslate2's and Hugging Face's."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -250,7 +266,7 @@ def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path,
     cached(tmp_path, "meta/llama", '{"model_type": "llama"}')
     cached(tmp_path, "someone/damaged", "[")
     cached(tmp_path, "someone/list", "[]")
-    assert [name for name, _ in hub.fetched(is_whisper)] == [
+    assert [name for name, *_ in hub.fetched(is_whisper)] == [
         "Systran/faster-tiny",
         "mlx-community/distil-large",
         "openai/small",

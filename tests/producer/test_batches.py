@@ -152,6 +152,18 @@ def test_results_follow_until_all_are_there(night, tmp_path):
     assert (tmp_path / "out/a.txt").exists()
 
 
+def test_failed_results_say_code_and_path_as_json(night):
+    """So that a program need not ask for the errors too."""
+    night.submit({"a.wav": job("a"), "b.wav": job("b", error="corrupt_audio")})
+    night.finish()
+    lines = night.run_json("results", "night", "-o", "out", "--json", code=1)
+    failed = next(line for line in lines if line["status"] == "failed")
+    assert failed["name"] == "b.wav"
+    assert failed["code"] == failed["error"]["code"] == "corrupt_audio"
+    assert failed["source"] == "fake:b?error=corrupt_audio"
+    assert failed["path"] is None
+
+
 def test_results_that_are_not_there_yet_are_counted(night):
     """Exit code 1, and a word about it."""
     night.submit({"a.wav": job("a")})

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -64,6 +64,7 @@ def outline(markdown):
     return [token.type for token in tokens(markdown) if token.type not in {"text", "text_special"}]
 
 
+@settings(deadline=None)
 @given(ODD)
 def test_no_text_changes_the_outline_of_a_report(text):
     """No links, images, emphasis, HTML or columns beyond those of a plain name."""
@@ -72,6 +73,7 @@ def test_no_text_changes_the_outline_of_a_report(text):
     assert outline(to_markdown(make(f"a{text}b"))) == plain
 
 
+@settings(deadline=None)
 @given(ODD)
 def test_names_are_shown_as_they_are(text):
     """As code, with controls made visible; the fence is longer than the name's backticks."""

@@ -60,6 +60,8 @@ def test_the_lua_files_are_part_of_the_package():
         "cancel",
         "requeue",
         "counts",
+        "survey",
+        "taken_over",
         "read_counts",
         "start_run",
     }

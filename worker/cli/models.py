@@ -4,6 +4,7 @@
 `--help` needs neither.
 """
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from producer.errors import InvalidModel
+from producer.languages import knows_english_alone
+from producer.settings import load_settings
 from worker.models import MODELS
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="List, fetch and convert weights.")
 
 _MIB = 1 << 20
+_WIDTH = 140
 
 
 class DType(StrEnum):
@@ -33,16 +37,43 @@ class DType(StrEnum):
 
 @app.command("list")
 def list_models() -> None:
-    """Show the packaged models, and the Whisper models that were fetched from the hub."""
+    """Show the packaged models, and the Whisper models that were fetched from the hub.
+
+    The one in the settings, which a worker here would use, has a star.
+    """
     from worker.models.hub import fetched  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.config import is_whisper  # noqa: PLC0415 - the same
 
-    table = Table("model", "from", "here")
+    used = load_settings().model.name
+    table = Table("model", "from", "here", "languages", "licence", "used")
+    for column in table.columns:
+        column.overflow = "fold"
     for name, packaged in MODELS.items():
-        table.add_row(name, packaged.requirement, "yes" if packaged.is_installed() else "no")
-    for name, size in fetched(is_whisper):
-        table.add_row(name, "hub", size)
-    Console().print(table)
+        size = packaged.size_bytes()
+        here = "no" if not packaged.is_installed() else _mib(size) if size else "yes"
+        source = packaged.requirement.replace(" ", "\n")
+        table.add_row(name, source, here, _languages(name), packaged.licence, _star(name == used))
+    for name, size_text, licence in fetched(is_whisper):
+        shown = licence or "see its page"
+        table.add_row(name, "hub", size_text, _languages(name), shown, _star(name == used))
+    # Off a terminal there is no width to go by, and nothing is to be cut.
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+
+
+def _languages(model: str) -> str:
+    return "English" if knows_english_alone(model) else "many"
+
+
+def _star(is_used: bool) -> str:
+    return "*" if is_used else ""
+
+
+def _card(name: str) -> str:
+    return f"see https://huggingface.co/{name}"
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / _MIB:.0f} MiB"
 
 
 @app.command("fetch")
@@ -53,15 +84,19 @@ def fetch_model(
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
     """Download a model, or bring it up to date, and check every tensor."""
-    from worker.models.hub import fetch, is_hub_id  # noqa: PLC0415 - see the module's docstring
+    from worker.models.hub import fetch, is_hub_id, licence_of  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
 
     if name not in MODELS and is_hub_id(name):
-        _, revision = fetch(name, revision, refresh=True)
+        folder, revision = fetch(name, revision, refresh=True)
+        licence = licence_of(folder) or _card(name)
     elif name not in MODELS:
         known = ", ".join(MODELS)
         raise InvalidModel("model", f"must be one of {known}, or a hub id", name)
+    else:
+        licence = MODELS[name].licence
     _report(load_weights(name, revision=revision))
+    typer.echo(f"licence: {licence}")
 
 
 @app.command()
@@ -100,6 +135,6 @@ def _report(weights: "Weights") -> None:
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(
-        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {num_bytes / _MIB:.0f} MiB, "
+        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {_mib(num_bytes)}, "
         f"revision {weights.revision}, in {weights.source}"
     )

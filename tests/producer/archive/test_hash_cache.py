@@ -1,6 +1,7 @@
 """Hashes of audio: read once, remembered, and typed errors for what cannot be read."""
 
 import os
+import sqlite3
 
 import pytest
 
@@ -53,3 +54,23 @@ def test_a_forbidden_file_gives_its_own_error(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(SourceForbidden, match="readable"):
         hash_audio(tmp_path / "x.wav")
+
+
+def test_a_cache_of_an_earlier_version_is_read_on(tmp_path):
+    """It held the job beside the hash, whatever the server."""
+    path, audio = tmp_path / "hashes.sqlite", tmp_path / "a.wav"
+    audio.write_bytes(b"RIFF")
+    with sqlite3.connect(path) as old:
+        old.execute("CREATE TABLE hashes (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER,"
+                    " sha256 TEXT, job_id TEXT, stored_at INTEGER) WITHOUT ROWID")  # fmt: skip
+        status = audio.stat()
+        row = (bytes(audio), status.st_size, status.st_mtime_ns, "abc", "job", 1)
+        old.execute("INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)", row)
+    old.close()
+    with HashCache(path, server="one") as cache:
+        found = cache.look_up(audio)
+        assert (found.sha256, found.is_cached, found.old_job_id) == ("abc", True, None)
+        cache.remember(audio, found, "job1")
+    for server, job_id in (("one", "job1"), ("two", None)):
+        with HashCache(path, server=server) as cache:
+            assert cache.look_up(audio).old_job_id == job_id

@@ -9,6 +9,8 @@ import pytest
 
 from producer.archive.find import Names, find
 from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.batches.report import make_report
+from producer.batches.submission import read_submission
 from producer.batches.views import view_batch
 from producer.errors import (
     CorruptAudio,
@@ -144,9 +146,6 @@ def test_the_other_copy_is_tried_when_the_first_ones_path_has_failed(
     assert verdicts(again) == ["known", "new"]
     assert [entry.state for entry in again] == ["queued", "queued"]
     assert source_of(connection, entries[0].job_id) == str(other)
-    assert (
-        connection.llen("rq:queue:default@tiny.en") == 2
-    )  # the first entry is stale by its status
 
 
 def test_a_file_that_was_changed_after_its_submission_is_submitted_anew(
@@ -192,6 +191,61 @@ def test_files_of_the_same_audio_are_one_job_with_two_names(folder, connection, 
     assert len({entry.job_id for entry in entries}) == 1
     assert connection.llen("rq:queue:default@tiny.en") == 1
     assert sorted(view.name for view in view_batch(connection, "b")) == ["a.wav", "copy of a.wav"]
+
+
+def test_copies_are_duplicates_in_a_plan_and_in_a_submission_alike(
+    folder, connection, settings, cache
+):
+    """The first stands for them; next time it is known, and they are duplicates still."""
+    for name in ("a.wav", "b.wav", "c.wav"):
+        record(folder / name, b"the same")
+    asked = SubmitOptions(batch="b")
+    with Names() as names:
+        plan = plan_archive(connection, settings, find(["*.wav"], names), asked, cache)
+        planned = sorted(entry.verdict for entry, _ in plan)
+    entries = submit(connection, settings, cache, "*.wav")
+    first = next(entry.name for entry in entries if entry.verdict == "new")
+    assert planned == sorted(entry.verdict for entry in entries) == ["duplicate"] * 2 + ["new"]
+    assert {entry.same_as for entry in entries if entry.verdict == "duplicate"} == {first}
+    again = submit(connection, settings, cache, "*.wav")
+    assert sorted(entry.verdict for entry in again) == ["duplicate"] * 2 + ["known"]
+
+
+def test_a_submission_keeps_a_record_of_what_it_left_out(folder, connection, settings, cache):
+    """Also for a report on a batch in which nothing could be submitted."""
+    for name in ("talks/notes.txt", "talks/a.AAX"):
+        record(folder / name)
+    (folder / "talks/gone.wav").symlink_to("nowhere")
+    submit(connection, settings, cache, "talks")
+    kept = read_submission(connection, "b")
+    assert kept.verdicts == {"ignored": 2, "problem": 1}
+    assert kept.ignored == {".txt": 1, ".aax": 1}
+    (problem,) = kept.problems
+    assert (problem.path, problem.code) == (str(folder / "talks/gone.wav"), "source_not_found")
+    assert kept.ended_at_s >= kept.began_at_s
+    report = make_report(connection, "b")
+    assert report.counts.total == 0
+    assert report.submission.problem == 1
+
+
+def test_an_interrupted_submission_leaves_an_unfinished_record(folder, connection, settings, cache):
+    """With what it came to; the next one goes on with the same run while work is left."""
+    for number in range(3):
+        record(folder / f"{number}.wav")
+    with Names() as names:
+        asked = SubmitOptions(batch="b")
+        entries = submit_archive(connection, settings, find(["*.wav"], names), asked, cache)
+        next(entries)
+        entries.close()
+    first = read_submission(connection, "b")
+    assert first.ended_at_s is None
+    assert first.verdicts == {"new": 1}
+    submit(connection, settings, cache, "*.wav")
+    second = read_submission(connection, "b")
+    assert second.ended_at_s
+    assert second.verdicts == {"known": 3}
+    assert second.run_started_at_s == pytest.approx(first.run_started_at_s, abs=0.1)
+    assert second.began_at_s > first.began_at_s
 
 
 def test_a_full_queue_pushes_back(folder, connection, settings, cache):
