@@ -5,6 +5,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -32,7 +33,8 @@ def connect(settings: Settings) -> redis.Redis:
     section = settings.redis
     url = section.url.get_secret_value() if section.url else None
     socket_path = None if url else embedded.ensure_running(settings)
-    connection = _client(section, url or f"unix://{socket_path}")
+    # A home's name may hold what means something in an address.
+    connection = _client(section, url or f"unix://{quote(str(socket_path))}")
     # The first ping must fail fast; later commands ride out a server that restarts.
     with server_errors(connection):
         connection.ping()

@@ -54,6 +54,17 @@ def test_a_wrong_redis_section_is_an_error_of_settings(section, said):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a%41b", "a#b?c", "Library/Application Support", "\u00e4"])
+def test_the_embedded_servers_folder_may_have_any_name(embedded_dir, name):
+    """A socket's path stands in an address, where % and # mean something."""
+    settings = load_settings(redis={"embedded_dir": embedded_dir / name})
+    try:
+        with connect(settings) as client:
+            assert client.ping()
+    finally:
+        embedded.stop(settings)
+
+
 def test_the_servers_clock_is_read_in_seconds_since_the_epoch(connection):
     """Server and test run on one machine, so they agree."""
     assert abs(server_time_s(connection) - time.time()) < 5
