@@ -155,6 +155,34 @@ def test_the_report_is_a_markdown_table_whatever_was_found():
     assert text.splitlines()[-1] == r"| a\|b | none | &lt;b>two lines&lt;/b> | look |"
 
 
+def test_on_a_mac_every_step_is_taken_and_the_file_has_them_all(tmp_path, monkeypatch):
+    """With a Mac's answers written down, and launchd's beside doctor's."""
+    program = Path(sys.executable).name
+    same = {"num_recordings": 6, "differences": [], "failures": []}
+    mac = FakeMac(
+        also={
+            f"{program} -m worker.__main__ bench": json.dumps({"measured": MEASURED}),
+            f"{program} -m worker.cli.rows_alone": json.dumps(same),
+            "ls /Library": "",
+            "pmset -g log": "",
+        }
+    )
+    found = [Finding("mac", "ok", "Apple M4"), Finding("server from launchd", "ok", "answers")]
+    monkeypatch.setattr(accept, "examine", lambda _: iter(found))
+    monkeypatch.setattr(accept, "run_command", lambda command, timeout_s: mac(command))
+    monkeypatch.setattr(accept.sys, "platform", "darwin")
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[redis]\nurl = "redis://farm.example"\n[model]\nname = "{TURBO}"\n')
+    file = tmp_path / "out.md"
+    accept.accept(output=file, slots="8,16", settings=settings)
+    report = file.read_text()
+    assert "- mac: Apple M4, 10 GPU cores, 16 GB" in report
+    assert report.count("| as expected |") == 9
+    (hidden,) = [line for line in report.splitlines() if line.endswith("| not shown |")]
+    assert hidden.startswith("| a share unmounted while it is read |")
+    assert "| needs --share |" in hidden
+
+
 def accepted(folder, *arguments):
     variables = {name: text for name, text in os.environ.items() if "SCRIBEFARM" not in name}
     return subprocess.run(
