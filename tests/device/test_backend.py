@@ -16,6 +16,7 @@ from worker.device.decode_request import Decode
 from worker.device.rules import NO_RULES
 from worker.device.stepper import TokenStepper
 from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL
+from worker.generate import stt_generate
 
 # mlx/backend/metal/device.cpp puts its own words before the system's.
 FAILED = "[METAL] Command buffer execution failed: "
@@ -117,3 +118,12 @@ def test_wherever_a_step_meets_it_a_lost_device_is_told(monkeypatch, place):
     if place == "async_eval":
         with pytest.raises(DeviceLost):
             stepper.drop("a")
+
+
+def test_a_single_utterance_hears_of_a_lost_device_typed(monkeypatch):
+    """The call that has no engine around it, too."""
+    steps = stt_generate(ToyModel(), None, states=toy_audio(1))
+    next(steps)
+    monkeypatch.setattr(mx, "async_eval", fails)
+    with pytest.raises(DeviceLost):
+        next(steps)
