@@ -62,7 +62,7 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
         if sys.platform == "darwin" and _has_no_route(error):
-            must = "macOS must let this program reach its own network"
+            must = "macOS must let this program reach its own network, as it lets daemons"
             raise LocalNetworkDenied(server_name(connection), must, error) from error
         raise ServerUnreachable(
             server_name(connection), "a Redis server must answer", error

@@ -320,7 +320,7 @@ class PrivacyDenied(TransientError):
 
     code = "privacy_denied"
     advice = (
-        "macOS keeps the worker's Python from that folder. Add the file named in the message under "
+        "macOS keeps programs from that folder. Add the program named in the message under "
         "System Settings > Privacy & Security > Full Disk Access, then retry."
     )
 

@@ -4,11 +4,13 @@ Nothing is collected, so memory does not grow with the archive. What cannot be u
 a `Problem` in its place, and the rest goes on.
 """
 
+import errno
 import fnmatch
 import glob
 import os
 import sqlite3
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -16,6 +18,7 @@ from typing import IO, Any, NamedTuple, Self
 
 from producer.errors import (
     InvalidOptions,
+    PrivacyDenied,
     ScribefarmError,
     SourceForbidden,
     SourceNotFound,
@@ -295,6 +298,9 @@ def _problem(path: Path, error: Exception) -> Problem:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Problem(text, SourceNotFound("submit", "must be an existing file", text))
     if isinstance(error, PermissionError):
+        if error.errno == errno.EPERM and sys.platform == "darwin":
+            must = "macOS must give the terminal program Full Disk Access"
+            return Problem(text, PrivacyDenied("submit", must, text))
         return Problem(text, SourceForbidden("submit", "must be readable", text))
     if isinstance(error, ValueError):
         return Problem(text, SourceNotFound("submit", "a path holds no NUL", text))

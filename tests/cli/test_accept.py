@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -128,10 +129,13 @@ def test_sleep_and_panics_are_looked_for_in_macoss_own_records():
     quiet = FakeMac(also={"pmset -g log": "", "ls /Library": "JetsamEvent-2026.ips\n"})
     assert [row.found for row in acceptance.night_rows(quiet, "darwin")] == ["none", "none"]
     loud = FakeMac(also={"ls /Library": "Kernel-2026-11-25-0312.panic\n"})
-    slept, panicked = acceptance.night_rows(loud, "darwin")
+    morning = datetime(2026, 11, 25, 7, tzinfo=UTC)
+    slept, panicked = acceptance.night_rows(loud, "darwin", morning)
     assert (slept.verdict, "Idle Sleep" in slept.found) == ("look", True)
     assert panicked.found == "Kernel-2026-11-25-0312.panic"
     assert {row.verdict for row in acceptance.night_rows(loud, "linux")} == {"not shown"}
+    slept, _ = acceptance.night_rows(loud, "darwin", morning + timedelta(days=2))
+    assert slept.found == "none"
 
 
 def test_the_speeds_of_a_known_mac_and_model_are_expected(monkeypatch):
@@ -219,4 +223,4 @@ def test_on_linux_it_proves_what_has_a_meaning_there(tmp_path):
     assert {"doctor: self-test", "bench, 2 slots", "alone as in a batch, float32"} <= shown
     assert "6 of 6 the same" in report
     hidden = {check for check, verdict in rows.items() if verdict == "not shown"}
-    assert {"panics", "sleep log", "alone as in a batch, float16"} <= hidden
+    assert {"panics", "sleep, last 24 h", "alone as in a batch, float16"} <= hidden

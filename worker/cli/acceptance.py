@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -155,21 +156,37 @@ def share_row(
     return Row(check, wanted, "the recording was read to its end, from a cache", "look")
 
 
-def night_rows(run: Run, platform: str) -> Iterator[Row]:
-    """Look whether the Mac slept or panicked."""
-    sleeps, panics = ("sleep log", "no sleep while it worked"), ("panics", "none")
+def night_rows(run: Run, platform: str, now: datetime | None = None) -> Iterator[Row]:
+    """Look whether the Mac slept in the last 24 hours, or has a report of a panic.
+
+    Args:
+        run: Runs the commands.
+        platform: As `sys.platform`.
+        now: With a time zone; the clock's if not given.
+    """
+    sleeps, panics = ("sleep, last 24 h", "none while it worked"), ("panics", "none")
     if platform != "darwin":
         for check, wanted in (sleeps, panics):
             yield Row(check, wanted, ON_A_MAC, "not shown")
         return
     log = run(["/usr/bin/pmset", "-g", "log"])
-    slept = [line for line in log.output.splitlines() if " Sleep  " in line]
+    since = (now or datetime.now().astimezone()) - timedelta(hours=24)
+    slept = [line for line in log.output.splitlines() if _is_sleep(line, since)]
     found = f"{len(slept)}; the last: {slept[-1]}" if slept else "none"
     yield Row(*sleeps, found, "look" if slept or log.code else "as expected")
     listed = run(["/bin/ls", REPORTS])
     names = [name for name in listed.output.split() if name.endswith(".panic")]
     found = ", ".join(names) or ("none" if listed.code == 0 else listed.last_line)
     yield Row(*panics, found, "look" if names or listed.code else "as expected")
+
+
+def _is_sleep(line: str, since: datetime) -> bool:
+    """Return whether a line of `pmset -g log` is a sleep of that time."""
+    try:
+        at = datetime.strptime(line[:25], "%Y-%m-%d %H:%M:%S %z")
+    except ValueError:
+        return False
+    return at >= since and line[25:].split()[:1] == ["Sleep"]
 
 
 def markdown(facts: dict[str, Any], rows: Sequence[Row]) -> str:

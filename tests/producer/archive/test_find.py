@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import sys
 from pathlib import Path, PurePath
 
 import pytest
@@ -148,6 +149,20 @@ def test_an_error_of_a_share_is_a_problem_of_that_path_alone(
     (problem,) = (each for each in found if isinstance(each, Problem))
     assert problem.path == str(folder / "talks" / sick)
     code = "source_forbidden" if number == errno.EACCES else "source_unreachable"
+    assert problem.error.code == code
+
+
+@pytest.mark.parametrize(
+    ("platform", "code"), [("darwin", "privacy_denied"), ("linux", "source_forbidden")]
+)
+def test_on_a_mac_not_permitted_names_the_privacy_settings(
+    folder, names, monkeypatch, platform, code
+):
+    """A terminal program that nobody allowed to read the share."""
+    record(folder / "talks" / "kept" / "a.wav")
+    fail_at(monkeypatch, "scandir", str(folder / "talks" / "kept"), errno.EPERM)
+    monkeypatch.setattr(sys, "platform", platform)
+    (problem,) = (each for each in find(["talks"], names) if isinstance(each, Problem))
     assert problem.error.code == code
 
 
