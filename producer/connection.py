@@ -1,15 +1,18 @@
 """Connect to the server, the one that redis.url names or the embedded one, and read its clock."""
 
 import contextlib
+import errno
+import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from producer import embedded
-from producer.errors import InvalidSettings, ServerUnreachable
+from producer.errors import InvalidSettings, LocalNetworkDenied, ServerUnreachable
 from producer.masking import mask_url
 from producer.server_replies import is_not_now, reply_code
 from producer.settings import RedisSettings, Settings
@@ -30,7 +33,8 @@ def connect(settings: Settings) -> redis.Redis:
     section = settings.redis
     url = section.url.get_secret_value() if section.url else None
     socket_path = None if url else embedded.ensure_running(settings)
-    connection = _client(section, url or f"unix://{socket_path}")
+    # A home's name may hold what means something in an address.
+    connection = _client(section, url or f"unix://{quote(str(socket_path))}")
     # The first ping must fail fast; later commands ride out a server that restarts.
     with server_errors(connection):
         connection.ping()
@@ -49,10 +53,17 @@ _REFUSALS = {
 
 @contextlib.contextmanager
 def server_errors(connection: redis.Redis) -> Iterator[None]:
-    """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`."""
+    """Translate redis-py's errors of an absent or refusing server into `ServerUnreachable`.
+
+    macOS says "no route to host" at once where its privacy settings keep a program from machines
+    of its own network: that becomes `LocalNetworkDenied`.
+    """
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
+        if sys.platform == "darwin" and _has_no_route(error):
+            must = "macOS must let this program reach its own network, as it lets daemons"
+            raise LocalNetworkDenied(server_name(connection), must, error) from error
         raise ServerUnreachable(
             server_name(connection), "a Redis server must answer", error
         ) from error
@@ -103,6 +114,15 @@ def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:
         if not path.is_file():
             raise InvalidSettings(key, "must be an existing file", path)
     return {name: str(path) for name, path in given.items()}
+
+
+def _has_no_route(error: BaseException | None) -> bool:
+    """Return whether the system said EHOSTUNREACH, 65 on macOS, behind redis-py's own error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EHOSTUNREACH:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def server_name(connection: redis.Redis) -> str:

@@ -29,10 +29,13 @@ ScribefarmError
     ├── ModelUnreachable          model_unreachable   the model hub did not answer
     ├── OutputFailed              output_failed       a file could not be written
     ├── DiskFull                  disk_full           the worker's disk had no room left
+    ├── PrivacyDenied             privacy_denied      macOS keeps the worker from the folder
     ├── OutOfMemory               out_of_memory       the device had no room left
+    ├── DeviceLost                device_lost         the GPU timed out or went away
     ├── WorkerLost                worker_lost         the worker died, slept or was cut off
     ├── QueueFull                 queue_full          the farm asks to submit later
     ├── ServerUnreachable         server_unreachable  no Redis answers
+    ├── LocalNetworkDenied        local_network_denied  macOS keeps the program from its own network
     └── NoWorker                  no_worker           nobody is there to do the work
 ```
 
@@ -312,11 +315,31 @@ class DiskFull(TransientError):
     advice = "The worker's temporary folder (TMPDIR) was full. Make room on its disk, then retry."
 
 
+class PrivacyDenied(TransientError):
+    """MacOS's privacy protection keeps the worker from the recording's folder."""
+
+    code = "privacy_denied"
+    advice = (
+        "macOS keeps programs from that folder. Add the program named in the message under "
+        "System Settings > Privacy & Security > Full Disk Access, then retry."
+    )
+
+
 class OutOfMemory(TransientError):
     """The device had no room left."""
 
     code = "out_of_memory"
     advice = "The device was full. Lower worker.slots or use a smaller model, then retry."
+
+
+class DeviceLost(TransientError):
+    """The GPU timed out, was reset or went away; the worker starts again with a fresh one."""
+
+    code = "device_lost"
+    advice = (
+        "The GPU failed while the recording was on it, among others. Retry; if it comes back, use "
+        "fewer worker.slots and let the display sleep."
+    )
 
 
 class WorkerLost(TransientError):
@@ -339,6 +362,17 @@ class ServerUnreachable(TransientError):
     code = "server_unreachable"
     exit_code = Exit.NOBODY_THERE
     advice = "No server answered. Check redis.url and the network."
+
+
+class LocalNetworkDenied(TransientError):
+    """MacOS keeps the program from the machines of its own network."""
+
+    code = "local_network_denied"
+    exit_code = Exit.NOBODY_THERE
+    advice = (
+        "macOS 15 and later keep launchd agents from machines of the same network. Install the "
+        "worker as a daemon, or use an address outside that network (VPN)."
+    )
 
 
 class NoWorker(TransientError):

@@ -20,6 +20,8 @@ WORKERS_KEY = f"{RQ_KEY_PREFIX}:workers"
 # While it exists, no worker claims a job; `rq suspend` sets it too.
 SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
 
+# Starts of machines by when a worker of theirs was last heard; a start not heard of for a week goes.
+BOOTS_KEY = f"{FARM_KEY_PREFIX}:boots"
 # What stands as it is in the name of a model's queue, beside letters and digits.
 _PLAIN = "/._-+"
 

@@ -16,7 +16,7 @@ from producer.console import SettingsFile, Version, program, report
 from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
 from producer.result import Model
 from producer.settings import Settings, load_settings
-from worker.cli import bench, doctor
+from worker.cli import accept, bench, doctor
 from worker.cli import models as models_cli
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(models_cli.app, name="models")
 app.command()(bench.bench)
 app.command()(doctor.doctor)
+app.command()(accept.accept)
 
 
 @app.callback()

@@ -15,6 +15,7 @@ import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
 from worker.audio.recording import load_audio, validate_max_seconds
+from worker.device.backend import translated_errors
 from worker.device.decode_request import RowRules
 from worker.device.decoder import Decoder
 from worker.device.row import FinishReason, Row
@@ -124,6 +125,7 @@ class SttGenerator(Iterator[GenStep]):
     Raises (from `next`, once):
         RankMismatch, LengthMismatch, EmptyInput: the model's logits have a wrong shape.
         NonFinite: the model's logits are NaN or infinite where one was chosen.
+        OutOfMemory, DeviceLost: what the device said.
     """
 
     def __init__(
@@ -161,14 +163,15 @@ class SttGenerator(Iterator[GenStep]):
 
     def _advance(self) -> None:
         """Sample one more token and wait for it; a single row gains nothing from running ahead."""
-        if self._first_called is None:
-            self._first_called = time.monotonic()
-            self._decoder.insert([self._row])
-            self._decoder.collect()
-            self._first_known = time.monotonic()
-        else:
-            self._decoder.dispatch()
-            self._decoder.collect()
+        with translated_errors():
+            if self._first_called is None:
+                self._first_called = time.monotonic()
+                self._decoder.insert([self._row])
+                self._decoder.collect()
+                self._first_known = time.monotonic()
+            else:
+                self._decoder.dispatch()
+                self._decoder.collect()
 
     def _stats(self) -> GenerationStats:
         now = time.monotonic()

@@ -4,17 +4,21 @@ Nothing is collected, so memory does not grow with the archive. What cannot be u
 a `Problem` in its place, and the rest goes on.
 """
 
+import errno
 import fnmatch
 import glob
 import os
 import sqlite3
 import stat
+import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple, Self
 
 from producer.errors import (
     InvalidOptions,
+    PrivacyDenied,
     ScribefarmError,
     SourceForbidden,
     SourceNotFound,
@@ -294,6 +298,9 @@ def _problem(path: Path, error: Exception) -> Problem:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Problem(text, SourceNotFound("submit", "must be an existing file", text))
     if isinstance(error, PermissionError):
+        if error.errno == errno.EPERM and sys.platform == "darwin":
+            must = "macOS must give the terminal program Full Disk Access"
+            return Problem(text, PrivacyDenied("submit", must, text))
         return Problem(text, SourceForbidden("submit", "must be readable", text))
     if isinstance(error, ValueError):
         return Problem(text, SourceNotFound("submit", "a path holds no NUL", text))
@@ -301,7 +308,12 @@ def _problem(path: Path, error: Exception) -> Problem:
 
 
 def _matches(relative: PurePath, pattern: str) -> bool:
-    pattern = pattern.lower()
+    pattern = _folded(pattern)
     if "/" in pattern:
-        return fnmatch.fnmatchcase(str(relative).lower(), pattern.lstrip("/"))
-    return any(fnmatch.fnmatchcase(part.lower(), pattern) for part in relative.parts)
+        return fnmatch.fnmatchcase(_folded(str(relative)), pattern.lstrip("/"))
+    return any(fnmatch.fnmatchcase(_folded(part), pattern) for part in relative.parts)
+
+
+def _folded(name: str) -> str:
+    """Return a name in one case and in composed form: HFS+, zip and rsync leave names in NFD."""
+    return unicodedata.normalize("NFC", name).lower()

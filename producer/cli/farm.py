@@ -1,4 +1,4 @@
-"""`pause`, `resume`, `events`, `relay`: the farm as a whole."""
+"""`pause`, `resume`, `drain`, `events`, `relay`: the farm as a whole."""
 
 import os
 import re
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from producer.cli.session import session_of
 from producer.console import emit, note, report
+from producer.draining import drain as drain_worker
 from producer.errors import Exit, InvalidOptions
 from producer.events import ALL_KINDS, ENDS, last_event_id, read_events
 from producer.fleet import pause as pause_farm
@@ -59,6 +60,25 @@ def resume(context: typer.Context) -> None:
     """
     was_paused = resume_farm(session_of(context).connection)
     note("the farm goes on" if was_paused else "the farm was not paused")
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    worker: Annotated[str, typer.Argument(help="Its name as in `status`, or the beginning of it.")],
+) -> None:
+    """Ask a worker to finish what it can, hand back the rest, and end.
+
+    A service manager that keeps workers alive starts it again.
+
+    Exit codes: 0 asked, 2 no worker has that name, or several begin so, 3 no server or no worker.
+
+    Example:
+      scribefarm drain mini-3
+    """
+    session = session_of(context)
+    name = drain_worker(session.connection, session.settings, worker)
+    note(f"{name} was asked to drain")
 
 
 @app.command()

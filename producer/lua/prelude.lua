@@ -7,7 +7,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 
 -- The names of producer/keys.py.
 local EVENTS, QUEUES, WORKERS = FARM .. ':events', RQ .. ':queues', RQ .. ':workers'
-local SUSPENDED = RQ .. ':suspended'
+local SUSPENDED, BOOTS = RQ .. ':suspended', FARM .. ':boots'
 local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import sys
 
 import av.error
 import numpy as np
@@ -12,6 +13,7 @@ import soundfile
 from producer.errors import (
     CorruptAudio,
     OutOfMemory,
+    PrivacyDenied,
     ScribefarmError,
     SourceForbidden,
     SourceNotFound,
@@ -51,9 +53,26 @@ def test_every_error_of_the_system_has_a_place(code):
     """ESTALE, EIO and ETIMEDOUT are worth another try; absence and permissions are not."""
     error = translate("a.wav", OSError(code, os.strerror(code)), opening=True)
     permanent = (SourceNotFound, SourceForbidden, UnsupportedFormat, CorruptAudio)
-    assert isinstance(error, (SourceUnreachable, *permanent))
+    assert isinstance(error, (SourceUnreachable, PrivacyDenied, *permanent))
     if code in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE):
         assert isinstance(error, SourceUnreachable)
+
+
+@pytest.mark.parametrize(
+    ("platform", "number", "error"),
+    [
+        ("darwin", errno.EPERM, PrivacyDenied),
+        ("darwin", errno.EACCES, SourceForbidden),
+        ("linux", errno.EPERM, SourceForbidden),
+    ],
+)
+def test_on_a_mac_not_permitted_is_its_privacy_setting(monkeypatch, platform, number, error):
+    """The error names the program that needs Full Disk Access, and is worth another try then."""
+    monkeypatch.setattr(sys, "platform", platform)
+    translated_error = translate("a.wav", OSError(number, os.strerror(number)), opening=True)
+    assert type(translated_error) is error
+    assert (os.path.realpath(sys.executable) in str(translated_error)) == (error is PrivacyDenied)
+    assert translated_error.retryable == (error is PrivacyDenied)
 
 
 def subclasses(root):

@@ -3,24 +3,23 @@
 import mlx.core as mx
 import pytest
 
+from worker.device import memory_limits
 from worker.device.memory_limits import apply_memory_plan, device_memory_bytes
+from worker.engine.device_policy import ON_CPU, ON_METAL
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 
 PLAN = MemoryPlan(1_000_000_000, MemoryNeeds(1, 1, 1), slots=8, batch_size=1)
 
 
-def test_limits_are_those_of_the_plan_and_memory_is_wired_where_it_can_be(monkeypatch):
-    """Total and cache everywhere; on Metal the working set that the device recommends."""
+@pytest.mark.parametrize(("is_metal", "cache"), [(False, 50_000_000), (True, 150_000_000)])
+def test_limits_are_those_of_the_plan_and_memory_is_never_wired(monkeypatch, is_metal, cache):
+    """Total and cache; on Metal the cache holds what an encoder layer frees."""
     given = {}
     for name in ("set_memory_limit", "set_cache_limit", "set_wired_limit"):
         monkeypatch.setattr(mx, name, lambda size, name=name: given.update({name: size}))
-    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    monkeypatch.setattr(memory_limits, "device_policy", lambda: ON_METAL if is_metal else ON_CPU)
     apply_memory_plan(PLAN)
-    assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": 50_000_000}
-    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
-    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 12_000})
-    apply_memory_plan(PLAN)
-    assert given["set_wired_limit"] == 12_000
+    assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": cache}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import soundfile
 from producer.errors import (
     Cancelled,
     CorruptAudio,
+    DeviceLost,
     EmptyInput,
     Internal,
     InvalidModel,
@@ -92,6 +93,29 @@ def text_of(level, num_windows=1):
 
 
 # The life of a recording
+
+
+@pytest.mark.parametrize("error", [OutOfMemory, DeviceLost])
+def test_what_the_device_says_to_features_is_typed(start, record, error):
+    """Without room one recording fails; without a device the engine is broken, and nobody fails."""
+    engine, family = start()
+    said = error("device", "must have room")
+
+    def fail(_samples):
+        raise said
+
+    features = family.features()
+    features.push, make = fail, family.features
+    family.features = lambda: features
+    engine.submit(ticket(record(7)))
+    if error is OutOfMemory:
+        assert endings(collect(engine, 1))["7"].error is said
+        family.features = make
+        engine.submit(ticket(record(8)))
+        assert type(endings(collect(engine, 1))["8"]) is Done
+    else:
+        with pytest.raises(DeviceLost):
+            collect(engine, 1)
 
 
 def test_a_recording_is_read_decoded_and_ends_with_its_text(start, record):

@@ -3,15 +3,16 @@
 import pytest
 
 from producer.errors import OutOfRange
+from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL
 from worker.engine.memory_plan import MemoryNeeds, plan_memory
 
 # tiny.en's, about.
 NEEDS = MemoryNeeds(weights_bytes=230_000_000, row_bytes=25_000_000, request_bytes=28_000_000)
-MOST_SLOTS = 8
+MOST_SLOTS = ON_CPU.most_slots
 
 
 def plan(limit_bytes, slots="auto"):
-    return plan_memory(NEEDS, limit_bytes, slots, MOST_SLOTS)
+    return plan_memory(NEEDS, limit_bytes, slots, ON_CPU)
 
 
 def test_slots_are_the_most_that_fit():
@@ -33,6 +34,12 @@ def test_batches_grow_with_the_slots_up_to_sixteen(slots, batch_size):
     assert plan(10**12, slots).batch_size == batch_size
 
 
+@pytest.mark.parametrize(("slots", "batch_size"), [("auto", 2), (32, 4), (256, 4)])
+def test_on_metal_batches_stay_small(slots, batch_size):
+    """Two windows fill any Mac's GPU; larger batches only block it."""
+    assert plan_memory(NEEDS, 10**12, slots, ON_METAL).batch_size == batch_size
+
+
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():
     """Before a batch is made, with every summand."""
     with pytest.raises(
@@ -50,5 +57,5 @@ def test_a_model_that_does_not_fit_at_all_is_refused():
 
 def test_a_model_without_rows_is_planned_by_its_batches():
     """A family without a stepper has rows of no bytes."""
-    chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", 64)
+    chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", ON_CUDA)
     assert (chosen.slots, chosen.batch_size, chosen.needed_bytes) == (16, 2, 1200)

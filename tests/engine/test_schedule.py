@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from producer.errors import Cancelled, Internal, OutOfMemory
+from producer.errors import Cancelled, DeviceLost, Internal, OutOfMemory
 from producer.job import Job
 from producer.result import Audio, Model
 from tests.stage.fake_family import FakeStepper
@@ -61,7 +61,8 @@ class Desk:
 
     def __init__(self, slots=4, batch_size=2, patience=3, steps=2):
         self.events, self.batches, self.reads, self.computed = [], [], [], []
-        self.room = 100
+        self.room = self.reply_room = 100
+        self.fail_with = self.fail_reading_with = None
         self.stepper = FakeStepper(slots, steps)
         family = SimpleNamespace(
             name="scripted",
@@ -80,6 +81,8 @@ class Desk:
         self.schedule = Schedule(family, self.events.append, lambda *asked: take(asked), self.stats)
 
     def _encode(self, requests):
+        if self.fail_with:
+            raise self.fail_with
         if len(requests) > self.room:
             raise OutOfMemory("device", "must have room", len(requests))
         self.batches.append([request.name for request in requests])
@@ -90,6 +93,10 @@ class Desk:
         self.batches.append(names)
 
         def read():
+            if self.fail_reading_with:
+                raise self.fail_reading_with
+            if len(names) > self.reply_room:
+                raise OutOfMemory("device", "must have room", len(names))
             self.reads.append((names, self.stats.steps))
             return names
 
@@ -190,6 +197,39 @@ def test_host_work_is_handed_out_and_its_result_comes_back_by_advance():
     assert desk.events == []
     desk.schedule.advance(track, 5)
     assert track.transcription.replies == [5]
+
+
+def test_a_reply_that_finds_no_room_is_asked_for_again_in_smaller_batches():
+    """Metal says so when a result is read, not when it is asked for."""
+    desk = Desk(batch_size=4)
+    desk.reply_room = 1
+    tracks = [desk.begin(name, Weigh(name)) for name in "abcd"]
+    desk.turns(6)
+    assert [track.transcription.replies for track in tracks] == [["a"], ["b"], ["c"], ["d"]]
+    desk.reply_room = 0
+    desk.stepper.num_slots = 1
+    desk.begin("e", Weigh("e"))
+    desk.turns(1)
+    assert type(desk.events[-1]) is Failed
+    assert type(desk.events[-1].error) is OutOfMemory
+
+
+LOST = DeviceLost("device", "must finish what it was given")
+
+
+def test_a_lost_device_fails_no_recording_and_ends_the_schedule():
+    """At a step, at a batch or at its reply: the farm gives all recordings to others."""
+    stepped, started, read = Desk(), Desk(), Desk()
+    stepped.stepper.step_errors.append(LOST)
+    stepped.begin("a", Decode(1))
+    for desk, request in ((started, Encode("a")), (read, Weigh("a"))):
+        desk.begin("a", request)
+        desk.begin("b", Decode(2))
+    started.fail_with = read.fail_reading_with = LOST
+    for desk in (stepped, started, read):
+        with pytest.raises(DeviceLost):
+            desk.turns(1)
+        assert desk.events == []
 
 
 def test_without_room_a_batch_is_halved_then_the_rows_then_its_recordings_fail():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.errors import CorruptAudio, Internal, InvalidModel, SourceUnreachable
+from producer.errors import CorruptAudio, DeviceLost, Internal, InvalidModel, SourceUnreachable
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings, wait_until
 from worker.engine.messages import Done, Failed, Opened
@@ -113,6 +113,16 @@ def test_a_job_of_a_dead_worker_goes_back_with_a_try_spent(held, engine):
     assert (release.delay_s, release.at_front) == (0.0, True)
     assert "worker_lost" in release.record
     assert engine.submitted == []
+
+
+def test_when_the_device_is_lost_every_recording_is_tried_again_and_none_is_a_suspect(held):
+    """The GPU failed under all of them; the worker ends and starts again with a fresh one."""
+    start(held, "a", "b")
+    held.break_down(DeviceLost("device", "must finish what it was given", "timeout"))
+    assert [(release.died, "device_lost" in release.record) for release in held.endings] == [
+        (False, True),
+        (False, True),
+    ]
 
 
 def test_a_job_that_reaches_a_draining_worker_goes_back_with_no_try_spent(held, engine):

@@ -46,6 +46,12 @@ def test_a_second_dead_worker_in_a_row_makes_the_recording_poison():
     assert error.value == 2
 
 
+def test_deaths_with_the_machine_make_no_recording_poison():
+    """A Mac that restarts at night takes all its recordings with it."""
+    assert after_failure(LOST, History(tries=1, deaths=2, excused=1), SETTINGS) == RetryIn(60.0)
+    assert after_failure(LOST, History(tries=3, deaths=4, excused=4), SETTINGS) is LOST
+
+
 def test_where_more_deaths_are_allowed_they_are_tried_with_delays():
     """Between the first death and the last there is the usual wait."""
     patient = SETTINGS.model_copy(update={"poison_after": 9})

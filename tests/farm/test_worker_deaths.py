@@ -6,7 +6,7 @@ import time
 import pytest
 
 from producer.batches.actions import cancel_jobs
-from producer.errors import InvalidModel
+from producer.errors import DeviceLost, InvalidModel
 from producer.queue import read_progress, read_result
 from tests.stage.fake_engine import FakeEngine, expected_text, job
 from tests.stage.farm import wait_until
@@ -21,6 +21,19 @@ def test_a_broken_engine_ends_the_worker_and_its_jobs_go_to_a_peer(farm):
     engine.break_down(InvalidModel("engine", "the device is gone"))
     assert worker.wait() == 1
     assert farm.state(job_id) == "queued"
+    farm.start()
+    assert farm.result(job_id).status == "succeeded"
+
+
+def test_a_lost_device_ends_the_worker_with_a_code_that_starts_it_again(farm):
+    """Its recordings are tried again by others, with no death against them."""
+    engine = FakeEngine()
+    worker = farm.start(engine)
+    (job_id,) = farm.submit(job("slow", windows=20, window_s=0.05))
+    wait_until(lambda: engine.in_flight == 1)
+    engine.break_down(DeviceLost("device", "must finish what it was given", "GPU Timeout"))
+    assert worker.wait() == 1
+    assert (farm.field(job_id, "tries"), farm.field(job_id, "deaths")) == ("1", None)
     farm.start()
     assert farm.result(job_id).status == "succeeded"
 

@@ -1,5 +1,8 @@
 """The connection: what is ridden out, what is a typed error, and the server's clock."""
 
+import errno
+import socket
+import sys
 import time
 
 import pytest
@@ -7,7 +10,7 @@ from pydantic import SecretStr
 
 from producer import embedded
 from producer.connection import connect, server_time_s
-from producer.errors import InvalidSettings, ServerUnreachable
+from producer.errors import InvalidSettings, LocalNetworkDenied, ServerUnreachable
 from producer.events import read_events
 from producer.keys import EVENTS_KEY
 from producer.queue import job_state, submit
@@ -51,9 +54,42 @@ def test_a_wrong_redis_section_is_an_error_of_settings(section, said):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a%41b", "a#b?c", "Library/Application Support", "\u00e4"])
+def test_the_embedded_servers_folder_may_have_any_name(embedded_dir, name):
+    """A socket's path stands in an address, where % and # mean something."""
+    settings = load_settings(redis={"embedded_dir": embedded_dir / name})
+    try:
+        with connect(settings) as client:
+            assert client.ping()
+    finally:
+        embedded.stop(settings)
+
+
 def test_the_servers_clock_is_read_in_seconds_since_the_epoch(connection):
     """Server and test run on one machine, so they agree."""
     assert abs(server_time_s(connection) - time.time()) < 5
+
+
+@pytest.mark.parametrize(
+    ("platform", "number", "error"),
+    [
+        ("darwin", errno.EHOSTUNREACH, LocalNetworkDenied),
+        ("darwin", errno.ECONNREFUSED, ServerUnreachable),
+        ("linux", errno.EHOSTUNREACH, ServerUnreachable),
+    ],
+)
+def test_on_a_mac_no_route_to_a_host_is_its_privacy_setting(monkeypatch, platform, number, error):
+    """It says errno 65 at once to an agent, for every machine of its own network."""
+
+    def refuse(*_arguments):
+        raise OSError(number, "No route to host")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(sys, "platform", platform)
+    settings = load_settings(redis={"url": "redis://127.0.0.1:6379"})
+    with pytest.raises(error, match=r"127\.0\.0\.1:6379") as caught:
+        connect(settings)
+    assert caught.value.exit_code == 3
 
 
 def test_an_address_that_asks_for_resp3_works_like_any_other(settings, connection):

@@ -54,6 +54,7 @@ def test_wrong_usage_is_2_nobody_there_3_and_all_else_1():
         "invalid_options": Exit.USAGE,
         "invalid_settings": Exit.USAGE,
         "server_unreachable": Exit.NOBODY_THERE,
+        "local_network_denied": Exit.NOBODY_THERE,
         "no_worker": Exit.NOBODY_THERE,
     }
     assert [*Exit] == [0, 1, 2, 3, 130]

@@ -68,10 +68,11 @@ def test_lua_and_python_build_the_same_keys(connection, tmp_path, name, argument
 
 def test_lua_and_python_name_the_same_single_keys(connection, tmp_path):
     """Those that stand for the whole farm."""
-    (tmp_path / "keys.lua").write_text("return {EVENTS, QUEUES, WORKERS, SUSPENDED}")
+    (tmp_path / "keys.lua").write_text("return {EVENTS, QUEUES, WORKERS, SUSPENDED, BOOTS}")
     assert [key.decode() for key in Scripts(connection, tmp_path).run("keys")] == [
         keys.EVENTS_KEY,
         keys.QUEUES_KEY,
         keys.WORKERS_KEY,
         keys.SUSPENDED_KEY,
+        keys.BOOTS_KEY,
     ]

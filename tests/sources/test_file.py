@@ -1,5 +1,6 @@
 """Paths below `audio.roots`, and the check that never blocks its caller."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,24 @@ def test_a_path_below_a_root_is_returned_with_its_links_resolved(tmp_path):
     (tmp_path / "a.wav").write_text("")
     (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
     assert within_roots(str(tmp_path / "link.wav"), (tmp_path,)) == str(tmp_path / "a.wav")
+
+
+def test_a_root_is_the_folder_that_the_file_system_says_it_is(tmp_path, monkeypatch):
+    """As on a Mac, where case and the form of an umlaut make no other folder."""
+
+    def samefile(one, other):
+        return folded(one) == folded(other)
+
+    def folded(path):
+        return unicodedata.normalize("NFC", str(path)).casefold()
+
+    root, job = tmp_path / "Gespra\u0308che", tmp_path / "gespr\u00e4che" / "a.wav"
+    with pytest.raises(SourceForbidden):
+        within_roots(str(job), (root,))
+    monkeypatch.setattr(Path, "samefile", samefile)
+    assert within_roots(str(job), (root,)) == str(job)
+    with pytest.raises(SourceForbidden):
+        within_roots(str(tmp_path / "elsewhere" / "a.wav"), (root,))
 
 
 @pytest.mark.parametrize("name", ["../b.wav", "../archive-2/b.wav", "/etc/passwd", "\0"])

@@ -4,6 +4,8 @@ Everything that touches a recording's bytes runs inside `translated`: no foreign
 """
 
 import errno
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +15,7 @@ import soundfile
 from producer.errors import (
     CorruptAudio,
     OutOfMemory,
+    PrivacyDenied,
     ScribefarmError,
     SourceForbidden,
     SourceNotFound,
@@ -83,6 +86,10 @@ def _translate_ffmpeg_error(
 def _translate_os_error(name: str, exc: OSError) -> ScribefarmError:
     if exc.errno in _ABSENT:
         return SourceNotFound(name, "must exist", reason(exc))
+    if exc.errno == errno.EPERM and sys.platform == "darwin":
+        # Not the file's permissions, which give EACCES: the system's privacy protection.
+        program = os.path.realpath(sys.executable)
+        return PrivacyDenied(name, f"macOS must give {program} Full Disk Access", reason(exc))
     if exc.errno in _FORBIDDEN:
         return SourceForbidden(name, "must be readable by the worker", reason(exc))
     if exc.errno in _NOT_A_FILE:

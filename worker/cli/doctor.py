@@ -7,9 +7,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,8 @@ from producer.connection import connect, server_errors
 from producer.console import SettingsFile
 from producer.errors import InvalidSettings, ScribefarmError, advice_for
 from producer.settings import Settings, load_settings
+from worker.cli.finding import Finding, run_command
+from worker.cli.mac_doctor import NO_GPU, examine_mac
 
 if TYPE_CHECKING:
     from worker.cli.measure import Workbench
@@ -35,23 +37,7 @@ DECODERS = ("mp3", "aac", "opus", "vorbis", "flac", "alac", "wmav2", "amrnb", "p
 CLIP_WORD = "fail"
 SELF_TEST_S = 30.0
 
-Status = Literal["ok", "slow", "broken"]
 _COLOURS = {"ok": "green", "slow": "yellow", "broken": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check saw.
-
-    Attributes:
-        status: `slow` works, but a person should look; with `broken` no job can be done.
-        advice: What to do about it, if anything.
-    """
-
-    check: str
-    status: Status
-    found: str
-    advice: str = ""
 
 
 def doctor(
@@ -85,6 +71,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if device.status != "broken":
         yield _blas(settings)
         yield from _model(settings)
+    if sys.platform == "darwin":
+        yield from examine_mac(settings, run_command)
 
 
 def _server(settings: Settings) -> Finding:
@@ -129,8 +117,11 @@ def _device() -> Finding:
         from worker.cli.machine import machine, versions  # noqa: PLC0415 - see the module's docstring
 
         facts, mlx = machine(), versions()["mlx"]
-    except (ImportError, OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, IndexError) as error:
+        # Where Metal finds no device MLX raises RuntimeError, and IndexError after that.
         advice = "Install the worker for this machine: pip install 'scribefarm[worker]'."
+        if sys.platform == "darwin" and not isinstance(error, ImportError):
+            advice = NO_GPU
         return Finding("device", "broken", f"MLX does not start: {error}", advice)
     found = (
         f"{facts['backend']} on {facts['device']}, {facts['num_cpus']} processors,"

@@ -2,15 +2,20 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 import mlx.core as mx
 
-from producer.errors import OutOfMemory
+from producer.errors import DeviceLost, OutOfMemory
+from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL, DevicePolicy
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 # How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
 OUT_OF_MEMORY_WORDS = ("malloc", "alloc", "out of memory", "insufficient memory")
+# How Metal says that the GPU was stopped (timeout, hang, "impacting interactivity") or is gone; MLX
+# throws it at the next use of the device, whichever that is.
+DEVICE_LOST_WORDS = ("command buffer execution failed", "device removed", "device was removed")
 
 
 def on_gpu() -> bool:
@@ -28,6 +33,28 @@ def dtype_name(dtype: mx.Dtype) -> str:
     return str(dtype).rsplit(".", 1)[-1]
 
 
+def device_policy() -> DevicePolicy:
+    """Return how much is worth having at once on the device that MLX computes on."""
+    if not on_gpu():
+        return ON_CPU
+    return ON_CUDA if mx.cuda.is_available() else ON_METAL
+
+
+def set_up_metal(platform: str = sys.platform) -> None:
+    """Set what MLX reads from the environment before it computes on Metal for the first time.
+
+    An M5 would multiply float32 with eleven bits, and one row otherwise than many: a window alone
+    and in a batch would differ, in float16 too, where vocabulary and log-mel are float32 on purpose.
+    """
+    if platform == "darwin":
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+
+# Here, and not where a model is loaded: MLX keeps what it read at its first product, and `doctor`
+# multiplies before there is a model.
+set_up_metal()
+
+
 def set_up_cuda(dtype: mx.Dtype) -> None:
     """Set what MLX reads from the environment before it computes on CUDA for the first time."""
     # It would stop for good after 800 sequences of kernels that it had not seen before; those that
@@ -40,13 +67,21 @@ def set_up_cuda(dtype: mx.Dtype) -> None:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn MLX's way of saying that memory is short into `OutOfMemory`."""
+    """Turn MLX's ways of saying that memory is short, or the GPU gone, into errors of ours.
+
+    Raises:
+        OutOfMemory: there was no room; fewer rows or requests may fit.
+        DeviceLost: the GPU was stopped or went away; only a new process gets a fresh one.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS):
-            raise
-        raise OutOfMemory("device", "must have room for the batch", str(error)) from error
+        said = str(error).lower()
+        if any(word in said for word in OUT_OF_MEMORY_WORDS):
+            raise OutOfMemory("device", "must have room for the batch", str(error)) from error
+        if any(word in said for word in DEVICE_LOST_WORDS):
+            raise DeviceLost("device", "must finish what it was given", str(error)) from error
+        raise
 
 
 def started_stack(arrays: list[mx.array]) -> mx.array:

@@ -8,16 +8,12 @@ from typing import Any
 import mlx.core as mx
 
 from producer.errors import ScribefarmError
-from worker.device.backend import on_gpu, translated_errors
+from worker.device.backend import device_policy, on_gpu, translated_errors
 from worker.device.decode_request import Decode, Decoded
 from worker.device.decoder import Decoder
 from worker.device.row import Row
 from worker.device.sampling_params import GREEDY, SamplingParams
 from worker.device.speech_model import SpeechModel
-
-# Steps that a GPU has to go on with while the host cuts, uploads and reads windows (measured
-# on CUDA, not on Metal); a row that has ended costs as many for nothing.
-STEPS_AHEAD_ON_GPU = 4
 
 Outcome = list[Decoded] | ScribefarmError
 
@@ -104,7 +100,8 @@ class TokenStepper:
         for row in candidates.rows if candidates else []:
             if row in self._waiting:
                 self._waiting.remove(row)
-            self.decoder.remove(row)
+            with translated_errors():
+                self.decoder.remove(row)
 
     def shrink(self) -> bool:
         """Start all unfinished windows anew with half the rows; False if one row is too many."""
@@ -141,7 +138,7 @@ def _decoder(model: SpeechModel, max_rows: int) -> Decoder:
         max_rows,
         compile_step=on_gpu(),
         pad_rows=on_gpu(),
-        steps_ahead=STEPS_AHEAD_ON_GPU if on_gpu() else 1,
+        steps_ahead=device_policy().steps_ahead,
     )
 
 

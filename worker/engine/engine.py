@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from producer.errors import Internal, ScribefarmError
+from producer.errors import DeviceLost, Internal, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
 from worker.audio.read_ahead import End, Piece, Reading, Start
@@ -201,6 +201,8 @@ class BatchEngine:
             return
         try:
             self._give_audio(track, piece)
+        except DeviceLost:
+            raise
         except ScribefarmError as error:
             self._schedule.fail(track, error)
 

@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 
 from producer.errors import OutOfRange
+from worker.engine.device_policy import DevicePolicy
 
-# Larger batches are hardly faster to encode (H100: 186 to 190 windows/s at 8 to 32), but rows join
-# in as large ones: the whole engine does 2,450 times real time with 8, 2,600 to 2,800 with 16, and
-# 2,240 to 2,310 with 24 and 32, where the host waits for the device's queue to take a batch.
-LARGEST_BATCH = 16
 ROWS_PER_BATCHED_REQUEST = 8
 
 
@@ -61,7 +58,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    needs: MemoryNeeds, limit_bytes: int, slots: int | str, most_slots: int
+    needs: MemoryNeeds, limit_bytes: int, slots: int | str, policy: DevicePolicy
 ) -> MemoryPlan:
     """Choose how many rows are stepped together.
 
@@ -69,27 +66,27 @@ def plan_memory(
         needs: The model's.
         limit_bytes: What may be used.
         slots: Rows asked for; `auto` takes the largest power of two that fits.
-        most_slots: More are not worth having on this device.
+        policy: How much is worth having at once on this device.
 
     Raises:
         OutOfRange: the slots asked for do not fit, or not even one does; the message shows the
             arithmetic.
     """
     if isinstance(slots, int):
-        plan = _plan(needs, limit_bytes, slots)
+        plan = _plan(needs, limit_bytes, slots, policy)
         if plan.needed_bytes > limit_bytes:
             raise OutOfRange("settings: worker.slots", f"must fit into memory: {plan}", slots)
         return plan
-    sizes = [1 << power for power in range(most_slots.bit_length())]
-    plans = [_plan(needs, limit_bytes, size) for size in sizes]
+    sizes = [1 << power for power in range(policy.most_slots.bit_length())]
+    plans = [_plan(needs, limit_bytes, size, policy) for size in sizes]
     fitting = [plan for plan in plans if plan.needed_bytes <= limit_bytes]
     if not fitting:
         raise OutOfRange("settings: model.name", f"must fit into memory: {plans[0]}", limit_bytes)
     return fitting[-1]
 
 
-def _plan(needs: MemoryNeeds, limit_bytes: int, slots: int) -> MemoryPlan:
-    batch_size = min(LARGEST_BATCH, max(1, slots // ROWS_PER_BATCHED_REQUEST))
+def _plan(needs: MemoryNeeds, limit_bytes: int, slots: int, policy: DevicePolicy) -> MemoryPlan:
+    batch_size = min(policy.largest_batch, max(1, slots // ROWS_PER_BATCHED_REQUEST))
     return MemoryPlan(limit_bytes, needs, slots, batch_size)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from producer.errors import Internal, OutOfMemory, ScribefarmError
+from producer.errors import DeviceLost, Internal, OutOfMemory, ScribefarmError
 from worker.engine.checkpoints import signed
 from worker.engine.family import Computation, Family
 from worker.engine.messages import Checkpoint, Done, Event, Failed
@@ -55,6 +55,15 @@ class Waiting:
         self.requests = deque(item for item in self.requests if item[0] is not track)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """A batch that was started, and what waits for its replies."""
+
+    waiting: Waiting
+    batch: list[tuple[Track, Batched[Any]]]
+    read: Callable[[], Any]
+
+
 class Schedule:
     """Drives many transcriptions over one family; all methods in one thread, none of them waits.
 
@@ -82,7 +91,7 @@ class Schedule:
             kind: Waiting(computation, computation.batch_size)
             for kind, computation in family.computations.items()
         }
-        self._unread: list[tuple[list[Track], Callable[[], Any]]] = []
+        self._unread: list[Unread] = []
         self.tracks: dict[str, Track] = {}
 
     @property
@@ -99,6 +108,7 @@ class Schedule:
         """Give each part of the device its next work, and each recording what is ready for it.
 
         Raises:
+            DeviceLost: no recording can be worked on here any more.
             Exception: a defect of the family's; what happens to a single recording is emitted.
         """
         with self._stats.batch:
@@ -121,6 +131,8 @@ class Schedule:
             self._take(track, request)
         except StopIteration:
             self._finish(track)
+        except DeviceLost:
+            raise
         except ScribefarmError as error:
             self.fail(track, error)
         except Exception as error:  # noqa: BLE001 one recording fails, not all
@@ -175,7 +187,7 @@ class Schedule:
             self._stats.batches += 1
             self._stats.batched_requests += len(batch)
         if callable(replies):
-            self._unread.append((tracks, replies))
+            self._unread.append(Unread(waiting, batch, replies))
         else:
             for track, reply in zip(tracks, replies, strict=True):
                 self.advance(track, reply)
@@ -204,6 +216,8 @@ class Schedule:
             if not stepper.shrink():
                 self._fail_all(error)
             return
+        except DeviceLost:
+            raise
         except ScribefarmError as error:
             self._fail_all(error)
             return
@@ -218,9 +232,18 @@ class Schedule:
     def _read_replies(self) -> None:
         """Read the replies of batches that were started before this turn's step."""
         unread, self._unread = self._unread, []
-        for tracks, read in unread:
+        for each in unread:
+            tracks = [track for track, _ in each.batch]
             try:
-                replies = read()
+                replies = each.read()
+            except OutOfMemory as error:
+                # Asked for again, fewer at once; recordings may have left meanwhile.
+                held = [item for item in each.batch if self._is_held(item[0])]
+                each.waiting.requests.extendleft(reversed(held))
+                self._make_room(each.waiting, tracks, error)
+                continue
+            except DeviceLost:
+                raise
             except ScribefarmError as error:
                 for track in tracks:
                     self.fail(track, error)

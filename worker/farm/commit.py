@@ -37,7 +37,15 @@ from worker.farm.scripts import LUA_FOLDER
 
 # Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
 # lost recognises its own commit.
-_SPENT_FIELDS = ("attempts", "tries", "deaths", "lost_worker", "cancel")
+_SPENT_FIELDS = (
+    "attempts",
+    "tries",
+    "deaths",
+    "excused",
+    "death_log",
+    "lost_worker",
+    "cancel",
+)
 
 # The transaction starts over when dependents are added or finished at the same moment.
 _MAX_RACES = 50

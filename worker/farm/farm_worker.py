@@ -36,6 +36,7 @@ from producer.keys import checkpoint_key
 from producer.models_served import farm_queues
 from producer.settings import Settings
 from worker.engine.messages import Engine
+from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
@@ -96,6 +97,7 @@ class FarmWorker(DrainableWorker):
         self._writes = FencedWrites(
             connection, self._scripts, self._held, self.name, settings.queue
         )
+        self._awake = Awake()
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
         self._due: dict[str, float] = {}  # monotonic time from which a task may run again
         # Peers that lived through an outage, or a start of the whole farm, renew first.
@@ -124,6 +126,8 @@ class FarmWorker(DrainableWorker):
                 _log.critical("engine_broken", **error.to_dict())
                 self._held.break_down(error)
                 return self._shut_down(EXIT_ENGINE_BROKEN)
+            finally:
+                self._awake.let_sleep()
 
     def _step(self) -> None:
         can_read = self._engine.can_read  # before the events: those that led to it are among them
@@ -136,6 +140,7 @@ class FarmWorker(DrainableWorker):
             self._sync_with_server()
         self._held.submit_checked()
         self._held.enforce_deadlines()
+        self._awake.note(has_work=bool(self._held))
 
     def _note_reading_threads(self, *, can_read: bool) -> None:
         """While too many hang in a share: claim nothing, and give back what was not begun."""

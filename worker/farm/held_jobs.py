@@ -8,6 +8,7 @@ import structlog
 
 from producer.errors import (
     Cancelled,
+    DeviceLost,
     Internal,
     JobTimeout,
     ScribefarmError,
@@ -199,9 +200,15 @@ class HeldJobs:
                 self._end(flight, hand_back(flight))
 
     def break_down(self, error: ScribefarmError) -> None:
-        """End all recordings at work because the engine broke down with `error`."""
+        """End all recordings at work because the engine broke down with `error`.
+
+        A lost device is no recording's fault: each is tried again, and none is a suspect.
+        """
         for flight in self.flights:
             with self._net(flight.claim):
+                if isinstance(error, DeviceLost):
+                    self._fail(flight, error)
+                    continue
                 ending = after_breakdown(flight, error, self._worker, self._settings.queue)
                 self._end(flight, ending)
 

@@ -154,7 +154,7 @@ class InFlight:
         """
         self.progress.mark_stored(with_checkpoint=with_checkpoint)
         if with_checkpoint:
-            self.history = replace(self.history, tries=0, deaths=0)
+            self.history = replace(self.history, tries=0, deaths=0, excused=0)
 
 
 def read_flight(claim: Claim, checkpoint: bytes | None) -> InFlight:

@@ -113,6 +113,7 @@ def read_history(claim: Claim) -> History:
     return History(
         tries=_lenient_int(claim.fields["tries"]),
         deaths=_lenient_int(claim.fields["deaths"]),
+        excused=_lenient_int(claim.fields["excused"]),
         retries_left=_lenient_int(asked) if asked else None,
         retry_delays_s=_read_delays(claim.fields["retry_intervals"]),
     )

@@ -19,6 +19,7 @@ from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
 from producer.scripts import Scripts
 from producer.settings import ModelSettings, Settings
+from worker.farm.boot import boot_id
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
 FIELDS = (
@@ -39,6 +40,7 @@ FIELDS = (
     "attempts",
     "tries",
     "deaths",
+    "excused",
     "lost_worker",
     "cancel",
 )
@@ -153,6 +155,7 @@ class FarmScripts:
         settings: Settings,
         worker: str,
         models: Iterable[tuple[str, str | None]],
+        boot: str | None = None,
     ) -> None:
         """Take what the scripts need.
 
@@ -161,10 +164,12 @@ class FarmScripts:
             settings: Queues, leases, lifetimes.
             worker: The worker's name.
             models: What this worker is, as jobs name it; see `served_models`.
+            boot: Which start of the machine this is; None asks the system.
         """
         self._levels = queue_levels(settings.worker.queues, models)
         self._common = {
             "worker": worker,
+            "boot": boot or boot_id(),
             "farm": list(settings.worker.queues),
             "lease_s": settings.worker.lease_s,
             "margin_s": STOCK_MARGIN_S,

@@ -3,7 +3,8 @@
 import importlib
 
 from producer.settings import Settings
-from worker.device.memory_limits import apply_memory_plan, device_memory_bytes, most_slots
+from worker.device.backend import device_policy, translated_errors
+from worker.device.memory_limits import apply_memory_plan, device_memory_bytes
 from worker.engine.family import Family
 from worker.engine.memory_plan import plan_memory
 from worker.models import MODELS
@@ -17,10 +18,12 @@ def load_family(settings: Settings) -> Family:
         InvalidModel: there is no such model, or its weights are damaged.
         OutOfRange: the slots asked for, or the model, do not fit into memory.
         ModelUnreachable: the hub does not answer and the model was not fetched before.
+        OutOfMemory, DeviceLost: the device has no room for the weights, or failed.
     """
     listed = MODELS.get(settings.model.name)
     module = importlib.import_module(listed.family if listed else WHISPER)
-    family: Family = module.load(settings)
+    with translated_errors():
+        family: Family = module.load(settings)
     pin(family, settings)
     return family
 
@@ -32,6 +35,6 @@ def pin(family: Family, settings: Settings) -> None:
         OutOfRange: the slots asked for, or the model, do not fit into memory.
     """
     limit_bytes = settings.worker.memory_limit_bytes or device_memory_bytes()
-    plan = plan_memory(family.needs, limit_bytes, settings.worker.slots, most_slots())
+    plan = plan_memory(family.needs, limit_bytes, settings.worker.slots, device_policy())
     apply_memory_plan(plan)
     family.pin(plan)

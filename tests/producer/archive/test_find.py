@@ -4,7 +4,8 @@ import contextlib
 import errno
 import io
 import os
-from pathlib import Path
+import sys
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -26,6 +27,14 @@ def test_a_folder_gives_all_audio_below_it_named_from_the_folder_on(folder, name
     ):
         record(folder / "talks" / name)
     assert found_names(find(["talks"], names)) == ["talks/a.wav", "talks/b/c.MP3", "talks/b/d.mkv"]
+
+
+def test_a_pattern_matches_a_name_in_either_form_of_its_umlaut():
+    """Typed text is composed; names from old Macs, zip and rsync are decomposed."""
+    decomposed, composed = "Gespra\u0308ch.wav", "gespr\u00e4ch*"
+    for name, pattern in ((decomposed, composed), (composed.replace("*", ".wav"), decomposed)):
+        assert Patterns(include=(pattern,)).accept(PurePath(name))
+        assert not Patterns(exclude=(f"{pattern}",)).accept(PurePath(name))
 
 
 def test_patterns_include_and_exclude_files_of_a_folder(folder, names):
@@ -140,6 +149,20 @@ def test_an_error_of_a_share_is_a_problem_of_that_path_alone(
     (problem,) = (each for each in found if isinstance(each, Problem))
     assert problem.path == str(folder / "talks" / sick)
     code = "source_forbidden" if number == errno.EACCES else "source_unreachable"
+    assert problem.error.code == code
+
+
+@pytest.mark.parametrize(
+    ("platform", "code"), [("darwin", "privacy_denied"), ("linux", "source_forbidden")]
+)
+def test_on_a_mac_not_permitted_names_the_privacy_settings(
+    folder, names, monkeypatch, platform, code
+):
+    """A terminal program that nobody allowed to read the share."""
+    record(folder / "talks" / "kept" / "a.wav")
+    fail_at(monkeypatch, "scandir", str(folder / "talks" / "kept"), errno.EPERM)
+    monkeypatch.setattr(sys, "platform", platform)
+    (problem,) = (each for each in find(["talks"], names) if isinstance(each, Problem))
     assert problem.error.code == code
 
 

@@ -3,6 +3,7 @@
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
 -- reply was lost; {job id} for one that was set aside}.
 local record = worker_key(args.worker)
+note_boot()
 local lost, cancelled, unknown, known = {}, {}, {}, {}
 
 local batches = {}

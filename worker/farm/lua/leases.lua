@@ -39,7 +39,7 @@ local function lease(job_id, execution_id, queue, worker)
   local entry = job_id .. ':' .. execution_id
   local execution = execution_key(job_id, execution_id)
   redis.call('HSET', execution, 'id', execution_id, 'job_id', job_id, 'worker_name', worker,
-    'created_at', string.format('%.6f', now), 'last_heartbeat', string.format('%.6f', now))
+    'boot', args.boot, 'created_at', string.format('%.6f', now), 'last_heartbeat', string.format('%.6f', now))
   redis.call('EXPIRE', execution, math.ceil(args.lease_s + args.margin_s))
   local ends = string.format('%.6f', now + args.lease_s + args.margin_s)
   redis.call('ZADD', registry_key('wip', queue), ends, entry)
@@ -47,6 +47,29 @@ local function lease(job_id, execution_id, queue, worker)
   redis.call('EXPIRE', executions_key(job_id), math.ceil(args.lease_s + args.margin_s))
   redis.call('SADD', worker_executions_key(worker), entry)
   redis.call('EXPIRE', worker_executions_key(worker), math.ceil(args.lease_s + args.margin_s))
+end
+
+-- Note that this worker's machine is up, and has been since the start that args.boot names.
+local function note_boot()
+  local KEPT_S = 7 * 86400
+  redis.call('ZADD', BOOTS, string.format('%.6f', now), args.boot)
+  redis.call('ZREMRANGEBYSCORE', BOOTS, 0, now - KEPT_S)
+  redis.call('EXPIRE', BOOTS, KEPT_S)
+end
+
+-- Note that a worker died with a job, whose lease ended at lease_end on the machine start `boot`. A
+-- death is excused until that same start is heard of after lease_end: until then the machine may
+-- have gone down, by itself or by a restart, and the recording had no part in it.
+local function note_death(job_id, boot, lease_end)
+  local key, excused = job_key(job_id), 0
+  local log = (job_fields(job_id, 'death_log')[1] or '')
+    .. string.format('%.6f %s\n', lease_end, boot)
+  for ended, start in string.gmatch(log, '(%S+) (%S+)\n') do
+    local heard = redis.call('ZSCORE', BOOTS, start)
+    if not heard or tonumber(heard) <= tonumber(ended) then excused = excused + 1 end
+  end
+  redis.call('HSET', key, 'deaths', number_in(job_id, 'deaths') + 1, 'excused', excused,
+    'death_log', log)
 end
 
 local function split(entry)

@@ -11,6 +11,7 @@ for batch in pairs(batches) do touch(batch) end
 count_audio(args.job_id, batches, 1000 * (tonumber(args.progress.seconds_done) or 0))
 if ARGV[2] ~= '' then
   redis.call('SET', checkpoint_key(args.job_id), ARGV[2], 'EX', args.ttl_s)
-  redis.call('HDEL', job_key(args.job_id), 'deaths', 'tries')
+  redis.call('HDEL', job_key(args.job_id), 'deaths', 'excused', 'death_log',
+    'tries')
 end
 return 1

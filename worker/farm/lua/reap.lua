@@ -5,6 +5,7 @@
 -- Answer: {{job id, execution id, queue, now, fields}, ...}, at most args.limit; {job id} for one
 -- that was set aside.
 local taken = {}
+note_boot()
 for _, queue in ipairs(farm_queues(args.farm)) do
   local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
     string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
@@ -20,8 +21,10 @@ for _, queue in ipairs(farm_queues(args.farm)) do
       tell('kind', 'job_taken_over', 'job_id', job_id, 'status', '', 'code', 'worker_lost',
         'worker', worker, 'batch', '')
       if not job[2] then
-        redis.call('HSET', job_key(job_id), 'lost_worker', worker,
-          'deaths', number_in(job_id, 'deaths') + 1)
+        redis.call('HSET', job_key(job_id), 'lost_worker', worker)
+        local boot = redis.call('HGET', execution_key(job_id, dead_id), 'boot') or 'unknown'
+        local score = redis.call('ZSCORE', registry_key('wip', queue), entry)
+        note_death(job_id, boot, tonumber(score) - args.margin_s)
       end
       forget(job_id, dead_id, queue, worker)
       redis.call('HSET', job_key(job_id), 'fence', execution_id, 'worker_name', args.worker)

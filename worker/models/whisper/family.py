@@ -109,7 +109,12 @@ class WhisperFamily:
             languages = logits[:, 0, mx.array(requests[0].language_tokens)]
             probabilities = mx.softmax(languages, axis=-1)
             mx.async_eval(probabilities)
-        return lambda: np.array(probabilities).tolist()
+
+        def read() -> Any:
+            with translated_errors():
+                return np.array(probabilities).tolist()
+
+        return read
 
     def align(self, requests: Sequence[Align]) -> Any:
         """Start following attention over whole rows; what is returned waits for the scores."""
@@ -122,7 +127,8 @@ class WhisperFamily:
             mx.async_eval(cross_qk, logprobs)
 
         def read() -> list[Alignment]:
-            rows = zip(requests, np.array(cross_qk), np.array(logprobs), strict=True)
+            with translated_errors():
+                rows = zip(requests, np.array(cross_qk), np.array(logprobs), strict=True)
             return [
                 Alignment(scores[:, : len(request.tokens)], logprob[: len(request.tokens) - 1])
                 for request, scores, logprob in rows

@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import DiskFull
+from worker.device.backend import translated_errors
 
 SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
@@ -194,11 +195,13 @@ class LogMel:
         Raises:
             DiskFull: the temporary folder has no room for a long recording's frames.
         """
-        self._keep(self._stream.push(samples))
+        with translated_errors():
+            self._keep(self._stream.push(samples))
 
     def finish(self) -> None:
         """Say that the recording has ended; windows can be cut from now on."""
-        self._keep(self._stream.finish())
+        with translated_errors():
+            self._keep(self._stream.finish())
 
     def window(self, seek: int, size: int = WINDOW_FRAMES) -> mx.array:
         """Return frames seek .. seek + size, normalised, shape (3000, n_mels).
