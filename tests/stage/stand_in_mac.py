@@ -1,0 +1,88 @@
+"""A Mac as far as `deploy/install` sees one: launchd, users and power settings, in one folder.
+
+The commands of a Mac are small scripts in tests/stage/mac; their clock moves only when the
+installer sleeps. Python, packages, settings and the server are real.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LABEL = "org.scribefarm.worker"
+STARTED = '{"event": "worker_started", "level": "info"}\n'
+
+
+class StandInMac:
+    """One Mac; `ann` may use sudo and is logged in at the screen, `bob` is another user."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(ROOT / "tests" / "stage" / "mac", folder / "stubs")
+        python = folder / "stubs" / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        for name in ("jobs", "sessions", "Users/ann", "Users/bob", "Users/root"):
+            (folder / name).mkdir(parents=True)
+        (folder / "sessions" / "501").touch()
+        (folder / "clock").write_text("0")
+        self.worker_says(STARTED)
+
+    def worker_says(self, lines):
+        """Prepare what the next worker writes into its log."""
+        (self.folder / "worker_says").write_text(lines)
+
+    def set(self, name, value=""):
+        """Write one of the stand-ins' facts: drain_s, state, no_packages, real_worker."""
+        (self.folder / name).write_text(str(value))
+
+    def install(self, *arguments, caller="root", stdin="", **env):
+        """Run the installer to its end, with sudo as `ann` unless there is another caller."""
+        variables = {
+            "PATH": f"{self.folder / 'stubs'}:/usr/bin:/bin",
+            "HOME": str(self.folder / "Users" / caller),
+            "MAC": str(self.folder),
+            "CALLER": caller,
+            "SCRIBEFARM_INSTALL_ROOT": str(self.folder),
+            **({"SUDO_USER": "ann"} if caller == "root" else {}),
+            **env,
+        }
+        return subprocess.run(
+            [ROOT / "deploy" / "install", *map(str, arguments)],
+            input=stdin, env=variables, cwd=self.folder, capture_output=True, text=True,
+            timeout=100, start_new_session=True, check=False,
+        )  # fmt: skip
+
+    @property
+    def done(self):
+        """What was done, in order, one line each."""
+        path = self.folder / "done"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def clock_s(self):
+        return int((self.folder / "clock").read_text())
+
+    @property
+    def plist(self):
+        return self.folder / "Library" / "LaunchDaemons" / f"{LABEL}.plist"
+
+    @property
+    def log(self):
+        return self.folder / "Library" / "Logs" / "scribefarm" / "worker.log"
+
+    def settings(self, user="ann"):
+        """Return what the worker's settings file says."""
+        path = self.folder / "Users" / user / ".scribefarm" / "settings.toml"
+        return tomllib.loads(path.read_text())
+
+    def is_loaded(self, domain="system"):
+        job = self.folder / "jobs" / f"{domain}_{LABEL}".replace("/", "_")
+        return job.exists() and not job.with_name(job.name + ".leaves").exists()
+
+    def environment(self):
+        """Return the caller's environment without a farm of its own."""
+        return {k: v for k, v in os.environ.items() if not k.startswith("SCRIBEFARM_")}
