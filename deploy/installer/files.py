@@ -19,13 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from producer.connection import connect
-from producer.console import note, report
-from producer.errors import ScribefarmError, advice_for
-from producer.settings import load_settings
-
 DEFAULT_MODEL = "mlx-community/whisper-large-v3-turbo"
-WRONG_USAGE = 2
 
 
 def write_settings(path: Path, address: str, model: str, password: str) -> None:
@@ -98,6 +92,12 @@ def filled_in(template: Path, values: dict[str, str]) -> bytes:
 
 def ask_server(path: Path) -> int:
     """Return 0 if the server of these settings lets us in, else the error's exit code."""
+    # Half a second that the other commands do without.
+    from producer.connection import connect  # noqa: PLC0415
+    from producer.console import note, report  # noqa: PLC0415
+    from producer.errors import ScribefarmError, advice_for  # noqa: PLC0415
+    from producer.settings import load_settings  # noqa: PLC0415
+
     # launchd's worker has none of the caller's variables.
     for name in [name for name in os.environ if name.upper().startswith("SCRIBEFARM_")]:
         del os.environ[name]

@@ -4,7 +4,6 @@ The commands of a Mac are small scripts in tests/stage/mac; their clock moves on
 installer sleeps. Python, packages, settings and the server are real.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "org.scribefarm.worker"
+# Of the test's server, for the user `worker`.
+PASSWORD = "s3cret"
 STARTED = '{"event": "worker_started", "level": "info"}\n'
 
 
@@ -38,6 +39,10 @@ class StandInMac:
     def set(self, name, value=""):
         """Write one of the stand-ins' facts: drain_s, state, no_packages, real_worker."""
         (self.folder / name).write_text(str(value))
+
+    def sleep_really(self):
+        """Let the installer wait as on a Mac, for a worker that is a real process."""
+        (self.folder / "stubs" / "sleep").write_text('#!/bin/sh\nexec /bin/sleep "$1"\n')
 
     def install(self, *arguments, caller="root", stdin="", **env):
         """Run the installer to its end, with sudo as `ann` unless there is another caller."""
@@ -82,7 +87,3 @@ class StandInMac:
     def is_loaded(self, domain="system"):
         job = self.folder / "jobs" / f"{domain}_{LABEL}".replace("/", "_")
         return job.exists() and not job.with_name(job.name + ".leaves").exists()
-
-    def environment(self):
-        """Return the caller's environment without a farm of its own."""
-        return {k: v for k, v in os.environ.items() if not k.startswith("SCRIBEFARM_")}

@@ -1,0 +1,95 @@
+"""The address and the password that deploy/install is given, on a real server."""
+
+import pytest
+
+from tests.stage.farm import free_port
+from tests.stage.stand_in_mac import PASSWORD
+
+
+@pytest.mark.parametrize(
+    "given", ["http://farm:6379", "farm.example", "redis://", "rediss:/farm:1"]
+)
+def test_what_is_no_address_is_refused_before_anything_is_done(mac, install, given):
+    """With the form that is wanted."""
+    ended = install(given)
+    assert ended.returncode == 2
+    assert "rediss://HOST:PORT" in ended.stderr
+    assert mac.done == [] or all("uv" not in line for line in mac.done)
+
+
+def test_a_wrong_address_leaves_the_old_worker_alone(mac, install):
+    """Nothing answers there: the worker that runs goes on with the address it has."""
+    install()
+    before = mac.settings()
+    ended = install(f"redis://worker@127.0.0.1:{free_port()}")
+    assert ended.returncode == 3
+    assert "error [server_unreachable]" in ended.stderr
+    assert "nothing was changed" in ended.stderr
+    assert mac.is_loaded()
+    assert mac.settings() == before
+    assert not any(line.startswith("bootout") for line in mac.done)
+
+
+def test_a_wrong_password_leaves_the_old_worker_alone(mac, install):
+    """The server's answer is shown, the password is not."""
+    install()
+    ended = install(SCRIBEFARM_PASSWORD="wr0ng")
+    assert ended.returncode == 3
+    assert "invalid username-password pair" in ended.stderr
+    assert "wr0ng" not in ended.stdout + ended.stderr
+    assert mac.is_loaded()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "redis://worker:s3cret@127.0.0.1:6379",
+        "rediss://:s3cret@farm.example",
+        "redis://farm.example:6379/0?password=s3cret",
+    ],
+)
+def test_a_password_on_the_command_line_is_refused_with_three_ways(mac, given):
+    """ps and the shell's history show it to everybody."""
+    ended = mac.install(given)
+    assert ended.returncode == 2
+    for way in ("when asked", "--password-file", "SCRIBEFARM_PASSWORD"):
+        assert way in ended.stderr
+    assert "s3cret" not in ended.stderr
+    assert not any(line.startswith("uv") for line in mac.done)
+
+
+def test_an_address_with_a_port_and_no_user_has_no_password(mac, server):
+    """The colon of a port is no password, and nobody is asked for one."""
+    ended = mac.install(f"redis://127.0.0.1:{server.port}/0")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert mac.settings()["redis"]["url"] == f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_password_comes_from_a_file(mac, address, end):
+    """With or without an end of its line; a path is the caller's."""
+    (mac.folder / "secret file").write_text(PASSWORD + end)
+    ended = mac.install(address, "--password-file", "secret file")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f":{PASSWORD}@" in mac.settings()["redis"]["url"]
+
+
+def test_without_a_terminal_nobody_can_be_asked(mac, address):
+    """A script learns what it has to give."""
+    ended = mac.install(address)
+    assert ended.returncode == 2
+    assert "--password-file" in ended.stderr
+
+
+def test_a_password_of_odd_characters_reaches_the_server(mac, server):
+    """In a URL each of them would mean something."""
+    odd = "p%:/?#[@]'\"\\é"
+    ended = mac.install(f"redis://odd@127.0.0.1:{server.port}", SCRIBEFARM_PASSWORD=odd)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_no_program_gets_the_password_as_an_argument(mac, install):
+    """What the stand-ins were called with is all that `ps` could have shown."""
+    install()
+    assert PASSWORD not in (mac.folder / "done").read_text()
+    assert PASSWORD not in mac.plist.read_text()
