@@ -4,7 +4,7 @@
 
 label=org.scribefarm.worker
 # Only tests set it: what stands before the system's own folders.
-system_root="${SCRIBEFARM_INSTALL_ROOT:-}"
+system_root="${MAC_ROOT:-}"
 
 say() { printf 'install: %s\n' "$*"; }
 
@@ -29,7 +29,7 @@ none was ever given. Run it again to update, or with another address or model to
 
 The password is asked for. A script gives it in one of two other ways, never on the command line:
   --password-file FILE    its first line; /dev/stdin is a file too
-  SCRIBEFARM_PASSWORD     in the environment: sudo --preserve-env=SCRIBEFARM_PASSWORD deploy/install
+  REDIS_PASSWORD     in the environment: sudo --preserve-env=REDIS_PASSWORD deploy/install
 
   --user NAME     who the daemon runs as; the one who called sudo, or who it runs as now
   --prefix DIR    where packages and settings go; .scribefarm in that user's home

@@ -24,14 +24,14 @@ check_address() {
 refuse_password() {
   fail 2 "no password in the address: \`ps\` and the shell's history show it to others, so it is
 void now. Change it on the server, then give the address as rediss://USER@HOST:PORT, and the new
-password in one of three ways: type it when asked, --password-file FILE, or SCRIBEFARM_PASSWORD in
+password in one of three ways: type it when asked, --password-file FILE, or REDIS_PASSWORD in
 the environment"
 }
 
 # Leaves it in $password; without a user in the address, and nothing given, there is none.
 read_password() {
-  password="${SCRIBEFARM_PASSWORD:-}"
-  unset SCRIBEFARM_PASSWORD
+  password="${REDIS_PASSWORD:-}"
+  unset REDIS_PASSWORD
   if [ -n "$password_file" ]; then
     # The last line may have no end.
     IFS= read -r password <"$password_file" || [ -n "$password" ] ||
@@ -48,7 +48,7 @@ read_password() {
 
 ask_password() {
   [ -t 0 ] || fail 2 "the address names a user, and there is no terminal to ask for the password:
-use --password-file FILE or SCRIBEFARM_PASSWORD"
+use --password-file FILE or REDIS_PASSWORD"
   IFS= read -r -s -p "password of $address: " password || true
   echo
   [ -n "$password" ] || fail 2 "no password"

@@ -1,8 +1,5 @@
 """A stand-in Mac, and the server that its worker is to reach."""
 
-import os
-import signal
-
 import pytest
 
 from tests.stage.farm import running_server
@@ -33,8 +30,7 @@ def mac(tmp_path):
     """Return a Mac with nothing installed; a worker that was really started ends with the test."""
     mac = StandInMac(tmp_path / "mac")
     yield mac
-    if (pid := mac.folder / "pid").exists():
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+    mac.kill_worker()
 
 
 @pytest.fixture
@@ -42,8 +38,6 @@ def install(mac, address):
     """Return a function that installs the daemon with the password in the environment."""
 
     def run(*arguments, **options):
-        return mac.install(
-            *(arguments or [address]), **{"SCRIBEFARM_PASSWORD": PASSWORD, **options}
-        )
+        return mac.install(*(arguments or [address]), **{"REDIS_PASSWORD": PASSWORD, **options})
 
     return run

@@ -33,7 +33,7 @@ def test_a_wrong_address_leaves_the_old_worker_alone(mac, install):
 def test_a_wrong_password_leaves_the_old_worker_alone(mac, install):
     """The server's answer is shown, the password is not."""
     install()
-    ended = install(SCRIBEFARM_PASSWORD="wr0ng")
+    ended = install(REDIS_PASSWORD="wr0ng")
     assert ended.returncode == 3
     assert "invalid username-password pair" in ended.stderr
     assert "wr0ng" not in ended.stdout + ended.stderr
@@ -52,7 +52,7 @@ def test_a_password_on_the_command_line_is_refused_with_three_ways(mac, given):
     """ps and the shell's history show it to everybody."""
     ended = mac.install(given)
     assert ended.returncode == 2
-    for way in ("when asked", "--password-file", "SCRIBEFARM_PASSWORD"):
+    for way in ("when asked", "--password-file", "REDIS_PASSWORD"):
         assert way in ended.stderr
     assert "s3cret" not in ended.stderr
     assert not any(line.startswith("uv") for line in mac.done)
@@ -84,7 +84,7 @@ def test_without_a_terminal_nobody_can_be_asked(mac, address):
 def test_a_password_of_odd_characters_reaches_the_server(mac, server):
     """In a URL each of them would mean something."""
     odd = "p%:/?#[@]'\"\\é"
-    ended = mac.install(f"redis://odd@127.0.0.1:{server.port}", SCRIBEFARM_PASSWORD=odd)
+    ended = mac.install(f"redis://odd@127.0.0.1:{server.port}", REDIS_PASSWORD=odd)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

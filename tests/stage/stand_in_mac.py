@@ -4,7 +4,10 @@ The commands of a Mac are small scripts in tests/stage/mac; their clock moves on
 installer sleeps. Python, packages, settings and the server are real.
 """
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -46,20 +49,30 @@ class StandInMac:
 
     def install(self, *arguments, caller="root", stdin="", **env):
         """Run the installer to its end, with sudo as `ann` unless there is another caller."""
-        variables = {
-            "PATH": f"{self.folder / 'stubs'}:/usr/bin:/bin",
-            "HOME": str(self.folder / "Users" / caller),
-            "MAC": str(self.folder),
-            "CALLER": caller,
-            "SCRIBEFARM_INSTALL_ROOT": str(self.folder),
-            **({"SUDO_USER": "ann"} if caller == "root" else {}),
-            **env,
-        }
+        variables = {**os.environ, **self.environment(caller), **env}
+        if caller == "root":
+            variables.setdefault("SUDO_USER", "ann")
         return subprocess.run(
             [ROOT / "deploy" / "install", *map(str, arguments)],
             input=stdin, env=variables, cwd=self.folder, capture_output=True, text=True,
             timeout=100, start_new_session=True, check=False,
         )  # fmt: skip
+
+    def environment(self, caller):
+        """Return what a caller's shell on this Mac has."""
+        return {
+            "PATH": f"{self.folder / 'stubs'}:/usr/bin:/bin",
+            "HOME": str(self.folder / "Users" / caller),
+            "MAC": str(self.folder),
+            "MAC_ROOT": str(self.folder),
+            "CALLER": caller,
+        }
+
+    def kill_worker(self):
+        """End the worker that was really started last, if there is one."""
+        if (pid := self.folder / "pid").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid.read_text()), signal.SIGKILL)
 
     @property
     def done(self):
