@@ -298,11 +298,3 @@ def test_systemd_and_compose_give_the_worker_time_to_drain():
     _, worker = (DEPLOY / "compose.yaml").read_text().split("\n  worker:\n")
     assert int(re.search(r"stop_grace_period: (\d+)s", worker)[1]) > 60
     assert "appendonly yes" in (DEPLOY / "redis" / "redis.conf").read_text()
-
-
-def test_the_install_script_is_valid_shell():
-    """Parsed, and linted where shellcheck is installed."""
-    script = DEPLOY / "install"
-    subprocess.run(["bash", "-n", str(script)], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", str(script)], check=True)
