@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # set in options.sh and environment.sh
+# shellcheck disable=SC2034,SC2154 # set in, or read by, the other files
 # Stops and starts the worker, and waits until launchd and the worker have done what they were asked.
 
+# Set while neither the old worker runs nor the new one.
+is_stopped=""
 # Longer than ExitTimeOut of the plists, after which launchd kills.
 drain_s=120
 # Weights from a slow disk, and Metal's kernels compiled once.
@@ -18,6 +20,7 @@ stop_worker() { stop_in "$domain"; }
 stop_in() {
   is_loaded "$1" || return 0
   say "stopping the worker that runs; what it is at goes back to the queue"
+  [ -n "$remove" ] || is_stopped=yes
   launchctl bootout "$1/$label" >/dev/null 2>&1 || true
   local waited=0
   while is_loaded "$1"; do
@@ -28,12 +31,20 @@ stop_in() {
   done
 }
 
-# The daemon takes over from an agent of its user; the other way check_session has refused.
+# The daemon takes over from an agent, its user's or the caller's; the other way check_session has
+# refused.
 remove_the_other_kind() {
   [ -z "$agent" ] || return 0
-  local others="$home/Library/LaunchAgents/$label.plist"
-  stop_in "gui/$(id -u "$user")"
-  as_user rm -f "$others"
+  remove_agent_of "$user"
+  case "${SUDO_USER:-root}" in
+    root | "$user") ;;
+    *) remove_agent_of "$SUDO_USER" ;;
+  esac
+}
+
+remove_agent_of() {
+  stop_in "gui/$(id -u "$1")"
+  rm -f "$(home_of "$1")/Library/LaunchAgents/$label.plist"
 }
 
 write_plist() {
@@ -59,6 +70,7 @@ start_worker() {
     tries=$((tries + 1))
     sleep 2
   done
+  is_stopped=""
 }
 
 new_lines() { tail -c "+$log_start" "$log"; }
@@ -93,11 +105,12 @@ report_failure() {
   local error
   error="$(last_error)"
   case "$error" in
-    *'error [server_unreachable]'*)
+    *'error [server_unreachable]'* | *'error [local_network_denied]'*)
       fail 3 "the worker is installed, but does not reach the server from launchd: $error$(why_not_local)"
       ;;
   esac
-  fail 1 "the worker is installed, but does not work: ${error:-it ended}; see $log"
+  fail 1 "the worker is installed, but does not work: ${error:-it ended}; see $log
+(launchd starts it again every 30 s)"
 }
 
 why_not_local() {

@@ -138,14 +138,16 @@ choose_user_and_prefix() {
     [ -n "$user" ] || fail 2 "no user to run as: --user NAME"
     id -u "$user" >/dev/null 2>&1 || fail 2 "no such user: $user"
     [ "$(id -u "$user")" != 0 ] || fail 2 "a worker reads other people's files: not as root; --user NAME"
-    # shellcheck disable=SC2016 # that user's HOME
-    home="$(as_user /bin/sh -c 'printf %s "$HOME"')"
+    home="$(home_of "$user")"
     log="$system_root/Library/Logs/scribefarm/worker.log"
   fi
   prefix="${prefix:-$(installed WorkingDirectory)}"
   prefix="${prefix:-$home/.scribefarm}"
   settings="$prefix/settings.toml"
 }
+
+# shellcheck disable=SC2016 # that user's HOME
+home_of() { sudo -H -u "$1" -- /bin/sh -c 'printf %s "$HOME"'; }
 
 # installed KEY: what the worker's plist says now, or nothing.
 installed() {

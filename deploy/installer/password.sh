@@ -36,6 +36,7 @@ read_password() {
     # The last line may have no end.
     IFS= read -r password <"$password_file" || [ -n "$password" ] ||
       fail 2 "no password in $password_file"
+    password="${password%$'\r'}"
   fi
   if [ -z "$address" ]; then
     [ -z "$password" ] || fail 2 "a new password needs its address: rediss://USER@HOST:PORT"

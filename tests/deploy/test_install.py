@@ -73,6 +73,7 @@ def test_a_worker_that_does_not_end_keeps_its_packages(mac, install):
     ended = install()
     assert ended.returncode == 1
     assert "does not end within 120 s" in ended.stderr
+    assert "no new one started: run this again" in ended.stderr
     assert (mac.folder / "Users/ann/.scribefarm/venv").readlink() == Path("venv.a")
 
 

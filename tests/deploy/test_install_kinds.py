@@ -47,6 +47,14 @@ def test_a_daemon_takes_the_place_of_the_users_agent(mac, install, address):
     )
 
 
+def test_a_daemon_for_another_user_takes_the_place_of_the_callers_agent(mac, install, address):
+    """Who installed the agent is who calls sudo now."""
+    install("--agent", address, caller="ann")
+    assert install(address, "--user", "bob").returncode == 0
+    assert not mac.is_loaded("gui/501")
+    assert not (mac.folder / f"Users/ann/Library/LaunchAgents/{LABEL}.plist").exists()
+
+
 def test_no_agent_beside_a_daemon(mac, install, address):
     """It says how to be rid of the daemon."""
     install()

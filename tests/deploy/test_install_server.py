@@ -65,13 +65,35 @@ def test_an_address_with_a_port_and_no_user_has_no_password(mac, server):
     assert mac.settings()["redis"]["url"] == f"redis://127.0.0.1:{server.port}/0"
 
 
-@pytest.mark.parametrize("end", ["\n", ""])
+@pytest.mark.parametrize("end", ["\n", "", "\r\n"])
 def test_a_password_comes_from_a_file(mac, address, end):
     """With or without an end of its line; a path is the caller's."""
     (mac.folder / "secret file").write_text(PASSWORD + end)
     ended = mac.install(address, "--password-file", "secret file")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f":{PASSWORD}@" in mac.settings()["redis"]["url"]
+
+
+def test_a_person_is_asked_for_the_password(mac, address):
+    """What is typed is not shown; the second answer is for the power settings."""
+    ended = mac.install(address, typed=f"{PASSWORD}\nn\n")
+    assert ended.returncode == 0, ended.stderr
+    assert f"password of {address}" in ended.stderr
+    assert f":{PASSWORD}@" in mac.settings()["redis"]["url"]
+    assert not any(line.startswith("pmset") for line in mac.done)
+
+
+def test_an_address_without_a_user_can_have_a_password(mac, server):
+    """As for a server that knows one password and no users."""
+    ended = mac.install(f"redis://127.0.0.1:{server.port}", REDIS_PASSWORD="of all")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert mac.settings()["redis"]["url"] == f"redis://:of%20all@127.0.0.1:{server.port}"
+
+
+def test_no_draft_with_a_password_is_left(mac, address):
+    """Also when the server refuses it."""
+    mac.install(address, REDIS_PASSWORD="wr0ng")
+    assert list((mac.folder / "Users/ann/.scribefarm").glob("settings*")) == []
 
 
 def test_without_a_terminal_nobody_can_be_asked(mac, address):

@@ -65,7 +65,9 @@ def test_power_settings_are_changed_only_when_somebody_agreed(mac, install, addr
     ended = install()
     assert "sudo pmset -a sleep 0 disksleep 0" in ended.stdout
     assert not any(line.startswith("pmset") for line in mac.done)
-    ended = install(address, "--yes")
+    install(address, typed="n\n")
+    assert not any(line.startswith("pmset") for line in mac.done)
+    ended = install(address, typed="\n")
     changed = [line for line in mac.done if line.startswith("pmset")]
     assert "pmset -a sleep 0" in changed
     assert "pmset -a autorestart 1" in changed

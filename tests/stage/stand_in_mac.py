@@ -47,14 +47,27 @@ class StandInMac:
         """Let the installer wait as on a Mac, for a worker that is a real process."""
         (self.folder / "stubs" / "sleep").write_text('#!/bin/sh\nexec /bin/sleep "$1"\n')
 
-    def install(self, *arguments, caller="root", stdin="", **env):
-        """Run the installer to its end, with sudo as `ann` unless there is another caller."""
+    def install(self, *arguments, caller="root", typed=None, **env):
+        """Run the installer to its end, with sudo as `ann` unless there is another caller.
+
+        `typed` is what a person at a terminal answers; without it there is no terminal.
+        """
+        with contextlib.ExitStack() as files:
+            terminal = subprocess.DEVNULL
+            if typed is not None:
+                person, terminal = os.openpty()
+                files.callback(os.close, person)
+                files.callback(os.close, terminal)
+                os.write(person, typed.encode())
+            return self._install(arguments, terminal, caller, env)
+
+    def _install(self, arguments, stdin, caller, env):
         variables = {**os.environ, **self.environment(caller), **env}
         if caller == "root":
             variables.setdefault("SUDO_USER", "ann")
         return subprocess.run(
             [ROOT / "deploy" / "install", *map(str, arguments)],
-            input=stdin, env=variables, cwd=self.folder, capture_output=True, text=True,
+            stdin=stdin, env=variables, cwd=self.folder, capture_output=True, text=True,
             timeout=100, start_new_session=True, check=False,
         )  # fmt: skip
 
