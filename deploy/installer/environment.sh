@@ -56,14 +56,15 @@ write_settings() {
 }
 
 fetch_model() {
-  local name
-  name="$(files model "$settings.new")"
-  # A folder is there or it is not: the worker says so.
+  local name revision
+  name="$(files name "$settings.new")"
+  revision="$(files revision "$settings.new")"
   case "$name" in
-    /*) return ;;
+    # No name: the default, tiny.en, is here. A folder is there or it is not: the worker says so.
+    "" | /*) return ;;
   esac
   say "fetching the model $name"
-  as_user "$prefix/$next/bin/scribefarm-worker" models fetch "$name" ||
+  as_user "$prefix/$next/bin/scribefarm-worker" models fetch "$name" ${revision:+--revision "$revision"} ||
     fail 1 "the model could not be fetched; nothing was changed"
 }
 

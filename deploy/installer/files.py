@@ -3,7 +3,7 @@
 Run by `deploy/install`:
 
     files.py settings FILE --address URL --model NAME    writes FILE.new; the password is on stdin
-    files.py model FILE                                   prints the model's name
+    files.py name FILE, files.py revision FILE            prints what FILE says of the model
     files.py server FILE                                  asks the server that FILE names
     files.py plist TEMPLATE --prefix ... > FILE           fills in a launchd file
 """
@@ -32,17 +32,31 @@ def write_settings(path: Path, address: str, model: str, password: str) -> None:
     if not path.exists():
         model = model or DEFAULT_MODEL
     wanted = {("redis", "url"): with_password(address, password), ("model", "name"): model}
+    if model and model != model_of(text, "name"):
+        # It is a commit of the other model.
+        text = without(text, "model", "revision")
     for (section, key), value in wanted.items():
         if value:
             text = with_value(text, section, key, value)
-    read = tomllib.loads(text)
-    for (section, key), value in wanted.items():
-        if value and read[section][key] != value:
-            sys.exit(f"{path}: write {key} into a line of its own below [{section}]")
+    try:
+        read = tomllib.loads(text)
+        is_set = all(not value or read[part][key] == value for (part, key), value in wanted.items())
+    except (ValueError, KeyError, TypeError):
+        is_set = False
+    if not is_set:
+        sys.exit(f"install: {path} has a form of its own: write redis.url and model.name by hand")
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
-        file.write(text)
+    new.touch(mode=0o600, exist_ok=False)
+    new.write_text(text, encoding="utf-8")
+
+
+def model_of(text: str, key: str) -> str:
+    """Return what [model] says of itself, or nothing."""
+    try:
+        return str(tomllib.loads(text).get("model", {}).get(key, ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def with_password(address: str, password: str) -> str:
@@ -58,20 +72,34 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
     """Return the TOML text with a key of a section set: replaced, or added where it is missing."""
     # A JSON string is a TOML string, but for DEL, which no value here has.
     line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
-    lines, at, header = text.splitlines(), "", None
-    for number, old in enumerate(lines):
-        if found := re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?", old):
+    lines = text.splitlines()
+    header, place = find(lines, section, key)
+    if place is not None:
+        lines[place] = line
+    elif header is not None:
+        lines.insert(header + 1, line)
+    else:
+        lines += [*([""] if lines else []), f"[{section}]", line]
+    return "\n".join(lines) + "\n"
+
+
+def without(text: str, section: str, key: str) -> str:
+    """Return the TOML text without a section's key."""
+    lines = text.splitlines(keepends=True)
+    _, place = find(lines, section, key)
+    return "".join(lines[:place] + lines[place + 1 :]) if place is not None else text
+
+
+def find(lines: list[str], section: str, key: str) -> tuple[int | None, int | None]:
+    """Return the numbers of the lines with a section's header and with its key."""
+    at, header, place = "", None, None
+    for number, line in enumerate(lines):
+        if found := re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?\s*", line):
             at = found[1].strip()
             header = number if at == section else header
-        elif at == section and re.match(rf"\s*{key}\s*=", old):
-            lines[number] = line
-            break
-    else:
-        if header is None:
-            lines += [*([""] if lines else []), f"[{section}]"]
-            header = len(lines) - 1
-        lines.insert(header + 1, line)
-    return "\n".join(lines) + "\n"
+        elif at == section and re.match(rf"\s*{key}\s*=", line):
+            place = number
+    return header, place
 
 
 def filled_in(template: Path, values: dict[str, str]) -> bytes:
@@ -113,7 +141,7 @@ def ask_server(path: Path) -> int:
 def main() -> None:
     """Do what the installer asks."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["settings", "model", "server", "plist"])
+    parser.add_argument("what", choices=["settings", "name", "revision", "server", "plist"])
     parser.add_argument("path", type=Path)
     for name in ("address", "model", "prefix", "user", "home", "log"):
         parser.add_argument(f"--{name}", default="")
@@ -121,8 +149,8 @@ def main() -> None:
     if asked.what == "settings":
         password = sys.stdin.readline().removesuffix("\n")
         write_settings(asked.path, asked.address, asked.model, password)
-    elif asked.what == "model":
-        print(tomllib.loads(asked.path.read_text())["model"]["name"])  # noqa: T201 - the answer
+    elif asked.what in {"name", "revision"}:
+        print(model_of(asked.path.read_text(encoding="utf-8"), asked.what))  # noqa: T201 - the answer
     elif asked.what == "server":
         sys.exit(ask_server(asked.path))
     else:

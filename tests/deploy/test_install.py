@@ -182,6 +182,34 @@ def test_what_an_earlier_worker_said_is_not_the_new_ones(mac, install):
     assert "today" in install().stderr
 
 
+def test_a_pinned_revision_is_fetched_and_forgotten_with_its_model(mac, install, address):
+    """It is a commit of that model and of no other."""
+    install(address, "owner/model")
+    path = mac.folder / "Users/ann/.scribefarm/settings.toml"
+    path.write_text(path.read_text() + 'revision = "abc"\n')
+    assert mac.install().returncode == 0
+    assert "scribefarm-worker models fetch owner/model --revision abc" in mac.done
+    assert install(address, "owner/other").returncode == 0
+    assert mac.settings()["model"] == {"name": "owner/other"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['redis.url = "redis://x"\n', 'redis = { url = "redis://x" }\n', "[redis\n", "redis = 3\n"],
+)
+def test_settings_of_a_form_of_their_own_are_left_alone(mac, install, address, written):
+    """A line-wise change would break them; a person is asked instead."""
+    install()
+    path = mac.folder / "Users/ann/.scribefarm/settings.toml"
+    path.write_text(written)
+    ended = install(address, "owner/other")
+    assert ended.returncode == 2
+    assert "write redis.url and model.name by hand" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert path.read_text() == written
+    assert mac.is_loaded()
+
+
 @pytest.mark.slow
 def test_the_installed_worker_is_a_real_one(mac, install, address):
     """The launchd file's own command, the settings and the log, with the packaged tiny.en."""
