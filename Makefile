@@ -47,8 +47,8 @@ lint: setup  ## Check style and format
 format: setup  ## Mend style and format
 	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
 
-type: setup  ## Check types, strictly
-	$(RUN)/mypy
+type: setup  ## Check types, strictly, for Linux and for macOS
+	$(RUN)/mypy --platform linux && $(RUN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
 parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [BACKEND=mlx] [TESTS=path]
 	$(RUN)/pytest -q -s -m "parity and $(if $(filter mlx,$(BACKEND)),,not )mlx" $(TESTS)

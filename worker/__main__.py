@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import redis
@@ -19,6 +20,7 @@ from producer.settings import Settings, load_settings
 from worker.cli import accept, bench, doctor
 from worker.cli import models as models_cli
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
+from worker.log_file import follow
 
 app = typer.Typer(
     name="scribefarm-worker",
@@ -46,6 +48,9 @@ def run(
         str | None,
         typer.Option(help="Name in logs and results; the host's name if none is given."),
     ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Write the log there, not to stderr; it may be rotated.")
+    ] = None,
 ) -> None:
     """Work until stopped.
 
@@ -57,6 +62,8 @@ def run(
     """
     effective = load_settings(settings)
     log.configure(effective.log)
+    if log_file is not None:
+        follow(log_file)
     _end(_work(effective, name, burst=burst))
 
 
