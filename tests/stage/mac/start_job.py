@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Starts what a plist names, as launchd does, or says for it what the test has prepared."""
 
 import os
