@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.stage.stand_in_mac import ROOT
+from tests.stage.stand_in_mac import BASH, ROOT
 
 SCRIPTS = [
     ROOT / "deploy" / "install",
@@ -52,7 +52,7 @@ def code_of(path):
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_it_parses(path):
     """macOS's own bash does so in the workflow for Macs."""
-    subprocess.run(["bash", "-n", path], check=True)
+    subprocess.run([BASH, "-n", path], check=True)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

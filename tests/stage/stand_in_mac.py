@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LABEL = "org.scribefarm.worker"
+# Another one where there is one: MAC_BASH=/path/to/bash-3.2, which is macOS's.
+BASH = os.environ.get("MAC_BASH", "/bin/bash")
 # Of the test's server, for the user `worker`.
 PASSWORD = "s3cret"
 STARTED = '{"event": "worker_started", "level": "info"}\n'
@@ -66,7 +68,7 @@ class StandInMac:
         if caller == "root":
             variables.setdefault("SUDO_USER", "ann")
         return subprocess.run(
-            [ROOT / "deploy" / "install", *map(str, arguments)],
+            [BASH, ROOT / "deploy" / "install", *map(str, arguments)],
             stdin=stdin, env=variables, cwd=self.folder, capture_output=True, text=True,
             timeout=100, start_new_session=True, check=False,
         )  # fmt: skip
