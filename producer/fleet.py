@@ -72,7 +72,7 @@ class FarmStatus(BaseModel):
     running: dict[str, int] = Field(description="Jobs in hand, by queue.")
     running_files: list[Running] = Field([], description="The files in hand.")
     queued_by_model: dict[str, int] = Field(
-        description='Jobs waiting, by the model that they name; "" is any.'
+        {}, description='Jobs waiting, by the model that they name; "" is any.'
     )
     max_queued: int
     batches: dict[str, BatchCounts] = Field(description="The latest ones, the newest first.")
@@ -110,7 +110,7 @@ def live_workers(connection: redis.Redis, settings: Settings) -> list[WorkerView
         records = pipeline.execute()
     now_s = server_time_s(connection)
     views = (
-        _worker_view(key.decode().removeprefix(worker_key("")), record, now_s)
+        _worker_view(key.decode(errors="replace").removeprefix(worker_key("")), record, now_s)
         for key, record in zip(keys, records, strict=True)
     )
     served = set(settings.worker.queues)

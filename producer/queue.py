@@ -178,7 +178,7 @@ def _submit(
     if verdict == b"full":
         raise QueueFull("submit", f"queue.max_queued is {section.max_queued} waiting jobs", *answer)
     return [
-        Submitted(job_id, state.decode(), bool(is_new))
+        Submitted(job_id, state.decode(errors="replace"), bool(is_new))
         for (job_id, _), state, is_new in zip(complete, answer[::2], answer[1::2], strict=True)
     ]
 

@@ -11,7 +11,9 @@ class Copies:
         # SQLite's temporary database: a file without a name, gone when it is closed.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=OFF")
-        self._database.execute("CREATE TABLE firsts (job_id TEXT PRIMARY KEY, name TEXT)")
+        self._database.execute(
+            "CREATE TABLE firsts (job_id TEXT PRIMARY KEY, name TEXT, is_new INT DEFAULT 0)"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -21,8 +23,15 @@ class Copies:
 
     def first_name(self, job_id: str, name: str) -> str:
         """Return the name under which the submission had this job first: `name` if it is new."""
-        added = self._database.execute("INSERT OR IGNORE INTO firsts VALUES (?, ?)", (job_id, name))
+        added = self._database.execute(
+            "INSERT OR IGNORE INTO firsts (job_id, name) VALUES (?, ?)", (job_id, name)
+        )
         if added.rowcount == 1:
             return name
         found = self._database.execute("SELECT name FROM firsts WHERE job_id = ?", (job_id,))
         return str(found.fetchone()[0])
+
+    def is_enqueued_first(self, job_id: str) -> bool:
+        """Return True once for each job of the submission: copies of a recording are one job."""
+        asked = "UPDATE firsts SET is_new = 1 WHERE job_id = ? AND NOT is_new"
+        return self._database.execute(asked, (job_id,)).rowcount == 1

@@ -294,11 +294,12 @@ def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:
     path, name = readable(str(item.file.path)), item.file.name
     job_id, state = submitted.job_id, submitted.state
     first = copies.first_name(job_id, name)
+    # Not always its first name: a copy brings the path that works.
+    if submitted.is_new and copies.is_enqueued_first(job_id):
+        return Entry(path, "new", name, job_id, state, reason=_reason(item.hashed, job_id))
     if first != name:
         return Entry(path, "duplicate", name, job_id, state, same_as=first)
-    if not submitted.is_new:
-        return Entry(path, "known", name, job_id, state)
-    return Entry(path, "new", name, job_id, state, reason=_reason(item.hashed, job_id))
+    return Entry(path, "known", name, job_id, state)
 
 
 def _note(log: SubmissionLog, entry: Entry) -> None:

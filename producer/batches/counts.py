@@ -78,7 +78,8 @@ def read_tally(
 
 def _tally(stored: list[bytes]) -> Tally:
     fields = {
-        name.decode(): value.decode() for name, value in zip(stored[::2], stored[1::2], strict=True)
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, value in zip(stored[::2], stored[1::2], strict=True)
     }
 
     def seconds(name: str) -> float:
@@ -114,7 +115,12 @@ def _counts(fields: dict[str, str]) -> BatchCounts:
 
 def _samples(stored: str) -> list[tuple[float, float]]:
     pairs = (pair.partition(":") for pair in stored.split(",") if pair)
-    return [(int(worked) / 1000, int(audio) / 1000) for worked, _, audio in pairs]
+    # What another program wrote there is no sample.
+    return [
+        (int(worked) / 1000, int(audio) / 1000)
+        for worked, _, audio in pairs
+        if worked.isdecimal() and audio.isdecimal()
+    ]
 
 
 def _whole(fields: dict[str, str], name: str) -> int:

@@ -44,7 +44,7 @@ def running_files(
         pipeline = connection.pipeline(transaction=False)
         for queue in queues:
             pipeline.zrange(registry_key("wip", queue), 0, _MAX_RUNNING - 1)
-        entries = [entry.decode() for page in pipeline.execute() for entry in page]
+        entries = [entry.decode(errors="replace") for page in pipeline.execute() for entry in page]
         job_ids = list(dict.fromkeys(entry.rpartition(":")[0] for entry in entries))
         for job_id in job_ids:
             pipeline.hmget(job_key(job_id), "status", "batches", "worker_name")

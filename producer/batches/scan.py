@@ -309,7 +309,7 @@ def _survey(connection: redis.Redis, batch: str, bounds: Bounds, limit: int | No
 
 def _add(connection: redis.Redis, found: Survey, page: list[Any]) -> None:
     sums, ids, numbers, notable, odd = page
-    found.add_page(json.loads(sums), ids, numbers)
+    found.add_page(json.loads(sums.decode(errors="replace")), ids, numbers)
     for what, *item in _groups(notable, 4):
         found.add_notable(what, Named(*item))
     found.keep_slowest()

@@ -78,7 +78,7 @@ def test_submit_puts_options_and_priority_into_the_job(scribefarm, connection, w
     read = RqJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
     options = Job.from_kwargs(read.kwargs).options
     assert (options.language, options.word_timestamps, options.best_of) == ("de", True, 3)
-    assert connection.lrange(queue_key("high@tiny.en"), 0, -1) == [job_id.encode()]
+    assert connection.lrange(queue_key("high@base"), 0, -1) == [job_id.encode()]
 
 
 def test_a_full_queue_is_a_typed_error(scribefarm, write_wav):

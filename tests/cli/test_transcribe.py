@@ -79,7 +79,7 @@ def test_transcribe_starts_a_worker_of_the_model_when_only_others_are_alive(
     done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=model)
     assert (done.returncode, done.stdout) == (3, "")
     assert "ended with code 1" in done.stderr
-    assert "invalid_model" in done.stderr
+    assert "model: must be one of" in done.stderr
     assert connection.llen(queue_key(model_queue("high", model))) == 1
 
 

@@ -139,7 +139,7 @@ def test_the_other_copy_is_tried_when_the_first_ones_path_has_failed(
     first = record(folder / "x/a.wav", b"speech")
     other = record(folder / "y/copy.wav", b"speech")
     entries = submit(connection, settings, cache, "x", "y")
-    assert verdicts(entries) == ["new", "known"]
+    assert verdicts(entries) == ["new", "duplicate"]
     assert source_of(connection, entries[0].job_id) == str(first)
     fail_from(connection, entries[0], SourceNotFound("source", "must exist"), str(first))
     again = submit(connection, settings, cache, "x", "y")
