@@ -115,7 +115,8 @@ def live_view(look: BatchStatus, width: int) -> RenderableType:
     facts.add_row("running", str(counts.running))
     facts.add_row("queued", f"{counts.queued}, waiting {counts.waiting}")
     facts.add_row("workers", Text(one_line(_workers(look)), style="" if look.workers else "yellow"))
-    facts.add_row("model", Text(one_line(_models(look.models))))
+    if look.models:
+        facts.add_row("model", Text(one_line(_models(look.models))))
     for line in unserved_lines(look.unserved):
         facts.add_row("", Text(one_line(line), style="yellow"))
     return Group(head, facts, _file_table(look.running, width))

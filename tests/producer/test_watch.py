@@ -276,7 +276,7 @@ def test_no_line_of_the_live_view_wraps_and_names_keep_their_end(width):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(live_view(look, width))
     lines = console.file.getvalue().splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 9
     assert "123456 of 1000000" in lines[0]
     assert "1234.5 audio hours an hour, 34 h 17 min left" in lines[1]
     assert lines[7].rstrip().endswith("S00.wav")
