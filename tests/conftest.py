@@ -12,6 +12,7 @@ import wave
 from pathlib import Path
 
 import pytest
+import structlog
 
 from producer import embedded
 from producer.connection import connect
@@ -59,6 +60,12 @@ def pytest_runtest_setup(item):
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _no_logging_of_another_test():
+    """A program that ran in this process has set levels and forms of log lines."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

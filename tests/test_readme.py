@@ -137,7 +137,7 @@ def test_an_evening_and_a_morning(desk):
     planned, batch, watched = run_lines(block("evening"), [0, 0, 1])
     assert "3 would be enqueued" in planned
     assert batch == "archive\n"
-    assert "3/3 done, 1 (unsupported_format 1) failed" in watched
+    assert "3/3 done, 1 failed (unsupported_format 1)" in watched
     _, files, listed, again, resubmitted = run_lines(block("morning"), [1, 1, 1, 0, 0])
     assert "noise.wav" in (desk / "report.md").read_text()
     names = {"talk.txt", "talk.srt", "reel 2.txt", "reel 2.srt"}

@@ -182,7 +182,7 @@ def all_commands(group=None, above=()):
     return found
 
 
-def asked(job_id, recording, folder, hook):
+def asked(job_id, recording, folder, hook, worker):
     """Return what each command is asked: its further words and its exit code."""
     return {
         ("submit",): [
@@ -205,6 +205,7 @@ def asked(job_id, recording, folder, hook):
         ("config",): [((), 0)],
         ("server", "status"): [((), 0)],
         ("server", "stop"): [((), 2)],
+        ("drain",): [((worker,), 0)],
     }
 
 
@@ -216,7 +217,7 @@ def test_every_command_works_with_the_shipped_users(url_of, scribefarm, write_wa
     users = {user: make_settings(url_of(user)).to_environment() for user in ("producer", "relay")}
     first = scribefarm("submit", recording, "--batch", "b", **users["producer"])
     assert first.returncode == 0, first.stderr
-    arguments = asked(first.stdout.strip(), recording, tmp_path, receiver.url)
+    arguments = asked(first.stdout.strip(), recording, tmp_path, receiver.url, worker.worker.name)
     try:
         assert set(arguments) == set(all_commands())
         for command, calls in arguments.items():

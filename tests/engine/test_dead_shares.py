@@ -99,7 +99,12 @@ def test_when_the_share_answers_again_the_threads_come_back_without_a_word(
     collect(engine, 3)
     share.answers.set()
     wait_until(lambda: engine.num_lost_threads == 0)
-    wait_until(lambda: sum(each.name == "audio" for each in threading.enumerate()) == 2)
+
+    def num_readers():
+        ours = set(threading.enumerate()) - before
+        return sum(each.name == "audio" for each in ours)
+
+    wait_until(lambda: num_readers() == 2)
     engine.submit(ticket(record("dead-but-back")))
     assert isinstance(collect(engine, 1)["dead-but-back"], Done)
     engine.stop()
