@@ -102,7 +102,25 @@ def report_on(farm):
     return json.loads(stdout)
 
 
-def check_run(report, truth, *, num_good, failed):
+def check_looks(farm, report, worked_s, audio_s):
+    """Hold `status` and `watch` against the same truth, and their counts against the report's."""
+    for command in ("status", "watch"):
+        stdout, _ = farm.run(command, "night", "--json", code=1)
+        look = json.loads(stdout.splitlines()[-1])
+        counted = {key: look["counts"][key] for key in report["counts"]}
+        assert counted == report["counts"], command
+        run = look["run"]
+        assert run["done"] == report["run"]["succeeded"] + report["run"]["failed"], command
+        assert run["known"] == report["known_succeeded"] + report["known_failed"], command
+        assert (run["left"], look["eta_s"], look["running"]) == (0, 0, []), command
+        assert run["worked_audio_s"] == pytest.approx(audio_s, abs=0.01), command
+        assert run["worked_s"] == pytest.approx(worked_s, abs=SLACK_S), command
+        # All of it lies within the last ten minutes of work.
+        speed = run["worked_audio_s"] / run["worked_s"]
+        assert look["audio_hours_per_hour"] == pytest.approx(speed, rel=0.01), command
+
+
+def check_run(farm, report, truth, *, num_good, failed):
     """Hold a run's figures against what the engines noted."""
     worked_s, in_hand = truth.worked_s()
     run = report["run"]
@@ -113,6 +131,7 @@ def check_run(report, truth, *, num_good, failed):
     assert run["worked_s"] == pytest.approx(worked_s, abs=SLACK_S)
     assert run["audio_hours_per_hour"] == pytest.approx(run["audio_s"] / run["worked_s"], rel=0.01)
     assert run["jobs_per_hour"] == pytest.approx(3600 * len(in_hand) / run["worked_s"], rel=0.01)
+    check_looks(farm, report, worked_s, run["audio_s"])
     return worked_s
 
 
@@ -144,7 +163,7 @@ def test_every_figure_of_three_runs_on_one_batch_is_the_truth(farm, truth, tmp_p
     report = report_on(farm)
     assert report["counts"]["total"] == 10
     # The copy is a file of its own, done with the other.
-    worked_s = check_run(report, truth, num_good=9, failed=1)
+    worked_s = check_run(farm, report, truth, num_good=9, failed=1)
     started, ended = (datetime_s(report["run"][key]) for key in ("started_at", "ended_at"))
     assert ended - started > worked_s + PAUSE_S - SLACK_S
     assert (report["known_succeeded"], report["known_failed"]) == (0, 0)
@@ -168,7 +187,7 @@ def test_every_figure_of_three_runs_on_one_batch_is_the_truth(farm, truth, tmp_p
     farm.wait_done("night")
     report = report_on(farm)
     assert report["counts"]["total"] == 12
-    check_run(report, truth, num_good=2, failed=0)
+    check_run(farm, report, truth, num_good=2, failed=0)
     assert (report["known_succeeded"], report["known_failed"]) == (9, 1)
     assert report["failures"] == []
     assert report["submission"]["new"] == 2
@@ -183,7 +202,7 @@ def test_every_figure_of_three_runs_on_one_batch_is_the_truth(farm, truth, tmp_p
     report = report_on(farm)
     # Under their old names, and under the new ones.
     assert report["counts"]["total"] == 12 + 13
-    check_run(report, truth, num_good=1, failed=0)
+    check_run(farm, report, truth, num_good=1, failed=0)
     assert (report["known_succeeded"], report["known_failed"]) == (11 + 11, 2)
     assert report["submission"]["new"] == 1
 
