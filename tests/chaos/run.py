@@ -256,7 +256,7 @@ def _make_jobs(count: int, chance: random.Random) -> list[Job]:
 
 def _settings(url: str) -> Settings:
     """Return fast leases; suspicion is off, since here the murderer is known."""
-    patient = {"poison_after": 1000, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
+    patient = {"poison_after": 100, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
     settings = make_settings(url, queue=patient, grace_s=1.0)
     section = settings.redis.model_copy(update={"socket_timeout_s": 1.0})
     return settings.model_copy(update={"redis": section})

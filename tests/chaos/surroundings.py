@@ -165,7 +165,7 @@ class Surroundings:
         draft.rename(self._clock)
 
     def _make_settings(self) -> Any:
-        patient = {"poison_after": 1000, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
+        patient = {"poison_after": 100, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
         quick = {"read_timeout_s": 2.0}
         return make_settings(self._server.url, queue=patient, audio=quick, grace_s=1.0, slots=4)
 
