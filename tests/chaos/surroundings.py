@@ -7,6 +7,7 @@ killed, and drained ones come back with the other model. Each recording says a n
 text can be checked: in the end each job must have one result, the right one, by its own model.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from producer.errors import Exit
 from producer.job import Job
 from producer.keys import EVENTS_KEY, job_key, result_key
 from producer.queue import submit
@@ -33,8 +35,8 @@ NUM_BITS = 12
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 DISK_BYTES = 48 << 20
 CLOCK_START_S = 3600
-# Drained, killed, and told to end before it had registered.
-EXPECTED_ENDS = {0, -signal.SIGKILL, -signal.SIGTERM}
+# Drained, killed, told to end before it had registered, and started while the server took nothing.
+EXPECTED_ENDS = {0, -signal.SIGKILL, -signal.SIGTERM, Exit.NOBODY_THERE}
 
 
 @dataclass
@@ -101,23 +103,15 @@ class Surroundings:
         for number in self._numbers:
             write_number(self._recordings / f"{number}.wav", number, NUM_BITS)
         self._share: Share | None = None
-        self._mount()
-        self._disk = folder / "disk"
-        self._disk.mkdir()
-        self._has_disk = _mount_tmpfs(self._disk)
-        self._clock = folder / "clock"
+        self._disk, self._clock = folder / "disk", folder / "clock"
         self._offset_s = CLOCK_START_S
-        self._set_clock()
-        self._server = Server(self._disk / "server", env=self._server_env())
-        self._connection = self._server.client
-        self._settings = self._make_settings()
         self._workers: list[_Worker] = []
-        self._faults = self._choose_faults()
 
     def run(self, limit_s: float, faults_for_s: float) -> Outcome:
         """Submit, disturb for a time, wait for the rest; give up after `limit_s`."""
         started = time.monotonic()
-        try:
+        with contextlib.ExitStack() as undo:
+            self._set_up(undo)
             jobs = [self._job(number, model) for number in self._numbers for model in WORDS]
             self.outcome.jobs = len(jobs)
             ids = [each.job_id for each in submit(self._connection, self._settings, jobs)]
@@ -126,21 +120,29 @@ class Surroundings:
             self._watch(ids, started + limit_s, disturb=False)
             self.outcome.seconds = time.monotonic() - started
             self._count(dict(zip(ids, jobs, strict=True)))
-        finally:
-            self.close()
         return self.outcome
 
-    def close(self) -> None:
+    # Setting up
+
+    def _set_up(self, undo: contextlib.ExitStack) -> None:
+        self._mount()
+        undo.callback(lambda: self._share and self._share.stop())
+        self._disk.mkdir()
+        self._has_disk = _mount_tmpfs(self._disk)
+        if self._has_disk:
+            undo.callback(_unmount, self._disk)
+        self._set_clock()
+        self._server = Server(self._disk / "server", env=self._server_env())
+        undo.callback(self._server.stop)
+        self._connection = self._server.client
+        self._settings = self._make_settings()
+        self._faults = self._choose_faults()
+        undo.callback(self._kill_workers)
+
+    def _kill_workers(self) -> None:
         for worker in self._workers:
             worker.process.kill()
             worker.process.wait()
-        if self._share:
-            self._share.stop()
-        self._server.stop()
-        if self._has_disk:
-            subprocess.run(["umount", "--lazy", str(self._disk)], check=False)
-
-    # Setting up
 
     def _mount(self) -> None:
         if can_mount_shares():
@@ -166,7 +168,9 @@ class Surroundings:
 
     def _make_settings(self) -> Any:
         patient = {"poison_after": 100, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
-        quick = {"read_timeout_s": 2.0}
+        # As deploy/README asks for: by its root a worker knows that a share is not mounted.
+        root = self._folder / "share" if self._share else self._recordings
+        quick = {"read_timeout_s": 2.0, "roots": (root,)}
         return make_settings(self._server.url, queue=patient, audio=quick, grace_s=1.0, slots=4)
 
     def _choose_faults(self) -> dict[str, Callable[[], None]]:
@@ -299,6 +303,10 @@ class Surroundings:
             if fields.get(b"kind", b"job_ended") == b"job_ended"
         ]
         outcome.max_commits = max(Counter(ended).values(), default=0)
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 def _mount_tmpfs(folder: Path) -> bool:
