@@ -15,6 +15,9 @@ from producer.states import STATE_OF_RQ_STATUS
 
 # Jobs expire without a word, and other RQ programs delete some: a day's error is the most.
 MAX_AGE_S = 86_400
+# Files of a batch that nobody waits for: a million take most of a minute. Of a larger batch those that
+# expire show when it is counted anew by `status --recount`.
+MOST_DAILY = 100_000
 # Files counted anew in one call: some tens of milliseconds of the server.
 _PAGE = 1000
 _STATES = (*dict.fromkeys(STATE_OF_RQ_STATUS.values()), "lost")
@@ -57,7 +60,7 @@ def read_tally(
 ) -> Tally:
     """Return a batch's tally; its files are counted first if the counts are missing or a day old.
 
-    With `anew` they are counted in any case. With `doubt` they are, unless that would take more
+    Of more than `MOST_DAILY` files a day makes no difference. With `anew` they are counted in any case. With `doubt` they are, unless that would take more
     than a twentieth of the server's time.
 
     Raises:
@@ -67,7 +70,13 @@ def read_tally(
     while True:
         with server_errors(connection):
             verdict, *stored = scripts.run(
-                "read_counts", batch=batch, limit=_PAGE, max_age_s=MAX_AGE_S, anew=anew, doubt=doubt
+                "read_counts",
+                batch=batch,
+                limit=_PAGE,
+                max_age_s=MAX_AGE_S,
+                most_daily=MOST_DAILY,
+                anew=anew,
+                doubt=doubt,
             )
         if verdict == b"unknown":
             raise JobNotFound("batch", "must be known to the server", batch)

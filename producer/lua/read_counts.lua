@@ -1,8 +1,8 @@
 -- Answer a batch's counts, or count the next args.limit files anew: at the first look at a batch of
--- an earlier version, when the counts are marked dirty, once a day, or if args.anew. Readers share
--- one count, which goes on from its cursor; who moves a job meanwhile counts it in the new epoch if
--- its turn has come, and else its turn will come.
--- args: batch, limit, max_age_s, anew, doubt (mark them dirty).
+-- an earlier version, when the counts are marked dirty, once a day unless it is too large, or if
+-- args.anew. Readers share one count, which goes on from its cursor; who moves a job meanwhile
+-- counts it in the new epoch if its turn has come, and else its turn will come.
+-- args: batch, limit, max_age_s, most_daily (files), anew, doubt (mark them dirty).
 -- Answer: {"unknown"}, {"counting"}: ask again, without anew and doubt, or {"ok", {field, value, ...}}.
 local MAX_SHARE = 20
 local key = counts_key(args.batch)
@@ -13,7 +13,8 @@ local function is_due()
   local age_ms = now_ms - counts[2]
   -- Counting a batch that is always dirty must not take more than a twentieth of the time.
   local is_dirty = counts[3] and age_ms >= MAX_SHARE * (tonumber(counts[4] or nil) or 0)
-  return is_dirty or age_ms > args.max_age_s * 1000
+  if is_dirty then return true end
+  return age_ms > args.max_age_s * 1000 and redis.call('HLEN', batch_key(args.batch)) <= args.most_daily
 end
 
 local function begin()

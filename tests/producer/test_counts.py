@@ -8,7 +8,7 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from producer.batches.actions import cancel_jobs, retry_jobs
-from producer.batches.counts import read_counts, read_tally
+from producer.batches.counts import MAX_AGE_S, read_counts, read_tally
 from producer.batches.views import count, view_batch
 from producer.errors import JobNotFound
 from producer.keys import batch_key, counts_key, job_key, result_key
@@ -139,11 +139,25 @@ def test_an_expired_job_that_is_submitted_again_makes_the_batch_count_anew(night
     assert_right(night)
 
 
+@pytest.mark.parametrize(("most_daily", "lost"), [(2, 1), (1, 0)])
+def test_a_day_later_a_batch_is_counted_anew_unless_somebody_would_wait(
+    night, monkeypatch, most_daily, lost
+):
+    """A job that expired shows then; of a larger batch it shows when that is asked for."""
+    monkeypatch.setattr("producer.batches.counts.MOST_DAILY", most_daily)
+    ids = night.submit({"a.wav": job("a"), "b.wav": job("b")})
+    night.connection.delete(job_key(ids["a.wav"]))
+    assert read_counts(night.connection, "night").lost == 0
+    night.connection.hincrby(counts_key("night"), "counted_at", -1000 * (MAX_AGE_S + 1))
+    assert read_counts(night.connection, "night").lost == lost
+    assert read_tally(night.connection, "night", anew=True).counts.lost == 1
+
+
 def test_a_count_under_way_and_steps_meanwhile_agree(night):
     """Some of the files have been counted, some not yet, when they are claimed and end."""
     night.submit({f"{n:04}.wav": job(f"r{n}", windows=1) for n in range(1500)})
     scripts = Scripts(night.connection)
-    page = {"batch": "night", "limit": 100, "max_age_s": 60}
+    page = {"batch": "night", "limit": 100, "max_age_s": 60, "most_daily": 10_000}
     assert scripts.run("read_counts", **page, anew=True)[0] == b"counting"
     night.farm.start()
     wait_until(lambda: recounted(night).succeeded > 100)
