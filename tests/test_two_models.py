@@ -15,10 +15,13 @@ from producer import embedded
 from producer.job import TASK_NAME, Job, Options
 from producer.keys import checkpoint_key
 from producer.queue import job_state, read_progress, read_result, submit
+from producer.settings import Settings
 from tests.chaos.resume import SAMPLE_RATE_HZ, join_recordings
 from tests.conftest import ROOT
 from tests.stage.farm import wait_until
+from worker.engine.engine import BatchEngine
 from worker.engine.messages import Done, Failed, Ticket
+from worker.models.load import load_family
 
 pytestmark = [
     pytest.mark.slow,
@@ -56,24 +59,33 @@ def clips(speech, tmp_path):
 
 
 @pytest.fixture
-def goldens(real_engine):
-    """Return a function that gives the texts of recordings by one model alone."""
+def goldens():
+    """Return a function that gives the texts of recordings by one model alone, as workers load it."""
+    with contextlib.ExitStack() as engines:
 
-    def transcribe(model, paths, options):
-        engine, texts = real_engine(model), {}
-        for number, path in enumerate(paths):
-            job = Job(source=str(path), options=options)
-            engine.submit(Ticket(str(number), str(number), job))
-        deadline = time.monotonic() + PATIENCE_S
-        while len(texts) < len(paths):
-            assert time.monotonic() < deadline
-            for event in engine.poll(0.5):
-                assert not isinstance(event, Failed), event
-                if isinstance(event, Done):
-                    texts[int(event.execution_id)] = event.transcript.text
-        return [texts[number] for number in range(len(paths))]
+        def start(model):
+            settings = Settings(model={"name": model}, worker={"slots": 4})
+            engine = BatchEngine(settings, load_family)
+            engines.callback(engine.stop)
+            return engine
 
-    return transcribe
+        yield lambda model, paths, options: transcribe(start(model), paths, options)
+
+
+def transcribe(engine, paths, options):
+    """Return the texts of recordings, in their order."""
+    texts = {}
+    for number, path in enumerate(paths):
+        job = Job(source=str(path), options=options)
+        engine.submit(Ticket(str(number), str(number), job))
+    deadline = time.monotonic() + PATIENCE_S
+    while len(texts) < len(paths):
+        assert time.monotonic() < deadline
+        for event in engine.poll(0.5):
+            assert not isinstance(event, Failed), event
+            if isinstance(event, Done):
+                texts[int(event.execution_id)] = event.transcript.text
+    return [texts[number] for number in range(len(paths))]
 
 
 @pytest.fixture

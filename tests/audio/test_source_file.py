@@ -145,6 +145,22 @@ def test_an_absent_recording_is_unreachable_if_its_root_is_absent_or_empty(tmp_p
     assert isinstance(read(root / "other.wav" / "a.wav", roots=(root,)), SourceNotFound)
 
 
+def test_a_share_that_is_mounted_while_its_file_is_looked_for_is_no_final_answer(
+    tmp_path, monkeypatch
+):
+    """The file was absent, and is there when the root is looked at."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"")
+
+    def too_early(name):
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr("worker.audio.source_file._open_regular", too_early)
+    error = read(path, roots=(tmp_path,))
+    assert isinstance(error, SourceUnreachable)
+    assert "mounted only now" in error.constraint
+
+
 def test_without_roots_the_same_holds_for_the_mount():
     """No machine has this volume."""
     with pytest.raises(SourceUnreachable, match=r"/Volumes/no-such-volume|/no-such-volume"):

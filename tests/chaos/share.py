@@ -26,7 +26,7 @@ class Share:
     """A mounted share; `process` is its server."""
 
     def __init__(self, folder: Path, mount: Path) -> None:
-        mount.mkdir(parents=True)
+        mount.mkdir(parents=True, exist_ok=True)
         self.mount = mount
         command = [sys.executable, "-m", "tests.chaos.share", str(folder), str(mount)]
         self.process = subprocess.Popen(command, cwd=ROOT)

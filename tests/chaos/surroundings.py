@@ -146,10 +146,7 @@ class Surroundings:
 
     def _mount(self) -> None:
         if can_mount_shares():
-            self._share = Share(self._recordings, self._folder / f"share-{time.monotonic_ns()}")
-            link = self._folder / "share"
-            link.unlink(missing_ok=True)
-            link.symlink_to(self._share.mount)
+            self._share = Share(self._recordings, self._folder / "share")
 
     def _server_env(self) -> dict[str, str]:
         if not FAKETIME.exists():

@@ -62,9 +62,12 @@ def open_source(path: PathLike, roots: Collection[Path] = ()) -> SourceFile:
             file = _open_regular(name)
         except (FileNotFoundError, NotADirectoryError) as absent:
             place = mount_of(name, roots)
-            if is_mounted(place):
+            if not is_mounted(place):
+                limit = f"must be on a share that is mounted; {place} is absent or empty"
+            elif os.path.lexists(name):
+                limit = "must stay where it is; its share was mounted only now"
+            else:
                 raise SourceNotFound(name, "must exist", reason(absent)) from absent
-            limit = f"must be on a share that is mounted; {place} is absent or empty"
             raise SourceUnreachable(name, limit, reason(absent)) from absent
         try:
             _check_opened(file, roots)
