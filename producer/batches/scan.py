@@ -22,8 +22,8 @@ from producer.keys import batch_key
 from producer.scripts import Scripts
 from producer.states import STATE_OF_RQ_STATUS
 
-# Files in one script call: about 10 ms, in which the server does nothing else.
-_PAGE = 1000
+# Files in one script call: about 20 ms, in which the server does nothing else.
+_PAGE = 2000
 # Events in one script call, about as long.
 _EVENTS_PAGE = 5000
 # A scan may repeat files while the batch grows; then it is done again, so often at most.
