@@ -6,7 +6,6 @@ import hashlib
 import os
 import posixpath
 import secrets
-import sqlite3
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Literal, Self
 from producer.errors import InvalidOptions, OutputFailed
 from producer.formats import FORMATS, file_extension
 from producer.paging import pages
+from producer.temporary_database import open_temporary_database
 
 # Bytes of a file name on all common file systems.
 _MAX_NAME_BYTES = 255
@@ -25,6 +25,11 @@ _SUFFIXES = tuple(f".{file_extension(name)}" for name in FORMATS)
 _TIMED = ".timed"
 
 _PAGE = 1000
+
+_SCHEMA = """
+CREATE TABLE outputs (name TEXT PRIMARY KEY, tries INT, claim TEXT) WITHOUT ROWID;
+CREATE TABLE folders (claim TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
 
 # All outputs whose stem another one claims too, or where another one has a folder, try the next.
 _TRY_NEXT = """
@@ -47,15 +52,9 @@ class OutputStems:
 
     def __init__(self, names: Iterable[str]) -> None:
         """Take the names of all recordings, each once."""
-        # SQLite's temporary database: a file without a name, gone when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database = open_temporary_database(_SCHEMA)
         self._database.create_function(
             "claim_of", 2, lambda name, tries: _claim(_candidate(name, tries)), deterministic=True
-        )
-        self._database.executescript(
-            "PRAGMA journal_mode=OFF;"
-            "CREATE TABLE outputs (name TEXT PRIMARY KEY, tries INT, claim TEXT) WITHOUT ROWID;"
-            "CREATE TABLE folders (claim TEXT PRIMARY KEY) WITHOUT ROWID;"
         )
         for page in pages(names, _PAGE):
             self._add(page)

@@ -1,10 +1,10 @@
 """The jobs that somebody waits for, and their names in a batch: on disk, so that memory is flat."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Self
 
 from producer.paging import pages
+from producer.temporary_database import open_temporary_database
 
 _PAGE = 1000
 _SCHEMA = """
@@ -21,10 +21,7 @@ class PendingJobs:
 
     def __init__(self, job_ids: Iterable[str] = ()) -> None:
         """Wait for these jobs, none of which has a name."""
-        # SQLite's temporary database: a file without a name, gone when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode=OFF")
-        self._database.execute(_SCHEMA)
+        self._database = open_temporary_database(_SCHEMA)
         self._num_files = 0
         self._turn = ""
         self.add(("", job_id) for job_id in job_ids)

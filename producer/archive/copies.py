@@ -1,19 +1,17 @@
 """Which files of a submission are copies of others: the same audio, asked for in the same way."""
 
-import sqlite3
 from typing import Self
+
+from producer.temporary_database import open_temporary_database
+
+_SCHEMA = "CREATE TABLE firsts (job_id TEXT PRIMARY KEY, name TEXT, is_new INT DEFAULT 0)"
 
 
 class Copies:
     """Remembers the first name of each job of a submission; kept on disk, not in memory."""
 
     def __init__(self) -> None:
-        # SQLite's temporary database: a file without a name, gone when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode=OFF")
-        self._database.execute(
-            "CREATE TABLE firsts (job_id TEXT PRIMARY KEY, name TEXT, is_new INT DEFAULT 0)"
-        )
+        self._database = open_temporary_database(_SCHEMA)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """The files that workers have in hand, found in RQ's registries of started jobs."""
 
 import json
-import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from producer.errors import JobRefused
 from producer.keys import job_key, registry_key
 from producer.queue import read_progress
 from producer.rq_data import load_call
+from producer.stored_fields import stored_number, stored_text
 
 # Jobs in hand that are looked at in each queue: forty workers with 25 recordings each.
 _MAX_RUNNING = 1000
@@ -44,13 +44,13 @@ def running_files(
         pipeline = connection.pipeline(transaction=False)
         for queue in queues:
             pipeline.zrange(registry_key("wip", queue), 0, _MAX_RUNNING - 1)
-        entries = [entry.decode(errors="replace") for page in pipeline.execute() for entry in page]
+        entries = [stored_text(entry) for page in pipeline.execute() for entry in page]
         job_ids = list(dict.fromkeys(entry.rpartition(":")[0] for entry in entries))
         for job_id in job_ids:
             pipeline.hmget(job_key(job_id), "status", "batches", "worker_name")
         records = pipeline.execute()
         workers = {
-            job_id: (worker or b"").decode(errors="replace")
+            job_id: stored_text(worker)
             for job_id, (status, batches, worker) in zip(job_ids, records, strict=True)
             if status == b"started" and (batch is None or batch in _batches(batches))
         }
@@ -92,16 +92,7 @@ def _running(name: str, job_id: str, worker: str, fields: dict[str, str]) -> Run
         name=name,
         job_id=job_id,
         worker=worker,
-        seconds_done=_seconds(fields.get("seconds_done", "")),
-        duration_s=_seconds(fields.get("duration_s", "")) or None,
+        seconds_done=stored_number(fields.get("seconds_done")),
+        duration_s=stored_number(fields.get("duration_s")) or None,
         text=fields.get("text", ""),
     )
-
-
-def _seconds(text: str) -> float:
-    """Read a length of time; 0 for what is none."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return 0.0
-    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
