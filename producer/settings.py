@@ -21,15 +21,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.active_hours import parse_hours, zone_of
 from producer.errors import InvalidSettings
 from producer.job import Options
 from producer.masking import mask_url
 from producer.settings_sources import (
-    ENV_DELIMITER,
-    ENV_PREFIX,
+    NONE,
     SETTINGS_VARIABLE,
     Layers,
     invalid_settings,
@@ -197,18 +195,8 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """All settings of both programs; make them with `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter=ENV_DELIMITER,
-        # A compose file hands over an unset variable as an empty one.
-        env_ignore_empty=True,
-        env_parse_none_str="null",
-        extra="forbid",
-        frozen=True,
-    )
 
     redis: RedisSettings = RedisSettings()
     queue: QueueSettings = QueueSettings()
@@ -276,7 +264,7 @@ def setting_keys() -> Iterator[tuple[str, str]]:
 
 def _env_text(value: Any) -> str:
     if value is None:
-        return "null"
+        return NONE
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, str | Path):

@@ -37,7 +37,6 @@ ROOMS = {
 LIGHT = QUEUE | {
     "platformdirs",
     "pydantic",
-    "pydantic_settings",
     "rich",
     "structlog",
     "tinytag",
@@ -187,8 +186,8 @@ def test_every_line_of_the_rules_is_a_folder():
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("worker")])
 def test_no_module_of_the_worker_knows_both_device_and_queue(name):
-    """Device code has no Redis, queue code no tensors; they meet in worker.__main__ alone."""
-    if name != "worker.__main__":
+    """Device code has no Redis, queue code no tensors; they meet in worker.run alone."""
+    if name != "worker.run":
         assert not ("mlx" in reach(name) and reach(name) & QUEUE)
 
 

@@ -10,15 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import redis
-from rq.utils import utcformat
 
 from producer.batches.views import BatchCounts, FileView, view_files
 from producer.connection import server_errors
 from producer.keys import batch_key
+from producer.rq_data import format_time
 from producer.scripts import Scripts
 from producer.states import STATE_OF_RQ_STATUS
 
@@ -323,4 +322,4 @@ def _groups(flat: Sequence[bytes], size: int) -> Iterator[list[str]]:
 
 
 def _stamp(seconds: float | None) -> str:
-    return "" if seconds is None else utcformat(datetime.fromtimestamp(seconds, UTC))
+    return "" if seconds is None else format_time(seconds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.errors import InvalidModel
+from producer.installation import add_command
 
 WHISPER = "worker.models.whisper.family"
 
@@ -72,7 +73,7 @@ class Packaged(Listed):
     def _path(self, package: str, path: str) -> Path:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise InvalidModel(package, f"is not installed: pip install {self.requirement}")
+            raise InvalidModel(package, f"is not installed: {add_command(self.requirement)}")
         found = Path(spec.origin).parent / path
         if not found.is_file():
             raise InvalidModel(str(found), f"is missing: reinstall {self.requirement}")
