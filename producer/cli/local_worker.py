@@ -69,7 +69,8 @@ class LocalWorker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "worker", "run", "--burst"],
+            # Safe path: the folder we are in may have a worker.py of its own.
+            [sys.executable, "-P", "-m", "worker", "run", "--burst"],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

@@ -70,7 +70,7 @@ def test_prefix_and_times_are_those_of_rq():
         assert format_time(seconds) == utcformat(moment)
         assert parse_time(format_time(seconds)) == parse_time(utcformat(moment).encode()) == seconds
     assert parse_time("2025-11-23T03:03:20Z") == str_to_date("2025-11-23T03:03:20Z").timestamp()
-    for wrong in ("", "2025-11-23T03:03:20", "yesterdayZ"):
+    for wrong in ("Z", "2025-11-23T03:03:20", "yesterdayZ"):
         with pytest.raises(ValueError, match=wrong):
             parse_time(wrong)
 
