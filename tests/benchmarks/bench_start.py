@@ -1,6 +1,7 @@
 """How long a command takes from the shell's call to its end: `python tests/benchmarks/bench_start.py`.
 
-The commands take turns, with `python -c pass` among them, so that all see the same machine. A server
+The commands take turns, with `python -c pass` among them, so that all see the same machine. Beside
+the time on the wall stands that of the processor, which says more on a machine that is busy. A server
 of its own holds one recording that was submitted before; no worker runs. Other installations of
 scribefarm can be named, to compare them in the same minutes.
 """
@@ -15,6 +16,7 @@ import tempfile
 import time
 import wave
 from pathlib import Path
+from typing import NamedTuple
 
 OURS = Path(sys.executable).parent
 
@@ -35,12 +37,23 @@ def commands(folder):
     }
 
 
-def seconds(arguments, environment):
-    """Return how long a program ran, and what it printed on stdout."""
-    started = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds on the wall, and of the processor."""
+
+    wall: float
+    cpu: float
+
+
+def timed(arguments, environment):
+    """Return what a program took, and what it printed on stdout."""
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - started, os.times()
     assert done.returncode in {0, 1}, done.stderr
-    return time.perf_counter() - started, done.stdout
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
+    return Took(wall, cpu), done.stdout
 
 
 def measure(programs, rounds, folder):
@@ -51,17 +64,17 @@ def measure(programs, rounds, folder):
         for place, program in enumerate(programs):
             environment = {**told, "SCRIBEFARM_REDIS__EMBEDDED_DIR": str(folder / f"s{place}")}
             todo = commands(folder)
-            took = {"python -c pass": seconds([program / "python", "-c", "pass"], environment)[0]}
-            _, job = seconds([program / "scribefarm", *todo["submit FILE"]], environment)
+            took = {"python -c pass": timed([program / "python", "-c", "pass"], environment)[0]}
+            _, job = timed([program / "scribefarm", *todo["submit FILE"]], environment)
             for name, arguments in todo.items():
                 given = [job.strip() if each == "JOB" else each for each in arguments]
-                took[name], _ = seconds([program / "scribefarm", *given], environment)
+                took[name], _ = timed([program / "scribefarm", *given], environment)
             # The first round fills the caches of the system and starts the server.
             for name in took if number else ():
                 times.setdefault((program, name), []).append(took[name])
     for place, program in enumerate(programs):
         environment = {**told, "SCRIBEFARM_REDIS__EMBEDDED_DIR": str(folder / f"s{place}")}
-        seconds([program / "scribefarm", "server", "stop"], environment)
+        timed([program / "scribefarm", "server", "stop"], environment)
     return times
 
 

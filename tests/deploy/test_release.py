@@ -1,6 +1,5 @@
 """What is released: the package's page, its files, the changelog's entry, the image's recipe."""
 
-import os
 import re
 import shutil
 import subprocess

@@ -39,9 +39,12 @@ def build(folder, *what, url=""):
 
 
 def python(version):
-    """Return an interpreter of that version that is on this machine, or None."""
+    """Return an interpreter of that version that is on this machine, pyenv's among them, or None."""
     done = run(UV, "python", "find", "--no-python-downloads", "--system", version, cwd="/")
-    return Path(done.stdout.strip()) if done.returncode == 0 else None
+    if done.returncode == 0:
+        return Path(done.stdout.strip())
+    homes = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return max(homes.glob(f"{version}.*/bin/python"), default=None)
 
 
 def size_bytes(folder):
