@@ -92,8 +92,11 @@ def main():
         shutil.rmtree(folder)
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors, {asked.rounds} rounds")
     for (program, name), taken in times.items():
+        wall, cpu = ([getattr(each, kind) for each in taken] for kind in Took._fields)
         print(
-            f"{program}  {name:<16} median {statistics.median(taken):.3f} s, least {min(taken):.3f}"
+            f"{program}  {name:<16}"
+            f" wall: median {statistics.median(wall):.3f}, least {min(wall):.3f};"
+            f" processor: median {statistics.median(cpu):.3f}, least {min(cpu):.3f}"
         )
 
 
