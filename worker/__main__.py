@@ -9,7 +9,7 @@ import typer
 from producer.console import Version, report
 from producer.errors import Exit, ScribefarmError, ServerUnreachable
 from producer.lazy_group import Command, lazy_group, program
-from worker.leaving import leave
+from producer.leaving import leave
 
 COMMANDS = (
     Command("models", "worker.cli.models", "List, fetch and convert weights."),

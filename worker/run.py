@@ -12,10 +12,10 @@ from producer.connection import connect
 from producer.console import SettingsFile
 from producer.errors import InvalidSettings
 from producer.installation import install_hint
+from producer.leaving import leave
 from producer.result import Model
 from producer.settings import Settings, load_settings
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
-from worker.leaving import leave
 from worker.log_file import follow
 
 app = typer.Typer()

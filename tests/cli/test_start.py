@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -24,13 +25,16 @@ AT_A_SERVER = {"redis", "pydantic", "sqlite3", "asyncio"}
 
 # Runs a command, then says on its last line what it has imported.
 ASKED = """
-import json, sys
-from producer.__main__ import main
-try:
-    main()
-except SystemExit as ended:
+import json, os, sys
+
+def end(code, leave=os._exit):
     print()
-    print(json.dumps([ended.code or 0, sorted(sys.modules)]))
+    print(json.dumps([code, sorted(sys.modules)]), flush=True)
+    leave(0)
+
+os._exit = end
+from producer.__main__ import main
+main()
 """
 
 
@@ -98,6 +102,7 @@ def test_the_asynchronous_half_of_redis_comes_whole_when_it_is_asked_for():
     """For a command that would use it, and for redis-py itself."""
     code = """
 import sys
+from pathlib import Path
 from producer.cli import quick_redis
 quick_redis.install()
 quick_redis.install()
@@ -154,3 +159,14 @@ print(threads)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout == "ServerUnreachable\n{False}\n"
+
+
+def test_a_command_whose_output_cannot_be_written_does_not_end_well(settings, tmp_path):
+    """A full disk, like /dev/full: what is still to be written when the command ends fails then."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "producer", "config"],
+            env={**os.environ, **settings.to_environment()},
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
