@@ -205,6 +205,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("config",): [((), 0)],
         ("server", "status"): [((), 0)],
         ("server", "stop"): [((), 2)],
+        ("deploy", "files"): [((folder / "farm",), 0)],
         ("drain",): [((worker,), 0)],
     }
 
