@@ -77,6 +77,11 @@ def counts_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:counts:{batch}"
 
 
+def ended_key(batch: str) -> str:
+    """Key of the hash with a record of each job of a batch that ended; expires with the counts."""
+    return f"{FARM_KEY_PREFIX}:ended:{batch}"
+
+
 def models_key(batch: str) -> str:
     """Key of the set of models that a batch asks for, as `MODEL@REVISION`; expires with it."""
     return f"{FARM_KEY_PREFIX}:models:{batch}"

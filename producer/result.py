@@ -217,6 +217,7 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
             "is_empty": "0",
             "flags": "",
             "model": "",
+            "language": "",
         }
     return {
         "code": "",
@@ -225,4 +226,5 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
         "is_empty": "0" if result.text.strip() else "1",
         "flags": ",".join(result.flags),
         "model": f"{result.model.name}@{result.model.revision}",
+        "language": result.language,
     }

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey, taken_over
+from producer.batches.folders import FolderSums
+from producer.batches.scan import Listing, Survey, survey
 from producer.batches.submission import LeftOut, Submission, read_submission
 from producer.batches.views import BatchCounts, batch_size
+from producer.batches.worked_time import Bounds, WorkedTime, taken_over
 from producer.errors import advice_for
 from producer.models_served import batch_models
 from producer.queue import read_results
@@ -134,6 +136,8 @@ class Report(_Part):
     submission: Submitted | None = None
     files_by_worker: dict[str, int] = {}
     files_by_model: dict[str, int] = Field({}, description="Done in the run, by model.")
+    files_by_language: dict[str, int] = Field({}, description="Done in the run, by language.")
+    folders: list[FolderSums] = Field([], description="All files, of whatever run, by folder.")
     models: list[str] = Field([], description="Models that its files ask for.")
     taken_over: dict[str, int] = {}
     failures: list[FailureGroup] = []
@@ -179,8 +183,10 @@ def make_report(
         submission=None if submission is None else _submitted(submission, limit),
         files_by_worker=dict(found.workers.most_common()),
         files_by_model=dict(found.models.most_common()),
+        files_by_language=dict(found.languages.most_common()),
+        folders=found.folders.rows(),
         models=batch_models(connection, batch),
-        taken_over=dict(taken_over(connection, found.worked, bounds).most_common()),
+        taken_over=dict(taken_over(connection, batch, bounds).most_common()),
         failures=failure_groups(connection, found.failed),
         num_flagged_files=found.flagged.num_files,
         flagged=list(_flagged(connection, found.flagged)),

@@ -13,8 +13,9 @@ import typer
 from producer.batches.actions import cancel_batch, cancel_jobs, retry_batch
 from producer.batches.markdown import MAX_ROWS, to_markdown
 from producer.batches.report import MAX_LISTED, FailureGroup, failure_groups, make_report
-from producer.batches.scan import Bounds, survey
+from producer.batches.scan import survey
 from producer.batches.views import batch_exists, batch_size
+from producer.batches.worked_time import Bounds
 from producer.cli.options import AsJson, Batch, batch_of
 from producer.cli.session import session_of
 from producer.console import emit, note, one_line

@@ -40,6 +40,7 @@ BUILDERS = {
     "checkpoint_key": ("x",),
     "batch_key": ("night",),
     "counts_key": ("night",),
+    "ended_key": ("batch",),
     "models_key": ("night",),
     "submission_key": ("night",),
     "job_key": ("x",),

@@ -4,7 +4,8 @@ import pytest
 
 from producer.batches.markdown import to_markdown
 from producer.batches.report import failure_reason, make_report
-from producer.batches.scan import Bounds, Listing, Named, WorkedTime
+from producer.batches.scan import Listing, Named
+from producer.batches.worked_time import WORKED, Bounds, WorkedTime
 from producer.errors import Cancelled, EmptyInput, Internal
 from producer.keys import EVENTS_KEY, job_key
 from producer.result import Failure
@@ -39,11 +40,12 @@ def test_a_failure_says_its_path_once_and_whose_audio_it_is(error, name, reason)
 def test_worked_time_is_a_union_without_pauses_and_copies():
     """Overlaps count once, and a second between two recordings is no pause."""
     worked = WorkedTime()
-    worked.add([(b"a", (0, 10, 5.0)), (b"b", (5, 12, 5.0)), (b"c", (12.9, 20, 5.0))])
-    worked.add([(b"d", (100, 110, 7.0)), (b"a", (0, 10, 5.0))])
+    worked.add(b"".join(WORKED.pack(*each) for each in [(100, 110, 7.0), (5, 12, 5.0)]))
+    worked.add_copies([b"a", b"b"], WORKED.pack(0, 10, 5.0) + WORKED.pack(12.9, 20, 5.0))
+    worked.add_copies([b"c", b"a", b"c"], WORKED.pack(14, 15, 1.0) * 3)
     assert worked.intervals == [(0, 20), (100, 110)]
     assert worked.worked_s == 30
-    assert (worked.num_jobs, worked.audio_s) == (4, 22.0)
+    assert (worked.num_jobs, worked.audio_s) == (5, 23.0)
 
 
 def test_a_listing_keeps_the_first_names_and_counts_all():
