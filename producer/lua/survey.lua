@@ -18,7 +18,9 @@ local sums = {total = 0, states = {}, known = known, run = run, folders = folder
 local numbers, copies, numbers_of_copies, notable, odd = {}, {}, {}, {}, {}
 -- Locals are found faster than fields, which a million files make worth it.
 local sub, match, unpack_record = string.sub, string.match, struct.unpack
-local since, before, slowest_over = args.since, args['until'], args.slowest_over
+-- A thousandth more: the numbers are rounded to it, and many may take equally long.
+local since, before, slowest_over = args.since, args['until'], args.slowest_over + 0.001
+local num_worked = 0
 
 -- What is known of a label: the parts that decide what is listed.
 local labels = {}
@@ -33,15 +35,6 @@ local function list(what, name, job_id, detail)
   local size = #notable
   notable[size + 1], notable[size + 2] = what, name
   notable[size + 3], notable[size + 4] = job_id, detail
-end
-
-local function add(groups, label, audio_s, num_flagged)
-  local group = groups[label]
-  if not group then
-    groups[label] = {1, audio_s, num_flagged}
-  else
-    group[1], group[2], group[3] = group[1] + 1, group[2] + audio_s, group[3] + num_flagged
-  end
 end
 
 local function add_to_folder(name, parts, audio_s)
@@ -71,28 +64,33 @@ local function list_notable(name, job_id, parts, num_flagged, is_empty)
   end
 end
 
+-- Most files ended well and are listed nowhere: this runs a million times, so it calls little.
 local function look_at_ended(name, job_id, record)
   local num_names, start, stop, audio_s, num_flagged, is_empty, at = unpack_record(RECORD, record)
   local label = sub(record, at)
   local parts = labels[label] or parts_of(label)
   add_to_folder(name, parts, audio_s)
-  if stop < since or stop >= before then
-    add(known, label, audio_s, num_flagged)
-    return
+  local is_run = stop >= since and stop < before
+  local groups = is_run and run or known
+  local group = groups[label]
+  if group then
+    group[1], group[2], group[3] = group[1] + 1, group[2] + audio_s, group[3] + num_flagged
+  else
+    groups[label] = {1, audio_s, num_flagged}
   end
-  add(run, label, audio_s, num_flagged)
+  if not is_run then return end
   if parts.is_failed or parts.flags or num_flagged > 0 or is_empty == 1 then
     list_notable(name, job_id, parts, num_flagged, is_empty)
   end
   if start < 0 or stop < 0 then return end
   if num_names == 1 then
-    numbers[#numbers + 1] = sub(record, FIRST_TIME, LAST_TIME)
+    num_worked = num_worked + 1
+    numbers[num_worked] = sub(record, FIRST_TIME, LAST_TIME)
   else
     copies[#copies + 1] = job_id
     numbers_of_copies[#copies] = sub(record, FIRST_TIME, LAST_TIME)
   end
-  -- A thousandth more: the numbers are rounded to it, and many may take equally long.
-  if stop - start > slowest_over + 0.001 then
+  if stop - start > slowest_over then
     list('slow', name, job_id, string.format('%.3f %.3f', stop - start, audio_s))
   end
 end

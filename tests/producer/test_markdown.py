@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from producer.batches.markdown import to_markdown
-from producer.batches.report import (
+from producer.batches.folders import FolderSums
+from producer.batches.report import Report, Run, SlowFile, Submitted
+from producer.batches.review import (
+    EmptyFile,
     FailedFile,
     FailureGroup,
     FlaggedFile,
     FlaggedSegment,
-    Report,
-    Run,
-    SlowFile,
-    Submitted,
 )
 from producer.batches.submission import LeftOut
 from producer.batches.views import BatchCounts
@@ -48,7 +47,9 @@ def make(text, num_files=1):
         num_flagged_files=num_files,
         flagged=[FlaggedFile(name=text, job_id="1", flags=[text], segments=[segment])] * num_files,
         num_empty=num_files,
-        empty=[text] * num_files,
+        empty=[EmptyFile(name=text, job_id="1")] * num_files,
+        folders=[FolderSums(path=text, files=1), FolderSums(path=f"{text}/{text}", files=1)],
+        files_by_language={text: 1},
         slowest=[SlowFile(name=text, took_s=1, audio_s=1)],
     )
 

@@ -3,7 +3,8 @@
 import pytest
 
 from producer.batches.markdown import to_markdown
-from producer.batches.report import failure_reason, make_report
+from producer.batches.report import make_report
+from producer.batches.review import failure_reason
 from producer.batches.scan import Listing, Named
 from producer.batches.worked_time import WORKED, Bounds, WorkedTime
 from producer.errors import Cancelled, EmptyInput, Internal
@@ -66,7 +67,7 @@ def test_the_report_bounds_its_lists_and_lists_empty_and_flagged_recordings(nigh
     night.connection.hset(job_key(job_ids["d.wav"]), "flags", "phase_cancelled")
     report = make_report(night.connection, "night", Bounds(), limit=2)
     assert report.num_empty == 3
-    assert report.empty == ["a.wav", "b.wav"]
+    assert [file.name for file in report.empty] == ["a.wav", "b.wav"]
     assert [file.name for file in report.flagged] == ["d.wav"]
     assert report.num_flagged_files == 1
     later = make_report(night.connection, "night", Bounds(since_s=2**33))
