@@ -6,6 +6,7 @@ or send what stands in other cells; file names and transcripts can begin so.
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -118,9 +119,7 @@ def _sheets(report: Report) -> Iterator[tuple[str, tuple[int, ...], list[tuple[C
     yield "Review", (14, 50, 10, 10, 24, 80, 60, 34, 60), [COLUMNS, *review_rows(report)]
 
 
-def _write_sheet(
-    book: Any, name: str, widths: Iterable[int], rows: list[tuple[Cell, ...]]
-) -> None:
+def _write_sheet(book: Any, name: str, widths: Iterable[int], rows: list[tuple[Cell, ...]]) -> None:
     # `quote_prefix`: it stays text also for who edits the cell.
     plain, head = (book.add_format({"quote_prefix": True, "bold": bold}) for bold in (False, True))
     sheet = book.add_worksheet(name)
@@ -135,7 +134,7 @@ def _write_sheet(
             if isinstance(cell, str):
                 text = one_line(cell)[:_MAX_CELL]
                 sheet.write_string(index, column, text, head if is_head else plain)
-            elif cell is not None:
+            elif cell is not None and math.isfinite(cell):
                 sheet.write_number(index, column, cell)
 
 

@@ -1,7 +1,10 @@
 """The report: what it lists by name, and how it tells failures of copies."""
 
+import json
+
 import pytest
 
+from producer.batches.folders import FolderTally
 from producer.batches.markdown import to_markdown
 from producer.batches.report import make_report
 from producer.batches.review import failure_reason
@@ -11,6 +14,7 @@ from producer.errors import Cancelled, EmptyInput, Internal
 from producer.keys import EVENTS_KEY, job_key
 from producer.result import Failure
 from tests.stage.fake_engine import job
+from tests.stage.farm import wait_until
 
 SOURCE = "/archive/tapes/a.wav"
 
@@ -84,3 +88,83 @@ def test_lost_workers_and_what_was_taken_over_from_them_have_a_line(night):
     report = make_report(night.connection, "night")
     assert report.taken_over == {"mac-1": 2}
     assert "| taken over from mac-1, which was lost | 2 |" in to_markdown(report)
+
+
+def test_a_report_says_folders_languages_and_where_a_recording_lies(night):
+    """The language as the transcript says it, the path as the worker knew it."""
+    asked = {f"tapes/{name}/a.wav": job(name, windows=1) for name in ("x", "y")}
+    night.submit({**asked, "b.wav": job("b", error="corrupt_audio")})
+    night.finish()
+    report = make_report(night.connection, "night")
+    assert report.files_by_language == {"en": 2}
+    assert [(each.path, each.files, each.succeeded, each.failed) for each in report.folders] == [
+        ("", 1, 0, 1), ("tapes/x", 1, 1, 0), ("tapes/y", 1, 1, 0),
+    ]  # fmt: skip
+    assert report.failures[0].files[0].source.startswith("fake:b")
+
+
+@pytest.mark.parametrize(
+    ("paths", "most", "rows"),
+    [
+        (["a/b/c", "a/b/d", "a/e"], 3, ["a/b/c", "a/b/d", "a/e"]),
+        (["a/b/c", "a/b/d", "a/e"], 2, ["a/b", "a/e"]),
+        (["a/b/c", "a/b/d", "a/e"], 1, ["a"]),
+        (["/mnt/a", "/mnt/b"], 1, ["/mnt"]),
+        (["", ""], 5, [""]),
+        (["a", "b", "b", "c", "d"], 3, ["a", "b", "2 other folders"]),
+    ],
+)
+def test_folders_are_put_together_until_they_fit(paths, most, rows):
+    """As deep as fits; of too many at the top the largest and the rest."""
+    tally = FolderTally()
+    for path in paths:
+        tally.add(path, (1, 1, 0, 2.0))
+    found = tally.rows(most)
+    assert [row.path for row in found] == rows
+    assert sum(row.files for row in found) == len(paths)
+    assert sum(row.audio_s for row in found) == 2.0 * len(paths)
+
+
+def test_a_folder_for_each_file_needs_little_memory():
+    """However many there are, and however deep."""
+    tally = FolderTally()
+    for number in range(20_000):
+        tally.add(f"{number % 100}/{number}/deep", (1, 0, 1, 0.0))
+    assert len(tally._sums) <= 5000
+    assert sum(row.failed for row in tally.rows()) == 20_000
+
+
+def test_since_last_tells_what_ended_since_the_last_report(night):
+    """Remembered on the server by reports that were not of another time."""
+    night.submit({"a.wav": job("a")})
+    night.finish()
+    stdout, stderr = night.run("report", "night", "--since", "last", "--json")
+    assert json.loads(stdout)["run"]["succeeded"] == 1
+    assert "no report" in stderr
+    night.submit({"b.wav": job("b", error="corrupt_audio")})
+    wait_until(lambda: not night.counts().left)
+    night.run("report", "night", "--since", "2020-01-01", code=1)
+    night.run("report", "night", "--until", "2020-01-01", code=1)
+    for failed in (1, 0):
+        stdout, _ = night.run("report", "night", "--since", "last", "--json", code=1)
+        report = json.loads(stdout)
+        assert (report["run"]["succeeded"], report["run"]["failed"]) == (0, failed)
+        assert report["counts"]["total"] == 2
+
+
+def test_a_report_becomes_the_file_that_its_name_says(night):
+    """And wrong words are refused before anything is asked."""
+    night.submit({"a.wav": job("a")})
+    night.finish()
+    folder = night.script.folder
+    for name, start in [
+        ("r.html", b"<!doctype html>"),
+        ("r.csv", b"what,"),
+        ("r.xlsx", b"PK"),
+        ("r.txt", b"Batch "),
+    ]:
+        night.run("report", "night", "-o", name)
+        assert (folder / name).read_bytes().startswith(start)
+    for wrong in (["--format", "pdf"], ["--format", "xlsx"], ["--since", "yesterday"]):
+        _, stderr = night.run("report", "night", *wrong, code=2)
+        assert wrong[0] in stderr
