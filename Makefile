@@ -71,6 +71,7 @@ chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
 	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q -m '' tests/test_archive_overnight.py
+	THREE_RUNS_REAL_PAUSE_S=600 $(RUN)/pytest -q -m '' tests/test_three_runs.py
 
 bench: setup  ## Measure throughput and accuracy on this machine
 	$(RUN)/python tests/benchmarks/run.py
