@@ -194,7 +194,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("results",): [(("--output-dir", folder / "out"), 0)],
         ("watch",): [(("b",), 0)],
         ("status",): [((), 0), (("b",), 0)],
-        ("report",): [((), 0)],
+        ("report",): [((), 0), (("--since", "last"), 0)],
         ("errors",): [((), 0)],
         ("retry",): [((), 0), (("b",), 0)],
         ("cancel",): [(("b",), 0), ((job_id,), 0)],

@@ -4,7 +4,7 @@
 -- A record has, in RECORD's form: for how many files of the batch the job stands (0: not known),
 -- start, end (seconds since the epoch, -1 for none), seconds of audio, flagged segments, 1 if there
 -- is no text; behind them state, error code, worker, model, language and flags, with tabs between.
-local RECORD = '<HdddI4B'
+local RECORD, RECORD_BYTES = '<HdddI4B', 31
 -- Where the three doubles stand in it.
 local FIRST_TIME, LAST_TIME = 3, 26
 local STATE_OF = {

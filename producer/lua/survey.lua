@@ -26,9 +26,10 @@ local num_worked = 0
 local labels = {}
 local function parts_of(label)
   local state, code, flags = match(label, '^(%a+)\t([^\t]*)\t[^\t]*\t[^\t]*\t[^\t]*\t([^\t]*)$')
-  local parts = {is_failed = state == 'failed', code = code, flags = flags ~= '' and flags or nil}
-  labels[label] = parts
-  return parts
+  local is_label = state == 'succeeded' or state == 'failed'
+  labels[label] = is_label
+    and {is_failed = state == 'failed', code = code, flags = flags ~= '' and flags or nil}
+  return labels[label]
 end
 
 local function list(what, name, job_id, detail)
@@ -64,11 +65,15 @@ local function list_notable(name, job_id, parts, num_flagged, is_empty)
   end
 end
 
+-- Add what ended. Returns false for what is no record, as any program may leave it.
 -- Most files ended well and are listed nowhere: this runs a million times, so it calls little.
 local function look_at_ended(name, job_id, record)
+  if #record < RECORD_BYTES then return false end
   local num_names, start, stop, audio_s, num_flagged, is_empty, at = unpack_record(RECORD, record)
   local label = sub(record, at)
-  local parts = labels[label] or parts_of(label)
+  local parts = labels[label]
+  if parts == nil then parts = parts_of(label) end
+  if not parts or not (audio_s >= 0 and audio_s < 1e12) then return false end
   add_to_folder(name, parts, audio_s)
   local is_run = stop >= since and stop < before
   local groups = is_run and run or known
@@ -78,11 +83,11 @@ local function look_at_ended(name, job_id, record)
   else
     groups[label] = {1, audio_s, num_flagged}
   end
-  if not is_run then return end
+  if not is_run then return true end
   if parts.is_failed or parts.flags or num_flagged > 0 or is_empty == 1 then
     list_notable(name, job_id, parts, num_flagged, is_empty)
   end
-  if start < 0 or stop < 0 then return end
+  if not (start >= 0 and stop >= 0) then return true end
   if num_names == 1 then
     num_worked = num_worked + 1
     numbers[num_worked] = sub(record, FIRST_TIME, LAST_TIME)
@@ -92,6 +97,18 @@ local function look_at_ended(name, job_id, record)
   end
   if stop - start > slowest_over then
     list('slow', name, job_id, string.format('%.3f %.3f', stop - start, audio_s))
+  end
+  return true
+end
+
+local function look_at(name, job_id)
+  local record, state = record_of(job_id, 0)
+  if record and look_at_ended(name, job_id, record) then return end
+  add_to_folder(name)
+  if record or state == 'lost' or state == 'succeeded' or state == 'failed' then
+    odd[#odd + 1], odd[#odd + 2] = name, job_id
+  else
+    sums.states[state] = (sums.states[state] or 0) + 1
   end
 end
 
@@ -109,18 +126,9 @@ local cursor, page = unpack(redis.call('HSCAN', batch_key(args.batch), args.curs
   args.count))
 local records = records_of(page)
 for i = 1, #page, 2 do
-  local name, job_id, record, state = page[i], page[i + 1], records[(i + 1) / 2], nil
-  if not record then record, state = record_of(job_id, 0) end
-  sums.total = sums.total + 1
-  if record then
-    look_at_ended(name, job_id, record)
-  elseif state == 'lost' or state == 'succeeded' or state == 'failed' then
-    odd[#odd + 1], odd[#odd + 2] = name, job_id
-    add_to_folder(name)
-  else
-    sums.states[state] = (sums.states[state] or 0) + 1
-    add_to_folder(name)
-  end
+  local name, job_id, record = page[i], page[i + 1], records[(i + 1) / 2]
+  if not record or not look_at_ended(name, job_id, record) then look_at(name, job_id) end
 end
+sums.total = #page / 2
 return {cursor, cjson.encode(sums), table.concat(numbers), table.concat(copies, '\n'),
   table.concat(numbers_of_copies), notable, odd}

@@ -4,7 +4,7 @@
 
 A real server is filled with jobs as a finished night leaves them: 40 recordings in hand at a time,
 one in a hundred failed, one in fifty flagged, one in a thousand without text. Shown are the seconds
-and the peak memory of the whole command, from its start to its end, for Markdown and JSON.
+and the peak memory of the whole command, from its start to its end, for Markdown, JSON and a page.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.stage.farm import make_settings, running_server
 BATCH = "night"
 NIGHT = 1_764_000_000
 PAGE = 5000
-FLAGS = ((), ("--json",), ("--json", "--full"))
+FLAGS = ((), ("--json",), ("--format", "html"), ("--json", "--full"))
 
 
 def fill(server, settings, num_files):

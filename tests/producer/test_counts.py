@@ -1,7 +1,9 @@
 """A batch's counts are kept by the scripts; each step is held against a count of all files."""
 
 import json
+import math
 import random
+import struct
 
 import pytest
 from rq.job import Job as RqJob
@@ -321,3 +323,23 @@ def test_a_record_that_is_none_is_counted_anew_or_as_it_is(night):
     night.connection.set(ended_key("night"), "no hash", ex=60)
     work(night)
     assert looked_at(night, "night", by_records=True)["counts"].succeeded == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"x" * 30,
+        b"x" * 31,
+        struct.pack("<HdddIB", 1, 0, 1, math.nan, 0, 0) + b"succeeded\t\tw\tm\ten\t",
+        struct.pack("<HdddIB", 1, 0, 1, 1, 0, 0) + b"succeeded\tw",
+        struct.pack("<HdddIB", 1, 0, 1, 1, 0, 0) + b"queued\t\t\t\t\t",
+        b"\xff" * 80,
+    ],
+)
+def test_what_is_no_record_is_looked_up_in_the_jobs_hash(night, record):
+    """As any program may leave it there."""
+    ids = night.submit({"a.wav": job("a")})
+    work(night)
+    night.connection.hset(ended_key("night"), ids["a.wav"], record)
+    assert_right(night)
