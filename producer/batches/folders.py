@@ -38,12 +38,31 @@ class FolderTally:
         self._sums: dict[str, Sums] = {}
         self._depth: int | None = None
 
-    def add(self, path: str, sums: Sequence[float]) -> None:
-        """Add (files, succeeded, failed, seconds of audio) of one folder."""
-        _add(self._sums, path if self._depth is None else _cut(path, self._depth), sums)
-        if len(self._sums) > _MAX_KEPT:
-            self._depth = max(map(_depth, self._sums)) - 1
-            self._sums = _put_together(self._sums.items(), self._depth)
+    def add_unended(self, name: str) -> None:
+        """Count a file that has not ended, or of which nothing is known any more."""
+        self._sums_of(_folder(name))[0] += 1
+
+    def add_ended(self, names: Sequence[str], audio_s: Sequence[float], *, is_failed: bool) -> None:
+        """Add files of those that ended, with the seconds of audio of each."""
+        column = 2 if is_failed else 1
+        for name, seconds in zip(names, audio_s, strict=True):
+            path = name.rpartition("/")[0]
+            sums = self._sums.get(path) or self._sums_of(path)
+            sums[0] += 1
+            sums[column] += 1
+            sums[3] += seconds
+
+    def _sums_of(self, path: str) -> Sums:
+        if self._depth is not None:
+            path = _cut(path, self._depth)
+        found = self._sums.get(path)
+        if found is None:
+            if len(self._sums) >= _MAX_KEPT:
+                self._depth = max(map(_depth, self._sums)) - 1
+                self._sums = _put_together(self._sums.items(), self._depth)
+                return self._sums_of(path)
+            found = self._sums[path] = [0, 0, 0, 0.0]
+        return found
 
     def rows(self, most: int = MAX_FOLDERS) -> list[FolderSums]:
         """Return at most `most` folders by name, as deep as fits.
@@ -63,6 +82,10 @@ class FolderTally:
             summed = [sum(column) for column in zip(*(sums for _, sums in rest), strict=True)]
             rows.append(_row(name, summed, is_rest=len(rest) > 1))
         return rows
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _depth(path: str) -> int:

@@ -19,8 +19,9 @@ from producer.batches.review import (
     failure_groups,
     flagged_files,
 )
-from producer.batches.scan import Survey, survey
+from producer.batches.scan import survey
 from producer.batches.submission import LeftOut, Submission, read_submission
+from producer.batches.survey import Survey
 from producer.batches.views import BatchCounts, batch_size
 from producer.batches.worked_time import Bounds, WorkedTime, taken_over
 from producer.models_served import batch_models

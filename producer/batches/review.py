@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.scan import Listing
+from producer.batches.survey import Listing
 from producer.errors import advice_for
 from producer.masking import mask_secrets
 from producer.queue import read_results

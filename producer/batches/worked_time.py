@@ -1,6 +1,5 @@
 """When a batch was worked on, and what was done in that time."""
 
-import struct
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ _SHORTEST_PAUSE_S = 1.0
 _MAX_LOOSE = 50_000
 # Beyond all times that are kept.
 _FOREVER_S = 1e12
-# A job in the time: start, end, seconds of audio.
-WORKED = struct.Struct("<ddd")
 
 
 class Bounds(NamedTuple):
@@ -73,28 +70,21 @@ class WorkedTime:
         """Seconds in which at least one job was in hand."""
         return sum(end - start for start, end in self.intervals)
 
-    def add(self, numbers: bytes) -> None:
-        """Add jobs of one file each: three little-endian doubles, start, end, seconds of audio."""
-        values = struct.unpack(f"<{len(numbers) // 8}d", numbers)
-        self._starts += values[0::3]
-        self._ends += values[1::3]
-        self.audio_s += sum(values[2::3])
-        self.num_jobs += len(values) // 3
+    def add(self, starts: Sequence[float], ends: Sequence[float], audio_s: float) -> None:
+        """Add jobs that stand for one file each, with the seconds of audio of all."""
+        self._starts += starts
+        self._ends += ends
+        self.audio_s += audio_s
+        self.num_jobs += len(starts)
         if len(self._starts) > _MAX_LOOSE:
             self._unite()
 
-    def add_copies(self, job_ids: Sequence[bytes], numbers: bytes) -> None:
-        """Add jobs that may come again for another file, with as many numbers as `add`."""
-        keys = list(map(hash, job_ids))
-        fresh = set(keys) - self._seen
-        if len(fresh) == len(keys):
-            self.add(numbers)
-        else:
-            for key, start in zip(keys, range(0, len(numbers), WORKED.size), strict=True):
-                if key in fresh:
-                    fresh.remove(key)
-                    self.add(numbers[start : start + WORKED.size])
-        self._seen.update(keys)
+    def add_copy(self, job_id: str, start: float, end: float, audio_s: float) -> None:
+        """Add a job that may come again for another file."""
+        key = hash(job_id)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.add((start,), (end,), audio_s)
 
     def _unite(self) -> None:
         starts = sorted([*(start for start, _ in self._united), *self._starts])

@@ -1,12 +1,9 @@
 -- What a report needs of each job that ended, in one hash of its batch, job id -> record: so that a
 -- page of files costs one call, not one for each job. Behind prelude.lua; counts.lua keeps it.
 --
--- A record has, in RECORD's form: for how many files of the batch the job stands (0: not known),
--- start, end (seconds since the epoch, -1 for none), seconds of audio, flagged segments, 1 if there
--- is no text; behind them state, error code, worker, model, language and flags, with tabs between.
-local RECORD, RECORD_BYTES = '<HdddI4B', 31
--- Where the three doubles stand in it.
-local FIRST_TIME, LAST_TIME = 3, 26
+-- A record is text. A line has state, error code, worker, model, language and flags, with tabs
+-- between; the next start, end (seconds since the epoch, -1 for none), seconds of audio, flagged
+-- segments, 1 if there is no text, and for how many files of the batch the job stands (0: not known).
 local STATE_OF = {
   created = 'waiting', queued = 'queued', started = 'running', deferred = 'waiting',
   scheduled = 'waiting', finished = 'succeeded', failed = 'failed', stopped = 'failed',
@@ -32,9 +29,9 @@ local function record_of(job_id, num_names)
   if not code or state ~= 'succeeded' and state ~= 'failed' then return nil, state end
   local label = table.concat({state, label_part(code), label_part(worker), label_part(model),
     label_part(language), label_part(flags)}, '\t')
-  return struct.pack(RECORD, math.min(num_names, 65535), seconds_of(started) or -1,
-    seconds_of(ended) or -1, sound_number(audio_s), math.min(sound_number(num_flagged), 2 ^ 32 - 1),
-    is_empty == '1' and 1 or 0) .. label, state
+  return label .. string.format('\n%.6f %.6f %.14g %d %d %d', seconds_of(started) or -1,
+    seconds_of(ended) or -1, sound_number(audio_s), sound_number(num_flagged),
+    is_empty == '1' and 1 or 0, num_names), state
 end
 
 local function drop_record(batch, job_id) redis.pcall('HDEL', ended_key(batch), job_id) end

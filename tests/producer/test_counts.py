@@ -1,9 +1,7 @@
 """A batch's counts are kept by the scripts; each step is held against a count of all files."""
 
 import json
-import math
 import random
-import struct
 
 import pytest
 from rq.job import Job as RqJob
@@ -11,7 +9,8 @@ from rq.serializers import JSONSerializer
 
 from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.counts import MAX_AGE_S, read_counts, read_tally
-from producer.batches.scan import _survey
+from producer.batches.scan import scan
+from producer.batches.survey import Survey
 from producer.batches.views import count, view_batch
 from producer.batches.worked_time import Bounds
 from producer.errors import JobNotFound
@@ -34,7 +33,8 @@ def assert_right(night, *batches):
 
 def looked_at(night, batch, *, by_records):
     """Return all that a report takes from a survey, by the records or by the jobs' hashes."""
-    found = _survey(night.connection, batch, Bounds(0), None, by_records=by_records)
+    found = Survey(Bounds(0), None)
+    scan(night.connection, batch, found, by_records=by_records)
     worked = found.worked
     return {
         "counts": found.counts,
@@ -330,10 +330,12 @@ def test_a_record_that_is_none_is_counted_anew_or_as_it_is(night):
     [
         b"",
         b"x" * 30,
-        b"x" * 31,
-        struct.pack("<HdddIB", 1, 0, 1, math.nan, 0, 0) + b"succeeded\t\tw\tm\ten\t",
-        struct.pack("<HdddIB", 1, 0, 1, 1, 0, 0) + b"succeeded\tw",
-        struct.pack("<HdddIB", 1, 0, 1, 1, 0, 0) + b"queued\t\t\t\t\t",
+        b"succeeded\t\tw\tm\ten\t\n0 1 nan 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 1e999 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 -7 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 1 0 0",
+        b"succeeded\tw\n0 1 1 0 0 1",
+        b"queued\t\t\t\t\t\n0 1 1 0 0 1",
         b"\xff" * 80,
     ],
 )
@@ -341,5 +343,10 @@ def test_what_is_no_record_is_looked_up_in_the_jobs_hash(night, record):
     """As any program may leave it there."""
     ids = night.submit({"a.wav": job("a")})
     work(night)
+    night.submit({"b.wav": job("b")})
+    work(night)
     night.connection.hset(ended_key("night"), ids["a.wav"], record)
-    assert_right(night)
+    found = looked_at(night, "night", by_records=True)
+    by_hash = looked_at(night, "night", by_records=False)
+    assert found["counts"] == by_hash["counts"] == recounted(night)
+    assert found["worked"] == by_hash["worked"]

@@ -8,8 +8,8 @@ from producer.batches.folders import FolderTally
 from producer.batches.markdown import to_markdown
 from producer.batches.report import make_report
 from producer.batches.review import failure_reason
-from producer.batches.scan import Listing, Named
-from producer.batches.worked_time import WORKED, Bounds, WorkedTime
+from producer.batches.survey import Listing, Named
+from producer.batches.worked_time import Bounds, WorkedTime
 from producer.errors import Cancelled, EmptyInput, Internal
 from producer.keys import EVENTS_KEY, job_key
 from producer.result import Failure
@@ -45,9 +45,11 @@ def test_a_failure_says_its_path_once_and_whose_audio_it_is(error, name, reason)
 def test_worked_time_is_a_union_without_pauses_and_copies():
     """Overlaps count once, and a second between two recordings is no pause."""
     worked = WorkedTime()
-    worked.add(b"".join(WORKED.pack(*each) for each in [(100, 110, 7.0), (5, 12, 5.0)]))
-    worked.add_copies([b"a", b"b"], WORKED.pack(0, 10, 5.0) + WORKED.pack(12.9, 20, 5.0))
-    worked.add_copies([b"c", b"a", b"c"], WORKED.pack(14, 15, 1.0) * 3)
+    worked.add([100, 5], [110, 12], 12.0)
+    for job_id, *work in [("a", 0, 10, 5.0), ("b", 12.9, 20, 5.0)]:
+        worked.add_copy(job_id, *work)
+    for job_id in "cac":
+        worked.add_copy(job_id, 14, 15, 1.0)
     assert worked.intervals == [(0, 20), (100, 110)]
     assert worked.worked_s == 30
     assert (worked.num_jobs, worked.audio_s) == (5, 23.0)
@@ -118,7 +120,8 @@ def test_folders_are_put_together_until_they_fit(paths, most, rows):
     """As deep as fits; of too many at the top the largest and the rest."""
     tally = FolderTally()
     for path in paths:
-        tally.add(path, (1, 1, 0, 2.0))
+        names = [f"{path}/x.wav" if path else "x.wav"]
+        tally.add_ended(names, [2.0], is_failed=False)
     found = tally.rows(most)
     assert [row.path for row in found] == rows
     assert sum(row.files for row in found) == len(paths)
@@ -129,7 +132,7 @@ def test_a_folder_for_each_file_needs_little_memory():
     """However many there are, and however deep."""
     tally = FolderTally()
     for number in range(20_000):
-        tally.add(f"{number % 100}/{number}/deep", (1, 0, 1, 0.0))
+        tally.add_ended([f"{number % 100}/{number}/deep/x.wav"], [0.0], is_failed=True)
     assert len(tally._sums) <= 5000
     assert sum(row.failed for row in tally.rows()) == 20_000
 
