@@ -20,10 +20,10 @@ from producer.batches.scan import survey
 from producer.batches.views import batch_exists, batch_size
 from producer.batches.worked_time import Bounds
 from producer.cli.options import AsJson, Batch, batch_of
-from producer.cli.session import session_of
+from producer.cli.session import Session, session_of
 from producer.connection import server_time_s
 from producer.console import emit, note, one_line
-from producer.errors import ERRORS, Exit, InvalidOptions
+from producer.errors import ERRORS, Exit, InvalidOptions, ScribefarmError
 from producer.output_files import output_errors
 from producer.queue import job_state
 
@@ -189,9 +189,17 @@ def report(
     made = make_report(session.connection, name, bounds, limit=None if full else MAX_LISTED)
     _write_report(render(made, form, full=full), output)
     if until is None and (since is None or is_since_last):
-        remember_report(session.connection, session.settings, name, began_s)
+        _remember(session, name, began_s)
     if made.counts.succeeded < made.counts.total:
         raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _remember(session: Session, batch: str, began_s: float) -> None:
+    """Keep when the report began; a server that is full takes nothing from the report itself."""
+    try:
+        remember_report(session.connection, session.settings, batch, began_s)
+    except ScribefarmError as error:
+        note(f"the next `--since last` does not know of this report: {one_line(str(error))}")
 
 
 def _write_report(document: str | bytes, output: Path | None) -> None:

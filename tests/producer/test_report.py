@@ -171,3 +171,16 @@ def test_a_report_becomes_the_file_that_its_name_says(night):
     for wrong in (["--format", "pdf"], ["--format", "xlsx"], ["--since", "yesterday"]):
         _, stderr = night.run("report", "night", *wrong, code=2)
         assert wrong[0] in stderr
+
+
+def test_a_full_server_is_no_reason_to_have_no_report(night):
+    """Only what is new since then is not known next time."""
+    night.submit({"a.wav": job("a")})
+    night.finish()
+    night.connection.config_set("maxmemory", "1mb")
+    try:
+        stdout, stderr = night.run("report", "night", "--json")
+    finally:
+        night.connection.config_set("maxmemory", "0")
+    assert json.loads(stdout)["run"]["succeeded"] == 1
+    assert "does not know of this report" in stderr
