@@ -6,7 +6,6 @@ a transcript is never markup, a formula or a time in any format that has such.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from producer.formats.annotation import to_eaf, to_textgrid
 from producer.formats.documents import to_csv, to_html, to_markdown, to_timed
@@ -17,7 +16,6 @@ from producer.formats.whisper import to_json, to_srt, to_tsv, to_txt, to_vtt
 from producer.result import Transcript
 
 __all__ = [
-    "ALL",
     "DEFAULT_FORMAT_OPTIONS",
     "FORMATS",
     "GUIDELINES",
@@ -60,9 +58,6 @@ FORMATS: dict[str, Format] = {
     "eaf": to_eaf,
     "textgrid": to_textgrid,
 }
-
-# Stands for every format where names are given.
-ALL: Final = "all"
 
 # Where it is not the format's name.
 _EXTENSIONS = {"timed": "timed.txt", "textgrid": "TextGrid"}

@@ -97,7 +97,10 @@ def laid_out(
     pieces = timed_pieces(segments, options.max_line_width)
     limits = _Limits.of(options)
     for first, last, end in _divided(pieces, limits):
-        shown = [piece._replace(end=min(piece.end, end)) for piece in pieces[first:last]]
+        shown = [
+            piece._replace(start=min(piece.start, end), end=min(piece.end, end))
+            for piece in pieces[first:last]
+        ]
         yield pieces[first].start / 1000, end / 1000, _lines(shown, limits)
 
 

@@ -105,7 +105,8 @@ def _cut(text: str, max_width: int | None) -> Iterator[str]:
 
 
 def _width(text: str) -> int:
-    return len(text) if text.isascii() else sum(not _is_mark(char) for char in text)
+    # Marks alone count too, so that nothing has no width.
+    return len(text) if text.isascii() else max(1, sum(not _is_mark(char) for char in text))
 
 
 def _is_mark(char: str) -> bool:
