@@ -14,7 +14,7 @@ from producer.cli.session import Session, session_of
 from producer.console import emit, note, one_line
 from producer.errors import Exit
 from producer.fleet import live_workers
-from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, GUIDELINES, FormatOptions
 from producer.pending import PendingJobs
 
 app = typer.Typer()
@@ -29,14 +29,33 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Write results as they come, until all are.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of other content.")]
-LineWidth = Annotated[
-    int | None, typer.Option(help="Subtitles: characters in a line (needs --words).")
-]
+LineWidth = Annotated[int | None, typer.Option(help="Subtitles: characters in a line.")]
 LineCount = Annotated[int | None, typer.Option(help="Subtitles: lines at once.")]
 WordsPerLine = Annotated[int | None, typer.Option(help="Subtitles: words at once.")]
 HighlightWords = Annotated[
-    bool, typer.Option("--highlight-words", help="Subtitles: underline the spoken word.")
+    bool,
+    typer.Option(
+        "--highlight-words",
+        help="Subtitles: underline the spoken word; karaoke in ass and lrc (needs --words).",
+    ),
 ]
+Guideline = Annotated[
+    str | None,
+    typer.Option(
+        "--subtitles",
+        metavar="GUIDE",
+        help=f"Limits of a guideline: {', '.join(GUIDELINES)}; flags beside it win.",
+    ),
+]
+MaxCps = Annotated[float | None, typer.Option(help="Subtitles: characters to read in a second.")]
+MinDuration = Annotated[
+    float | None, typer.Option("--min-duration", help="Subtitles: seconds that each stands.")
+]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option("--max-duration", help="Subtitles: seconds that each stands at most."),
+]
+MinGap = Annotated[float | None, typer.Option("--min-gap", help="Subtitles: seconds between two.")]
 
 
 @app.command()
@@ -52,6 +71,11 @@ def results(
     max_line_count: LineCount = None,
     max_words_per_line: WordsPerLine = None,
     highlight_words: HighlightWords = False,
+    subtitles: Guideline = None,
+    max_cps: MaxCps = None,
+    min_duration_s: MinDuration = None,
+    max_duration_s: MaxDuration = None,
+    min_gap_s: MinGap = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line a file instead of its path.")
     ] = False,
@@ -65,22 +89,28 @@ def results(
     Examples:
       scribefarm results archive --output-dir texts
       scribefarm results archive -o subtitles --format srt,vtt --follow
+      scribefarm results archive -o subtitles --format ttml --subtitles netflix
     """
     session = session_of(context)
-    name = batch_of(session, batch)
     options = FormatOptions.parse(
+        subtitles,
         max_line_width=max_line_width,
         max_line_count=max_line_count,
         max_words_per_line=max_words_per_line,
         highlight_words=highlight_words,
+        max_cps=max_cps,
+        min_duration_s=min_duration_s,
+        max_duration_s=max_duration_s,
+        min_gap_s=min_gap_s,
     )
+    name = batch_of(session, batch)
     layout = Layout(output_dir, format_names(formats), options, overwrite)
     counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
     if counts["without_words"] and options != DEFAULT_FORMAT_OPTIONS:
         note(
-            f"{counts['without_words']} have no times of words (submit --words): they were broken "
-            "by segments, and the widths, counts and highlights asked for had no effect"
+            f"{counts['without_words']} have no times of words (submit --words): in subtitles their "
+            "segments' time was shared out by characters, and no word was highlighted"
         )
     if counts["failed"]:
         note(f"why:  scribefarm errors {name}")

@@ -97,20 +97,37 @@ def test_an_unknown_code_gets_a_hint_and_no_list_of_all(scribefarm, write_wav):
     assert "rank_mismatch" not in done.stderr
 
 
-def test_widths_without_words_are_said_to_have_no_effect(
+def test_widths_hold_without_words_and_how_is_said(
     scribefarm, stand_in, write_wav, tmp_path, wait_until
 ):
-    """The files are right all the same."""
+    """Segments are divided by characters."""
     path = write_wav()
     assert scribefarm("submit", path, "--batch", "b").returncode == 0
     assert scribefarm("watch", "b", "--every", "0.2").returncode == 0
     plain = scribefarm("results", "b", "-o", tmp_path / "plain", "--format", "srt")
     assert "words" not in plain.stderr
     asked = scribefarm(
-        "results", "b", "-o", tmp_path / "narrow", "--format", "srt", "--max-line-width", "20"
+        "results", "b", "-o", tmp_path / "narrow", "--format", "srt", "--max-line-width", "8"
     )
     assert asked.returncode == 0
     assert "1 have no times of words (submit --words)" in asked.stderr
+    (narrow,) = (tmp_path / "narrow").rglob("*.srt")
+    assert max(map(len, narrow.read_text().splitlines()[2:])) <= 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--subtitles", "bbc"], "must be one of netflix"),
+        (["--max-cps", "0"], "max_cps"),
+        (["--min-duration", "9", "--subtitles", "netflix"], "at most max_duration_s"),
+    ],
+)
+def test_limits_of_subtitles_that_cannot_be_kept_are_refused(scribefarm, tmp_path, flags, named):
+    """Before anything is asked of a server."""
+    done = scribefarm("results", "b", "-o", tmp_path / "out", "--format", "srt", *flags)
+    assert done.returncode == 2
+    assert named in done.stderr
 
 
 def test_transcribe_takes_the_short_option_of_results(scribefarm, stand_in, write_wav, tmp_path):

@@ -72,7 +72,8 @@ def read_by_ffmpeg(text, name, tmp_path):
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux() if packet.size]
         return [
-            (float(packet.pts * packet.time_base), bytes(packet).decode().strip()) for packet in packets
+            (float(packet.pts * packet.time_base), bytes(packet).decode().strip())
+            for packet in packets
         ]
 
 
