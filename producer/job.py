@@ -22,7 +22,8 @@ from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
 # 2: an id of version 1 may hold the text of another model than the one that it was made with.
-PIPELINE_VERSION = 2
+# 3: how the recording is read is part of the id.
+PIPELINE_VERSION = 3
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -127,6 +128,14 @@ class Options(BaseModel):
         return self
 
 
+class AudioOptions(BaseModel):
+    """How one recording is read, as far as its text depends on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
+
+
 class Job(BaseModel):
     """One recording to transcribe: the arguments of `worker.tasks.transcribe`.
 
@@ -147,6 +156,10 @@ class Job(BaseModel):
         None, min_length=1, max_length=200, description="Of the model; None takes any."
     )
     options: Options = Options()
+    audio: AudioOptions | None = Field(
+        None,
+        description="How it is read; None takes the defaults of [audio] where it is submitted.",
+    )
     batch: Text | None = Field(None, max_length=200, description="The batch that counts this job.")
     name: Text | None = Field(
         None, max_length=4096, description="Path within the archive: where results are written."
@@ -182,16 +195,22 @@ class Job(BaseModel):
             return Path(os.fsdecode(unquote_to_bytes(self.source.removeprefix(FILE_URL))))
         return Path(self.source)
 
+    @property
+    def read_as(self) -> AudioOptions:
+        """Return how the recording is read: as asked, else as by default."""
+        return self.audio or AudioOptions()
+
     def to_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def content_id(self, audio_sha256: str) -> str:
-        """Return the job's id: 32 hex digits over audio, model, options and pipeline version."""
+        """Return the job's id: 32 hex digits over all that its text depends on."""
         asked = {
             "audio": audio_sha256,
             "model": [self.model, self.revision or "default"],
             "options": self.options.model_dump(mode="json"),
+            "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))

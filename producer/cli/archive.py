@@ -117,6 +117,7 @@ def submit(
     asked = SubmitOptions(
         batch=_batch_name(session, batch, [*arguments, *map(str, manifests)]),
         options=options,
+        audio=session.settings.audio.for_job(),
         queue=_queue_of(session, priority),
         retry_failed=retry_failed,
     )
