@@ -13,10 +13,12 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from producer.errors import InvalidOptions
+from producer.model_names import canonical_model
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
@@ -150,7 +152,7 @@ class Job(BaseModel):
         None,
         min_length=1,
         max_length=1000,
-        description="Model that must give the text; None takes the worker's.",
+        description="Model that must give the text, by any of its names; None takes the worker's.",
     )
     revision: Text | None = Field(
         None, min_length=1, max_length=200, description="Of the model; None takes any."
@@ -168,6 +170,15 @@ class Job(BaseModel):
         default_factory=dict, description="Yours: comes back in the result, unread."
     )
     audio_sha256: Sha256 | None = Field(None, description="Hash of the audio's bytes, if known.")
+
+    @field_validator("model")
+    @classmethod
+    def _one_name_of_a_model(cls, name: str | None) -> str | None:
+        """Take any name by which a model is known; the farm has one for each."""
+        try:
+            return name if name is None else canonical_model(name)
+        except InvalidOptions as error:
+            raise OutOfBounds(error.constraint, error.value) from error
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:

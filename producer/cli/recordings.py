@@ -11,7 +11,8 @@ from producer.archive.hash_cache import hash_audio
 from producer.cli.session import Session
 from producer.errors import InvalidOptions, ScribefarmError
 from producer.job import Job, Options, invalid_options
-from producer.languages import knows_english_alone, parse_language
+from producer.languages import parse_language
+from producer.model_names import knows_english_alone
 from producer.settings import Settings
 
 Files = Annotated[list[Path], typer.Argument(help="Recordings.", show_default=False)]

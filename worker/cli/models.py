@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producer.errors import InvalidModel
-from producer.languages import knows_english_alone
+from producer.model_names import knows_english_alone
 from producer.settings import load_settings
 from worker.models import MODELS
 
