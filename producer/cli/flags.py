@@ -7,6 +7,7 @@ wherever ours do: underscores for hyphens (`hyphened`), and `--word_timestamps T
 
 import functools
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
@@ -48,10 +49,9 @@ class Flags:
 
     def parameters(self) -> Iterator[inspect.Parameter]:
         """Yield a command's parameter for each field, by group."""
-        panel_of = {name: panel for panel, names in self.panels.items() for name in names}
         fields = self.model.model_fields
-        grouped = sorted(fields, key=lambda name: _rank(self.panels, panel_of.get(name)))
-        for name in grouped:
+        panel_of = {name: panel for panel, names in self.panels.items() for name in names}
+        for name in [*panel_of, *(name for name in fields if name not in panel_of)]:
             if _plain_type(fields[name].annotation) is not None:
                 yield self._parameter(name, fields[name], panel_of.get(name, self.panel))
 
@@ -82,11 +82,11 @@ class Flags:
         kind = _plain_type(about.annotation)
         names = self._names_of(name)
         if kind is bool:
-            names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
+            names = (f"{names[0]}/--no-{names[0].removeprefix('--')}", *names[1:])
         choices = get_args(about.annotation) if kind is Literal else ()
         option = typer.Option(
             *names,
-            help=about.description,
+            help=about.description or "",
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
@@ -154,34 +154,32 @@ class FlagCommand(TyperCommand):
             if getattr(each, "is_flag", False)
             for name in each.opts
         }
-        left = iter(args)
-        for arg in left:
+        left = deque(args)
+        while left:
+            arg = left.popleft()
             name, equals, value = arg.partition("=")
             switch = switches.get(hyphened(name))
-            if arg == "--" or switch is None:
+            if switch is None:
                 yield arg
-                if arg == "--":
-                    yield from left
-                continue
-            following = value if equals else next(left, None)
-            said = None if following is None else _SAID.get(following.lower())
-            if equals and said is None:
-                ctx.fail(f"Option {name!r}: must be True or False (got {value}).")
-            yield from _switch(switch, said)
-            if said is None and following is not None:
-                yield from self._switched(ctx, [following, *left])
+                # Behind it there are no flags.
+                yield from left if arg == "--" else ()
+                left = deque() if arg == "--" else left
+            elif equals and value.lower() not in _SAID:
+                ctx.fail(f"Option {name!r} must be True or False (got {value}).")
+            elif equals:
+                yield from _switch(switch, is_on=_SAID[value.lower()])
+            elif left and left[0].lower() in _SAID:
+                yield from _switch(switch, is_on=_SAID[left.popleft().lower()])
+            else:
+                yield from _switch(switch, is_on=True)
 
 
-def _switch(names: tuple[str, str | None], said: bool | None) -> Iterator[str]:
+def _switch(names: tuple[str, str | None], *, is_on: bool) -> Iterator[str]:
     on, off = names
-    if said is not False:
+    if is_on:
         yield on
     elif off is not None:
         yield off
-
-
-def _rank(panels: Mapping[str, tuple[str, ...]], panel: str | None) -> int:
-    return list(panels).index(panel) if panel is not None else len(panels)
 
 
 def _plain_type(annotation: Any) -> Any:

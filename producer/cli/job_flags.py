@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from producer.cli.flags import Flags, Given, optional
 from producer.cli.session import Session
 from producer.errors import InvalidOptions
-from producer.job import MAX_TEMPERATURES, Options, Temperature
+from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
 from producer.model_names import check_model, knows_english_alone
 from producer.settings import Settings
@@ -63,7 +63,12 @@ INCREMENT_FLAG = optional(
         rich_help_panel=_FALLBACK,
     ),
 )
-OPTION_FLAGS = (*JOB_FLAGS.parameters(), INCREMENT_FLAG)
+AUDIO_FLAGS = Flags(AudioOptions, panel="How recordings are read")
+OPTION_FLAGS = tuple(
+    flag
+    for own in (*JOB_FLAGS.parameters(), *AUDIO_FLAGS.parameters())
+    for flag in ((own, INCREMENT_FLAG) if own.name == "temperatures" else (own,))
+)
 
 ModelName = Annotated[
     str | None,
@@ -87,15 +92,13 @@ def use_model(session: Session, name: str | None, revision: str | None) -> None:
     """
     if name is None and revision is None:
         return
-    settings = session.settings
-    model = settings.model
+    model = session.settings.model
     try:
         chosen = model.name if name is None else check_model(name)
     except InvalidOptions as error:
         raise InvalidOptions("--model", error.constraint, error.value) from error
     pinned = revision or (model.revision if chosen == model.name else None)
-    named = model.model_copy(update={"name": chosen, "revision": pinned})
-    session.settings = settings.model_copy(update={"model": named})
+    session.use(model={"name": chosen, "revision": pinned})
 
 
 def asked_options(settings: Settings, given: Given) -> Options:
@@ -112,6 +115,19 @@ def asked_options(settings: Settings, given: Given) -> Options:
         raise JOB_FLAGS.refusal(error, given) from error
     _check_language(options, settings.model.name)
     return options
+
+
+def asked_audio(settings: Settings, given: Given) -> AudioOptions:
+    """Return how recordings are read: as settings.toml says, with the command line on top.
+
+    Raises:
+        InvalidOptions: a value is out of bounds.
+    """
+    own = settings.audio.for_job().model_dump()
+    try:
+        return AudioOptions.model_validate({**own, **AUDIO_FLAGS.values(given)})
+    except ValidationError as error:
+        raise AUDIO_FLAGS.refusal(error, given) from error
 
 
 def _temperatures(settings: Settings, given: Given) -> dict[str, Any]:

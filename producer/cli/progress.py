@@ -16,7 +16,7 @@ from producer.queue import read_progress
 class JobsProgress:
     """A bar on stderr that grows with each window of each recording; silent off a terminal."""
 
-    def __init__(self, connection: redis.Redis, num_jobs: int) -> None:
+    def __init__(self, connection: redis.Redis, num_jobs: int, *, is_shown: bool = True) -> None:
         self._connection = connection
         self._num_jobs = num_jobs
         self._num_done = 0
@@ -29,7 +29,7 @@ class JobsProgress:
             transient=True,
             # Rich would send what others print on stdout to its own console: stderr.
             redirect_stdout=False,
-            disable=not is_terminal(),
+            disable=not (is_shown and is_terminal()),
         )
         self._task = self._progress.add_task(self._description(), total=num_jobs)
 
