@@ -13,7 +13,7 @@ import typer
 from producer import embedded
 from producer.cli.local_worker import LocalWorker
 from producer.cli.options import format_names
-from producer.cli.progress import JobsProgress
+from producer.cli.progress import JobsProgress, waiting_for
 from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
 from producer.cli.session import Session, session_of
 from producer.console import emit, note, one_line
@@ -125,10 +125,11 @@ def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
         ids = _enqueue(session, jobs)
         printer = _Printer(session, output, list(zip((job.path for job in jobs), ids, strict=True)))
         num_jobs = len(set(ids))
-        with JobsProgress(session.connection, num_jobs) as progress:
+        shown = [(job_id, str(job.path)) for job, job_id in zip(jobs, ids, strict=True)]
+        with JobsProgress(session.connection, shown) as progress:
             for outcome in _results(session, set(ids), progress):
                 num_done += 1
-                progress.finish_job()
+                progress.finish_job(outcome.job_id)
                 with progress.paused():
                     printer.add(outcome)
     except KeyboardInterrupt:
@@ -162,12 +163,14 @@ def _results(
         # A worker of another model would leave these jobs where they are.
         if is_served(connection, missing, live_workers(connection, session.settings)):
             watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
+            waits_for: Callable[[], str | None] = lambda: None  # noqa: E731
         else:
-            watch = stack.enter_context(LocalWorker(session.settings)).check
+            worker = stack.enter_context(LocalWorker(session.settings))
+            watch, waits_for = worker.check, worker.waits_for
 
         def on_tick(pending: PendingJobs) -> None:
             watch(pending)
-            progress.update(pending)
+            progress.update(waits_for())
 
         yield from wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
 
@@ -205,7 +208,8 @@ def _server(session: Session) -> Iterator[None]:
     """Stop the embedded server at the end if it was not there before and nobody else uses it."""
     settings = session.settings
     was_there = settings.redis.url is not None or embedded.status(settings).running
-    session.connection.ping()
+    with waiting_for(None if was_there else "starting a server"):
+        session.connection.ping()
     try:
         yield
     finally:
