@@ -29,7 +29,7 @@ from producer.archive.submit import Entry, SubmitOptions, submit_archive
 from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
 from producer.connection import connect, server_name
-from producer.job import Options, invalid_options
+from producer.job import AudioOptions, Options, invalid_options
 from producer.pending import PendingJobs
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
@@ -50,6 +50,7 @@ def submit(
     batch: str | None = None,
     queue: str = "default",
     model: str | None = None,
+    audio: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
     retry_failed: bool = False,
     settings: Settings | None = None,
@@ -57,7 +58,8 @@ def submit(
 ) -> Submission:
     """Enqueue files, folders and patterns, and say what became of each file; nothing twice.
 
-    `options` are fields of `producer.job.Options`, on top of those in the settings.
+    `options` are fields of `producer.job.Options`, `audio` those of `AudioOptions`; both on top of
+    what the settings say.
 
     Raises:
         InvalidOptions: an option is misspelt or out of bounds.
@@ -68,6 +70,7 @@ def submit(
     asked = SubmitOptions(
         batch=batch or f"batch-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         options=_options(settings, options),
+        audio=_audio_options(settings, audio),
         model=model,
         queue=queue,
         metadata=metadata or {},
@@ -152,6 +155,15 @@ def _connected(settings: Settings) -> Iterator[redis.Redis]:
         yield connection
     finally:
         connection.close()
+
+
+def _audio_options(settings: Settings, given: dict[str, Any] | None) -> AudioOptions:
+    try:
+        return AudioOptions.model_validate(
+            {**settings.audio.for_job().model_dump(), **(given or {})}
+        )
+    except ValidationError as error:
+        raise invalid_options("audio", error) from error
 
 
 def _options(settings: Settings, given: dict[str, Any]) -> Options:

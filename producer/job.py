@@ -24,7 +24,8 @@ from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
 # 2: an id of version 1 may hold the text of another model than the one that it was made with.
-PIPELINE_VERSION = 2
+# 3: how the recording is read is part of the id.
+PIPELINE_VERSION = 3
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -54,33 +55,61 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    language: LanguageCode | None = Field(None, description="Language code; None detects it.")
+    language: LanguageCode | None = Field(
+        None, description="Code or English name, like de or german; detected if absent."
+    )
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
     )
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: Literal["transcribe", "translate"] = Field(
+        "transcribe", description="Write down what is said, or translate it into English."
+    )
     temperatures: tuple[Temperature, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         min_length=1,
         max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
-    best_of: int = Field(1, ge=1, le=16, description="Samples a window at temperatures above 0.")
+    best_of: int = Field(1, ge=1, le=16, description="Samples of a window above temperature 0.")
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same text.")
-    compression_ratio_threshold: float | None = Field(2.4, gt=0, allow_inf_nan=False)
-    logprob_threshold: float | None = Field(-1.0, allow_inf_nan=False)
-    no_speech_threshold: Probability | None = 0.6
-    condition_on_previous_text: bool = True
-    initial_prompt: Text | None = Field(None, max_length=4000)
+    compression_ratio_threshold: float | None = Field(
+        2.4,
+        gt=0,
+        allow_inf_nan=False,
+        description="Above it, text repeats itself and is tried again.",
+    )
+    logprob_threshold: float | None = Field(
+        -1.0, allow_inf_nan=False, description="Less likely text is tried again."
+    )
+    no_speech_threshold: Probability | None = Field(
+        0.6, description="Unlikely text in a window more probably silent is dropped."
+    )
+    condition_on_previous_text: bool = Field(
+        True, description="Each window sees the text before it."
+    )
+    initial_prompt: Text | None = Field(
+        None, max_length=4000, description="Names, spelling, style to expect."
+    )
     carry_initial_prompt: bool = Field(False, description="Give the prompt to every window.")
     hotwords: Text | None = Field(
         None, max_length=1000, description="Words to expect, every window."
     )
-    word_timestamps: bool = False
-    hallucination_silence_threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
-    without_timestamps: bool = False
-    max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0, allow_inf_nan=False)
-    suppress_blank: bool = True
+    word_timestamps: bool = Field(False, description="Times and probabilities of words.")
+    hallucination_silence_threshold: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Skip longer silences around invented text, in seconds; needs word times.",
+    )
+    without_timestamps: bool = Field(False, description="Text only, no times.")
+    max_initial_timestamp: float | None = Field(
+        1.0,
+        ge=0.0,
+        le=30.0,
+        allow_inf_nan=False,
+        description="Latest start of a window's first segment, in seconds.",
+    )
+    suppress_blank: bool = Field(True, description="A window does not start with a blank.")
     suppress_tokens: tuple[TokenId, ...] = Field(
         (-1,),
         max_length=MAX_SUPPRESSED,
@@ -89,7 +118,7 @@ class Options(BaseModel):
     clip_timestamps: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         (),
         max_length=MAX_CLIP_TIMES,
-        description="start,end,start,end,... in seconds; only these parts are transcribed.",
+        description="Only these parts: start,end,start,end,... in seconds.",
     )
     sample_len: int | None = Field(None, ge=1, le=448, description="Most tokens in a window.")
 
@@ -99,6 +128,14 @@ class Options(BaseModel):
             msg = "hallucination_silence_threshold needs word_timestamps"
             raise ValueError(msg)
         return self
+
+
+class AudioOptions(BaseModel):
+    """How one recording is read, as far as its text depends on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
 
 
 class Job(BaseModel):
@@ -121,6 +158,10 @@ class Job(BaseModel):
         None, min_length=1, max_length=200, description="Of the model; None takes any."
     )
     options: Options = Options()
+    audio: AudioOptions | None = Field(
+        None,
+        description="How it is read; None takes the defaults of [audio] where it is submitted.",
+    )
     batch: Text | None = Field(None, max_length=200, description="The batch that counts this job.")
     name: Text | None = Field(
         None, max_length=4096, description="Path within the archive: where results are written."
@@ -165,16 +206,22 @@ class Job(BaseModel):
             return Path(os.fsdecode(unquote_to_bytes(self.source.removeprefix(FILE_URL))))
         return Path(self.source)
 
+    @property
+    def read_as(self) -> AudioOptions:
+        """Return how the recording is read: as asked, else as by default."""
+        return self.audio or AudioOptions()
+
     def to_kwargs(self) -> dict[str, Any]:
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def content_id(self, audio_sha256: str) -> str:
-        """Return the job's id: 32 hex digits over audio, model, options and pipeline version."""
+        """Return the job's id: 32 hex digits over all that its text depends on."""
         asked = {
             "audio": audio_sha256,
             "model": [self.model, self.revision or "default"],
             "options": self.options.model_dump(mode="json"),
+            "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))

@@ -7,7 +7,7 @@ values as base64 in a stream.
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -74,18 +74,22 @@ def job_id_of(job: Job, settings: Settings) -> str:
     return _complete(job, settings)[0]
 
 
-def with_model(job: Job, settings: Settings) -> Job:
-    """Return the job with a model: its own, or that of the settings, at the revision pinned there."""
+def with_defaults(job: Job, settings: Settings) -> Job:
+    """Return the job with a model and how it is read: its own, or what the settings say.
+
+    The model of the settings comes at the revision pinned there.
+    """
     pinned = settings.model
-    if job.revision is not None or job.model not in {None, pinned.name}:
-        return job
-    return job.model_copy(update={"model": pinned.name, "revision": pinned.revision})
+    taken: dict[str, Any] = {"audio": job.audio or settings.audio.for_job()}
+    if job.revision is None and job.model in {None, pinned.name}:
+        taken |= {"model": pinned.name, "revision": pinned.revision}
+    return job.model_copy(update=taken)
 
 
 def _complete(job: Job, settings: Settings) -> tuple[str, Job]:
-    """Return the job's id, and the job with the model and the hash that the id is made of."""
+    """Return the job's id, and the job with all that the id is made of."""
     audio_sha256 = job.audio_sha256 or hash_audio(job.path)
-    named = with_model(job, settings).model_copy(update={"audio_sha256": audio_sha256})
+    named = with_defaults(job, settings).model_copy(update={"audio_sha256": audio_sha256})
     return named.content_id(audio_sha256), named
 
 

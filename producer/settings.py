@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.active_hours import parse_hours, zone_of
 from producer.errors import InvalidOptions, InvalidSettings
-from producer.job import Options
+from producer.job import AudioOptions, Options
 from producer.masking import mask_url
 from producer.model_names import canonical_model
 from producer.settings_sources import (
@@ -112,17 +112,20 @@ class QueueSettings(_Section):
     )
 
 
-class AudioSettings(_Section):
-    """Which recordings are accepted and how they are read."""
+class AudioSettings(AudioOptions):
+    """Which recordings are accepted, and how they are read unless their job says otherwise."""
 
     roots: tuple[Path, ...] = Field((), description="Only files below these are read; empty: any.")
     max_audio_seconds: AudioSeconds = Field(30.0, description="One pass through the pipeline.")
     max_file_seconds: AudioSeconds = Field(12 * 3600.0, description="One recording.")
     long_audio: Literal["split", "reject"] = Field("split", description="Longer than one pass.")
     auto_resample: bool = True
-    resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
     read_timeout_s: Seconds = Field(60.0, description="A silent disk or share is given up then.")
+
+    def for_job(self) -> AudioOptions:
+        """Return what a job takes from here if it does not say itself how it is read."""
+        return AudioOptions(**{key: getattr(self, key) for key in AudioOptions.model_fields})
 
 
 class ModelSettings(_Section):

@@ -1,8 +1,9 @@
 """Manifests: lists of recordings that say more than a path, as JSON Lines or CSV.
 
 A JSON line is an object with `path` and, as wished, `id`, `name`, `language`, `prompt`, `model`,
-`options` (fields of `producer.job.Options`) and `metadata`. A CSV file has a header with the same
-names; options and metadata are columns such as `options.word_timestamps` and `metadata.speaker`.
+`options` (fields of `producer.job.Options`), `audio` (of `AudioOptions`) and `metadata`. A CSV file
+has a header with the same names; of the last three each field is a column, such as
+`options.word_timestamps` and `metadata.speaker`.
 `id` and `metadata` come back in the result. Relative paths count from the manifest's folder.
 """
 
@@ -23,7 +24,7 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
-from producer.job import Job, Options, invalid_options
+from producer.job import AudioOptions, Job, Options, invalid_options
 
 # Deeper metadata could not be written as JSON everywhere.
 _MAX_DEPTH = 100
@@ -41,30 +42,36 @@ class Row(BaseModel):
     prompt: str | None = Field(None, description="Short for options.initial_prompt.")
     model: str | None = None
     options: dict[str, Any] = {}
+    audio: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
     def to_job_fields(self) -> dict[str, Any]:
-        """Return what the row sets of a `Job`; unset options keep the submission's value.
+        """Return what the row sets of a `Job`; what it leaves out keeps the submission's value.
 
         Raises:
-            InvalidOptions: an option is misspelt or out of bounds.
+            InvalidOptions: a field is misspelt or out of bounds.
         """
         options = dict(self.options)
         if self.language is not None:
             options["language"] = self.language
         if self.prompt is not None:
             options["initial_prompt"] = self.prompt
-        try:
-            # Checked here as well, so that the manifest's own line is named.
-            parsed = Options.model_validate(options)
-        except ValidationError as error:
-            raise invalid_options("options", error) from error
         metadata = dict(self.metadata) if self.id is None else {**self.metadata, "id": self.id}
         return {
-            "options": {key: getattr(parsed, key) for key in options},
+            "options": _checked_fields("options", Options, options),
+            "audio": _checked_fields("audio", AudioOptions, self.audio),
             "metadata": metadata,
             "model": self.model,
         }
+
+
+def _checked_fields(context: str, model: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """Return given fields as the model reads them: checked here, the manifest's own line is named."""
+    try:
+        parsed = model.model_validate(given)
+    except ValidationError as error:
+        raise invalid_options(context, error) from error
+    return {key: getattr(parsed, key) for key in given}
 
 
 class _Line(NamedTuple):
@@ -199,13 +206,13 @@ def _csv_rows(path: Path) -> Iterator[_Line]:
 
 
 def _nested(cells: dict[str, str]) -> dict[str, Any]:
-    """Gather `options.x` and `metadata.x` columns; empty cells say nothing."""
+    """Gather columns such as `options.x`; empty cells say nothing."""
     fields: dict[str, Any] = {}
     for column, cell in cells.items():
         if not cell:
             continue
         group, dot, key = column.partition(".")
-        if dot and group in {"options", "metadata"}:
+        if dot and group in {"options", "audio", "metadata"}:
             fields.setdefault(group, {})[key] = _cell_value(cell)
         else:
             fields[column] = cell

@@ -26,7 +26,7 @@ from producer.archive.hash_cache import HashCache, Hashed
 from producer.archive.submission_log import SubmissionLog
 from producer.batches.views import note_batch
 from producer.errors import JobNotFound, QueueFull, ScribefarmError
-from producer.job import Job, Options, invalid_options
+from producer.job import AudioOptions, Job, Options, invalid_options
 from producer.paging import pages
 from producer.queue import (
     BATCH_SIZE,
@@ -67,6 +67,7 @@ class SubmitOptions:
 
     batch: str
     options: Options = field(default_factory=Options)
+    audio: AudioOptions = field(default_factory=AudioOptions)
     model: str | None = None
     queue: str = "default"
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -169,10 +170,14 @@ def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
     try:
         if own := file.asked.get("options"):
             options = Options.model_validate({**options.model_dump(), **own})
+        audio = asked.audio
+        if own := file.asked.get("audio"):
+            audio = AudioOptions.model_validate({**audio.model_dump(), **own})
         return Job(
             source=path_to_source(file.path),
             model=file.asked.get("model") or asked.model,
             options=options,
+            audio=audio,
             batch=asked.batch,
             name=file.name,
             metadata={**asked.metadata, **file.asked.get("metadata", {})},

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 from producer.archive.find import FoundFile
 from producer.archive.submit import SubmitOptions, to_job
 from producer.errors import Internal, InvalidOptions
-from producer.job import Job
+from producer.job import AudioOptions, Job
 from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES
+from producer.queue import with_defaults
 from producer.result import Failure, dump_result, parse_result
+from producer.settings import load_settings
 
 HASH = "0123456789abcdef" * 4
 
@@ -117,3 +119,21 @@ def test_a_manifests_row_with_such_metadata_is_one_problem(tmp_path):
         to_job(file, SubmitOptions(batch="b"), HASH)
     with pytest.raises(ValidationError):
         Job(source="a", metadata={"a": math.nan})
+
+
+def test_how_a_recording_is_read_is_part_of_its_id():
+    plain = Job(source="a.wav", model="base")
+    assert plain.content_id(HASH) == plain.model_copy(update={"audio": AudioOptions()}).content_id(
+        HASH
+    )
+    linear = plain.model_copy(update={"audio": AudioOptions(resampler="linear")})
+    assert linear.content_id(HASH) != plain.content_id(HASH)
+    assert Job.from_kwargs(linear.to_kwargs()).read_as.resampler == "linear"
+
+
+def test_a_job_takes_from_the_settings_how_it_is_read():
+    settings = load_settings(audio={"resampler": "linear"})
+    asked = Job(source="a.wav", model="base")
+    assert with_defaults(asked, settings).read_as.resampler == "linear"
+    own = asked.model_copy(update={"audio": AudioOptions(resampler="soxr_hq")})
+    assert with_defaults(own, settings).read_as.resampler == "soxr_hq"

@@ -12,7 +12,7 @@ from producer.fleet import WorkerView, farm_status
 from producer.job import Job
 from producer.keys import model_queue, split_queue
 from producer.models_served import batch_models, farm_queues, is_served, unserved, unserved_lines
-from producer.queue import job_id_of, submit, with_model
+from producer.queue import job_id_of, submit, with_defaults
 from producer.settings import load_settings
 from tests.producer.known_jobs import job, jobs, waiting
 
@@ -39,11 +39,14 @@ def test_a_queues_name_holds_the_model_and_gives_it_back(parts, name):
 def test_a_job_without_a_model_gets_that_of_the_settings(settings):
     """Its id is the id of the job that names the model; a pinned revision is part of it."""
     pinned = load_settings(model={"name": "base", "revision": "r1"})
-    assert (with_model(job(), pinned).model, with_model(job(), pinned).revision) == ("base", "r1")
+    assert (with_defaults(job(), pinned).model, with_defaults(job(), pinned).revision) == (
+        "base",
+        "r1",
+    )
     named = job(model="base", revision="r1")
     assert job_id_of(job(), pinned) == job_id_of(job(model="base"), pinned)
     assert job_id_of(job(), pinned) == job_id_of(named, settings)
-    assert with_model(job(model="tiny.en"), pinned).revision is None
+    assert with_defaults(job(model="tiny.en"), pinned).revision is None
     ids = {job_id_of(job(model=name), settings) for name in ("base", "tiny.en", "small")}
     assert len(ids) == 3
 

@@ -16,6 +16,7 @@ from producer.errors import (
     SourceChanged,
     SourceUnreachable,
 )
+from producer.job import AudioOptions
 from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio.fingerprint import Fingerprint
@@ -69,10 +70,11 @@ class Reading:
 
     Attributes:
         path: The recording.
-        settings: Roots, cap, resampler and whether to resample.
+        settings: Roots, cap and whether to resample.
         deliver: Called in the reading thread with `Start`, with each block (samples,), then once
             with `End` or the error that ended the reading.
         sha256: What the hash of the file's bytes must be, in hex; None takes any.
+        asked: How the job wants it read.
         is_called_slow: Whether the log has a line on its silence.
     """
 
@@ -80,6 +82,7 @@ class Reading:
     settings: AudioSettings
     deliver: Callable[[Piece], None]
     sha256: str | None = None
+    asked: AudioOptions = field(default_factory=AudioOptions)
     is_called_slow: bool = False
     _credit: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(BLOCKS_AHEAD), init=False
@@ -152,7 +155,7 @@ class Reading:
             file,
             max_seconds=longest_s,
             auto_resample=self.settings.auto_resample,
-            resampler=self.settings.resampler,
+            resampler=self.asked.resampler,
         ) as recording:
             declared_s = recording.header.duration_s
             self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))

@@ -137,6 +137,7 @@ class Workbench:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._read_as = settings.audio.for_job()
         self._blas = blas_library(settings)
         self._encoder = EncoderClock()
         started = time.perf_counter()
@@ -217,16 +218,16 @@ class Workbench:
         """Return where the time went so far, the encoder's apart."""
         return self.engine.stats.figures() | vars(self._encoder)
 
-    @staticmethod
     def _tickets(
-        sources: Sequence[Path], options: Options, seconds: float | None
+        self, sources: Sequence[Path], options: Options, seconds: float | None
     ) -> Iterator[Ticket]:
         """Yield every source once, and then again until the time is over; ids count from 0."""
         deadline = time.perf_counter() + (seconds or 0.0)
         for number, source in enumerate(itertools.cycle(sources)):
             if number >= len(sources) and time.perf_counter() >= deadline:
                 return
-            yield Ticket(str(number), str(number), Job(source=str(source), options=options))
+            job = Job(source=str(source), options=options, audio=self._read_as)
+            yield Ticket(str(number), str(number), job)
 
     def _outcomes(
         self, tickets: Iterator[Ticket], on_event: OnEvent

@@ -188,7 +188,7 @@ class BatchEngine:
             ticket,
             family.transcription(job.options, usable(ticket.checkpoint, family)),
             family.features(),
-            Reading(job.source, self._settings.audio, deliver, job.audio_sha256),
+            Reading(job.source, self._settings.audio, deliver, job.audio_sha256, asked=job.read_as),
         )
 
     def _deliver(self, execution_id: str, piece: Piece) -> None:

@@ -33,6 +33,7 @@ def test_a_json_lines_manifest_gives_each_file_its_own_options(folder, names):
         "x/y",
         {
             "options": {"word_timestamps": True, "language": "de", "initial_prompt": "Grüße"},
+            "audio": {},
             "metadata": {"tape": "A", "id": 7},
             "model": "base",
         },
@@ -62,7 +63,7 @@ def test_a_csv_manifest_has_dotted_columns_for_options_and_metadata(folder, name
     first, second, third = read_manifest(manifest, names)
     assert first.asked["options"] == {"best_of": 5, "temperatures": (0.0, 0.4), "language": "en"}
     assert first.asked["metadata"] == {"tape": "A", "id": "1"}
-    assert second.asked == {"options": {}, "metadata": {}, "model": None}
+    assert second.asked == {"options": {}, "audio": {}, "metadata": {}, "model": None}
     assert third.path.endswith("m.csv:4")
     assert "best_of" in str(third.error)
 
@@ -119,3 +120,12 @@ def test_a_wrong_row_of_a_table_is_a_problem_that_says_file_and_line(folder, nam
     assert [good.name, also_good.name] == ["a.wav", "b.wav"]
     assert str(problem.error).startswith(f"{manifest}:3: ")
     assert reason in str(problem.error)
+
+
+def test_a_row_says_how_its_recording_is_read(folder, names):
+    record(folder / "a.wav")
+    manifest = folder / "m.csv"
+    manifest.write_text("path,audio.resampler\na.wav,linear\na.wav,cubic\n")
+    good, bad = read_manifest(manifest, names)
+    assert good.asked["audio"] == {"resampler": "linear"}
+    assert "m.csv:3: audio: resampler" in str(bad.error)

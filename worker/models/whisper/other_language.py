@@ -12,9 +12,6 @@ from itertools import pairwise
 from producer.result import Segment
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES
 
-# In `Transcript.flags`.
-LIKELY_NOT_ENGLISH = "likely_not_english"
-
 # Windows of tiny.en over the shared recordings, by their mean log-probability: English is above
 # -0.87 (LibriSpeech's test-other, meetings from afar), other languages are below -0.91.
 DOUBTFUL_LOGPROB = -0.9

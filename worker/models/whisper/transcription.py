@@ -13,13 +13,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from producer.languages import parse_language
-from producer.result import Segment
+from producer.result import LIKELY_NOT_ENGLISH, Segment
 from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
-from worker.models.whisper.other_language import LIKELY_NOT_ENGLISH, is_likely_not_english
+from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.seeds import derive_seed
