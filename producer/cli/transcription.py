@@ -1,12 +1,10 @@
 """`scribefarm transcribe`: recordings become text in one command, with a worker if none is alive."""
 
 import contextlib
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from producer import embedded
 from producer.batches.actions import cancel_jobs
 from producer.cli.flags import FlagCommand, Flags, Given, optional, takes
+from producer.cli.interrupts import Interrupts
 from producer.cli.job_flags import (
     OPTION_FLAGS,
     ModelName,
@@ -22,9 +21,10 @@ from producer.cli.job_flags import (
     asked_options,
     use_model,
 )
+from producer.cli.language_note import note_language
 from producer.cli.local_worker import LocalWorker
 from producer.cli.options import format_names
-from producer.cli.progress import JobsProgress
+from producer.cli.progress import JobsProgress, waiting_for
 from producer.cli.recordings import Inputs, Recording, find_recordings, jobs_of, stored_stdin
 from producer.cli.session import Session, session_of
 from producer.cli.transcript_output import TranscriptOutput
@@ -124,13 +124,15 @@ def transcribe(
     names, subtitles = _format_names(formats, output_dir), _subtitles(given)
     options = asked_options(session.settings, given)
     audio = asked_audio(session.settings, given)
-    with _sigterm_as_interrupt(), stored_stdin(session, files) as stdin:
+    with Interrupts() as interrupts, stored_stdin(session, files) as stdin:
         recordings = find_recordings(session, files, stdin)
         jobs = list(jobs_of(session, recordings, options, audio))
         if jobs:
             output = TranscriptOutput(names, subtitles, output_dir, recordings)
             with _server(session):
-                _transcribe(session, jobs, output, is_verbose=given.get("verbose") is not False)
+                _transcribe(
+                    session, jobs, output, interrupts, is_verbose=given.get("verbose") is not False
+                )
     session.finish()
 
 
@@ -152,6 +154,7 @@ def _transcribe(
     session: Session,
     asked: list[tuple[Recording, Job]],
     output: TranscriptOutput,
+    interrupts: Interrupts,
     *,
     is_verbose: bool,
 ) -> None:
@@ -161,10 +164,12 @@ def _transcribe(
         ids = _enqueue(session, [job for _, job in asked])
         printer.expect((recording for recording, _ in asked), ids)
         num_jobs = len(set(ids))
-        with JobsProgress(session.connection, num_jobs, is_shown=is_verbose) as progress:
-            for outcome in _results(session, set(ids), progress):
+        titles = (recording.title for recording, _ in asked)
+        shown = list(zip(ids, titles, strict=True))
+        with JobsProgress(session.connection, shown, is_shown=is_verbose) as progress:
+            for outcome in _results(session, set(ids), progress, interrupts):
                 num_done += 1
-                progress.finish_job()
+                progress.finish_job(outcome.job_id)
                 with progress.paused():
                     printer.add(outcome)
     except KeyboardInterrupt:
@@ -189,7 +194,7 @@ def _enqueue(session: Session, jobs: list[Job]) -> list[str]:
 
 
 def _results(
-    session: Session, ids: set[str], progress: JobsProgress
+    session: Session, ids: set[str], progress: JobsProgress, interrupts: Interrupts
 ) -> Iterator[Transcript | Failure]:
     connection = session.connection
     known = list(wait_for_results(connection, ids, 0))
@@ -201,12 +206,15 @@ def _results(
         # A worker of another model would leave these jobs where they are.
         if is_served(connection, missing, live_workers(connection, session.settings)):
             watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
+            waits_for: Callable[[], str | None] = lambda: None  # noqa: E731
         else:
-            watch = stack.enter_context(LocalWorker(session.settings)).check
+            worker = stack.enter_context(LocalWorker(session.settings))
+            watch, waits_for = worker.check, worker.waits_for
 
         def on_tick(pending: PendingJobs) -> None:
+            interrupts.check()
             watch(pending)
-            progress.update(pending)
+            progress.update(waits_for())
 
         yield from wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
 
@@ -245,6 +253,7 @@ class _Printer:
             return
         try:
             self._output.put(recording, outcome)
+            note_language(outcome, recording.title)
         except ScribefarmError as error:
             self._session.problem(error)
 
@@ -265,24 +274,11 @@ def _server(session: Session) -> Iterator[None]:
     """Stop the embedded server at the end if it was not there before and nobody else uses it."""
     settings = session.settings
     was_there = settings.redis.url is not None or embedded.status(settings).running
-    session.connection.ping()
+    with waiting_for(None if was_there else "starting a server"):
+        session.connection.ping()
     try:
         yield
     finally:
         session.connection.close()
         if not was_there and embedded.num_clients(settings) == 0:
             embedded.stop(settings)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with everything stopped that it started."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
