@@ -19,6 +19,7 @@ from producer.cli import (
     transcription,
     watch,
 )
+from producer.cli.flags import hyphened
 from producer.cli.session import Session
 from producer.console import SettingsFile, Version, program, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
@@ -28,7 +29,8 @@ app = typer.Typer(
     name="scribefarm",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # openai-whisper writes --output_dir.
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": hyphened},
 )
 for group in (transcription, archive, jobs, watch, results, batches, farm, configuration):
     app.add_typer(group.app)

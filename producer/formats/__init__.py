@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 from producer.formats.annotation import to_eaf, to_textgrid
 from producer.formats.documents import to_csv, to_html, to_markdown, to_timed
-from producer.formats.options import DEFAULT_FORMAT_OPTIONS, GUIDELINES, FormatOptions
+from producer.formats.options import (
+    DEFAULT_FORMAT_OPTIONS,
+    GUIDELINES,
+    FormatOptions,
+    guideline_options,
+)
 from producer.formats.subtitles import to_ass, to_lrc, to_ttml
 from producer.formats.timestamps import format_timestamp, timed_line
 from producer.formats.whisper import to_json, to_srt, to_tsv, to_txt, to_vtt
@@ -23,6 +28,7 @@ __all__ = [
     "FormatOptions",
     "file_extension",
     "format_timestamp",
+    "guideline_options",
     "timed_line",
     "to_ass",
     "to_csv",

@@ -28,6 +28,17 @@ subtitle, a gap of at least two frames. From its guide for English templates: 42
 """
 
 
+def guideline_options(name: str) -> dict[str, Any]:
+    """Return the options of a guideline.
+
+    Raises:
+        InvalidOptions: there is no such guideline.
+    """
+    if name not in GUIDELINES:
+        raise InvalidOptions("--subtitles", f"must be one of {', '.join(GUIDELINES)}", name)
+    return GUIDELINES[name]
+
+
 class FormatOptions(BaseModel):
     """How subtitles are broken and timed.
 

@@ -73,7 +73,8 @@ def test_transcribe_names_itself_in_its_errors(scribefarm, tmp_path):
     """Not the command that shares its code."""
     done = scribefarm("transcribe", tmp_path, "missing.wav")
     assert done.returncode == 1
-    assert "error [source_not_found] transcribe: must be a regular file" in done.stderr
+    assert "error [source_not_found] transcribe: must be an existing file" in done.stderr
+    assert "error [empty_input] transcribe: must find at least one recording" in done.stderr
     assert "submit" not in done.stderr
 
 
@@ -119,7 +120,8 @@ def test_widths_hold_without_words_and_how_is_said(
     ("flags", "named"),
     [
         (["--subtitles", "bbc"], "must be one of netflix"),
-        (["--max-cps", "0"], "max_cps"),
+        (["--max-cps", "0"], "--max-cps"),
+        (["--min-gap", "x"], "--min-gap"),
         (["--min-duration", "9", "--subtitles", "netflix"], "at most max_duration_s"),
     ],
 )
@@ -128,6 +130,37 @@ def test_limits_of_subtitles_that_cannot_be_kept_are_refused(scribefarm, tmp_pat
     done = scribefarm("results", "b", "-o", tmp_path / "out", "--format", "srt", *flags)
     assert done.returncode == 2
     assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.csv", "Kate;Cate\n", "a.csv:1: must have two columns"),
+        ("a.csv", "Kate,\n", "1 to 200 characters"),
+        ("a.txt", "", "must end in .csv or .toml"),
+        ("a.csv", None, "must be an existing file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["submit", "transcribe"])
+def test_a_wrong_glossary_is_refused_before_anything_starts(
+    scribefarm, write_wav, tmp_path, command, name, content, named
+):
+    """With the file and the line."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    done = scribefarm(command, write_wav(), "--glossary", path)
+    assert done.returncode == 2
+    assert named in done.stderr
+
+
+def test_a_glossary_file_goes_with_the_jobs(scribefarm, stand_in, write_wav, tmp_path):
+    """The stand-in says `text of a.wav`."""
+    (tmp_path / "names.csv").write_text("text,speech\n")
+    done = scribefarm(
+        "transcribe", write_wav("a.wav"), "--glossary", tmp_path / "names.csv", "--format", "txt"
+    )
+    assert (done.returncode, done.stdout) == (0, "speech of a.wav\n")
 
 
 def test_transcribe_takes_the_short_option_of_results(scribefarm, stand_in, write_wav, tmp_path):

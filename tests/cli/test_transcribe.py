@@ -38,14 +38,14 @@ def test_transcribe_of_one_file_prints_its_text_alone(scribefarm, stand_in, writ
 
 
 def test_transcribe_writes_files_and_none_over_another(scribefarm, stand_in, write_wav, tmp_path):
-    """Recordings of the same name get files of their own."""
+    """Recordings of the same name get files of their own, in folders as they have themselves."""
     (tmp_path / "sub").mkdir()
     first, same = write_wav("talk.wav", value=1), write_wav("sub/talk.wav", value=2)
     out = tmp_path / "out"
     done = scribefarm("transcribe", first, same, "--format", "txt,srt", "--output-dir", out)
     assert (done.returncode, done.stdout) == (0, "")
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["talk.srt", "talk.txt", "talk.wav.srt", "talk.wav.txt"]
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert written == ["sub/talk.srt", "sub/talk.txt", "talk.srt", "talk.txt"]
     assert (out / "talk.txt").read_text() == "text of talk.wav\n"
 
 
