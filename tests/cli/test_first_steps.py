@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
 
 from producer.batches.views import batch_exists
+from producer.job import Job
 from tests.test_users_acl import all_commands
 
 
@@ -143,7 +146,7 @@ def test_limits_of_subtitles_that_cannot_be_kept_are_refused(scribefarm, tmp_pat
 )
 @pytest.mark.parametrize("command", ["submit", "transcribe"])
 def test_a_wrong_glossary_is_refused_before_anything_starts(
-    scribefarm, write_wav, tmp_path, command, name, content, named
+    scribefarm, write_wav, tmp_path, *, command, name, content, named
 ):
     """With the file and the line."""
     path = tmp_path / name
@@ -154,13 +157,15 @@ def test_a_wrong_glossary_is_refused_before_anything_starts(
     assert named in done.stderr
 
 
-def test_a_glossary_file_goes_with_the_jobs(scribefarm, stand_in, write_wav, tmp_path):
-    """The stand-in says `text of a.wav`."""
-    (tmp_path / "names.csv").write_text("text,speech\n")
-    done = scribefarm(
-        "transcribe", write_wav("a.wav"), "--glossary", tmp_path / "names.csv", "--format", "txt"
-    )
-    assert (done.returncode, done.stdout) == (0, "speech of a.wav\n")
+def test_a_glossary_file_goes_with_the_jobs(scribefarm, connection, write_wav, tmp_path):
+    """As options, in the place of the settings' glossary."""
+    (tmp_path / "names.csv").write_text("wrong,right\nKate,Cate\n")
+    done = scribefarm("submit", write_wav(), "--glossary", tmp_path / "names.csv")
+    assert done.returncode == 0
+    (key,) = connection.scan_iter("rq:job:*")
+    job_id = key.decode().removeprefix("rq:job:")
+    job = RqJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
+    assert Job.from_kwargs(job.kwargs).options.replacements == (("Kate", "Cate"),)
 
 
 def test_transcribe_takes_the_short_option_of_results(scribefarm, stand_in, write_wav, tmp_path):
