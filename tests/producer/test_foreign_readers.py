@@ -112,11 +112,13 @@ def test_ass_and_lrc_are_read_by_ffmpeg(name, tmp_path):
 @patiently
 @given(timed_transcripts())
 def test_no_text_is_a_time_of_lrc(tmp_path, spoken):
-    """As many entries as segments, and each at its own time."""
+    """Each entry stands at the time of its segment; FFmpeg drops some of those that are the same."""
     assume(spoken.segments)
     entries = read_by_ffmpeg(written("lrc", spoken), "lrc", tmp_path)
-    starts = sorted(round(each.start, 2) for each in spoken.segments)
-    assert [round(start, 2) for start, _ in entries] == pytest.approx(starts, abs=0.01)
+    assert {round(start, 2) for start, _ in entries} == {
+        round(each.start, 2) for each in spoken.segments
+    }
+    assert len(entries) <= len(spoken.segments)
 
 
 def test_lrc_has_the_start_of_each_word_for_karaoke():

@@ -200,6 +200,8 @@ def _shared(start: float, end: float, sizes: list[int]) -> Iterator[tuple[float,
     begin = start
     for size in sizes:
         said += size
-        until = end if said == total else round(start + (end - start) * said / total, 3)
+        until = start + (end - start) * said / total
+        # Rounded times stay in order too.
+        until = end if said == total else min(end, max(begin, round(until, 3)))
         yield begin, until
         begin = until
