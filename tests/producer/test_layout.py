@@ -1,9 +1,11 @@
 """Subtitles within limits: nothing is lost, nothing overlaps, and limits hold where they can."""
 
+import json
 import math
 import re
 import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import pysubs2
 import pytest
@@ -65,7 +67,8 @@ def test_no_text_is_lost_or_moved(spoken, options):
 def test_subtitles_never_overlap_and_none_stands_before_it_is_said(spoken, options):
     """Each stands for a millisecond at least; none ends later than it may."""
     written = shown(spoken, options)
-    starts = {round(each.start * 1000) for each in spoken.segments}
+    said = [word for each in spoken.segments for word in each.words or [each]]
+    starts = {round(each.start * 1000) for each in said}
     for start, end, _ in written:
         assert start < end
         assert end - start <= (options.max_duration_s or math.inf) * 1000
@@ -190,6 +193,18 @@ def test_the_netflix_guide_is_kept_by_speech_that_leaves_the_time():
         assert len(text) / (end - start) * 1000 <= 17
     assert all(following - end >= 83 for (_, end, _), (following, _, _) in pairwise(written))
     assert GUIDELINES["netflix"]["max_line_width"] == 42
+
+
+@pytest.mark.parametrize("name", ["jfk", "jfk_words", "chapter", "chapter_words"])
+def test_the_netflix_guide_is_kept_by_what_openai_whisper_heard(name):
+    """A speech and a chapter read aloud, with times of words and without."""
+    cases = Path(__file__).parents[1] / "data" / "writers" / "cases.json"
+    heard = transcript(**json.loads(cases.read_text())["results"][name])
+    written = shown(heard, NETFLIX)
+    for (start, end, text), following in pairwise([*written, None]):
+        after = following[0] if following else None
+        assert not faults(start, end, width(text.replace("\n", " ")), after, NETFLIX), text
+        assert max(map(width, text.split("\n"))) <= 42
 
 
 def test_without_word_times_width_and_lines_hold_and_time_is_shared_by_characters():
