@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from producer.cli.flags import Flags, Given, optional
 from producer.cli.session import Session
@@ -150,7 +150,7 @@ def _steps(start: float, increment: str | bool | None) -> tuple[float, ...]:
         return (start,)
     step = _DEFAULT_INCREMENT
     if increment is not None:
-        step = _number(_flag(_INCREMENT), str(increment), float)
+        step = _number(_flag(_INCREMENT), str(increment), FiniteFloat)
     most = (_LAST_TEMPERATURE - start) / (MAX_TEMPERATURES - 1)
     if not (step > 0 and step >= most):
         limit = f"must be above 0, and come to at most {MAX_TEMPERATURES} temperatures"
