@@ -14,6 +14,7 @@ from producer.cli import (
     configuration,
     farm,
     jobs,
+    models,
     results,
     server,
     transcription,
@@ -32,7 +33,7 @@ app = typer.Typer(
     # openai-whisper writes --output_dir.
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": hyphened},
 )
-for group in (transcription, archive, jobs, watch, results, batches, farm, configuration):
+for group in (transcription, archive, jobs, watch, results, batches, farm, models, configuration):
     app.add_typer(group.app)
 app.add_typer(server.app, name="server")
 

@@ -72,8 +72,15 @@ def test_only_a_model_of_english_alone_says_so(limits, flags):
     assert transcription.flags == flags
 
 
+def test_a_distilled_model_that_detects_another_language_says_so():
+    """Its vocabulary has the languages; it was trained on English."""
+    limits = ModelLimits(MULTILINGUAL, 448, knows_english_alone=True)
+    assert Transcription(Options(language="de"), limits).flags == [LIKELY_NOT_ENGLISH]
+
+
 @pytest.mark.archive
 @pytest.mark.weights
+@pytest.mark.slow
 def test_tiny_en_tells_german_from_english(real_engine, shared_data):
     """Real speech; the text stays what the reference gives."""
     paths = [
