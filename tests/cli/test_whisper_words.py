@@ -7,8 +7,8 @@ import pytest
 import typer
 
 from producer.__main__ import app
-from producer.cli.flags import hyphened
 from producer.cli.whisper_flags import NOT_OF_SUBMIT, NOT_OURS
+from producer.console import hyphened
 from producer.job import Job
 from tests.stage.readme import table
 
