@@ -231,15 +231,17 @@ class Job(BaseModel):
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     """Name the first wrong key of a pydantic error, with the bound and the value."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"]) or "options"
-    constraint, value = first["msg"], first["input"]
+    key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"])
+    constraint, value = first["msg"].removeprefix("Value error, "), first["input"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, OutOfBounds):
         constraint, value = cause.constraint, cause.found
     if isinstance(value, str):
         value = as_text(value, _MAX_VALUE_CHARS)
     is_short = isinstance(value, str | float | bool) or (isinstance(value, int) and _fits(value))
-    return InvalidOptions(f"{context}: {key}", constraint, value if is_short else None)
+    return InvalidOptions(
+        f"{context}: {key}" if key else context, constraint, value if is_short else None
+    )
 
 
 def _fits(number: int) -> bool:

@@ -178,8 +178,9 @@ def _submit(
         raise typer.Exit(Exit.INTERRUPTED) from None
     if summary.as_json:
         emit(json.dumps(summary.fields()))
-    for line in summary.lines("enqueued"):
-        note(line)
+    if summary.verdicts:
+        for line in summary.lines("enqueued"):
+            note(line)
     queued = queued_by_model(session.connection, session.settings.worker.queues)
     workers = live_workers(session.connection, session.settings)
     for line in unserved_lines(unserved(queued, workers)):

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from producer.cli.flags import Flags, Given, optional
 from producer.cli.session import Session
@@ -113,8 +113,7 @@ def asked_options(settings: Settings, given: Given) -> Options:
         options = Options.model_validate({**settings.options.model_dump(), **values})
     except ValidationError as error:
         raise JOB_FLAGS.refusal(error, given) from error
-    _check_language(options, settings.model.name)
-    return options
+    return _with_language(options, settings.model.name)
 
 
 def asked_audio(settings: Settings, given: Given) -> AudioOptions:
@@ -151,7 +150,7 @@ def _steps(start: float, increment: str | bool | None) -> tuple[float, ...]:
         return (start,)
     step = _DEFAULT_INCREMENT
     if increment is not None:
-        step = _number(_flag(_INCREMENT), str(increment), float)
+        step = _number(_flag(_INCREMENT), str(increment), FiniteFloat)
     most = (_LAST_TEMPERATURE - start) / (MAX_TEMPERATURES - 1)
     if not (step > 0 and step >= most):
         limit = f"must be above 0, and come to at most {MAX_TEMPERATURES} temperatures"
@@ -173,15 +172,15 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _check_language(options: Options, model: str) -> None:
-    """Refuse what no worker with the model can do, before one is started or waited for."""
+def _with_language(options: Options, model: str) -> Options:
+    """Return options whose language is a code; refuse what no worker with the model can do."""
     code = None if options.language is None else parse_language(options.language)
     for language in options.allowed_languages:
         parse_language(language)
-    if not knows_english_alone(model):
-        return
-    advice = "knows English alone; name another model: --model base"
-    if code not in {None, "en"}:
-        raise InvalidOptions("language", f"the model {model} {advice}", options.language)
-    if options.task == "translate":
-        raise InvalidOptions("task", f"the model {model} {advice}", options.task)
+    if knows_english_alone(model):
+        must = f"the model {model} knows English alone; name another model: --model base"
+        if code not in {None, "en"}:
+            raise InvalidOptions("language", must, options.language)
+        if options.task == "translate":
+            raise InvalidOptions("task", must, options.task)
+    return options.model_copy(update={"language": code})

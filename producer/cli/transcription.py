@@ -249,19 +249,24 @@ class _Printer:
 
     def _put_out(self, recording: Recording, outcome: Transcript | Failure) -> None:
         if isinstance(outcome, Failure):
-            error = ScribefarmError.from_dict(outcome.error.model_dump())
-            self._session.problem(error, recording.title)
-            if recording.is_stdin and error.code.startswith("source_"):
-                note(
-                    "standard input lies in a file of this machine while this command runs; the "
-                    "worker that took it may not read it. Stop that worker, or name a file."
-                )
+            self._report(recording, ScribefarmError.from_dict(outcome.error.model_dump()))
             return
         try:
             self._output.put(recording, outcome)
             note_language(outcome, recording.title)
         except ScribefarmError as error:
             self._session.problem(error)
+
+    def _report(self, recording: Recording, error: ScribefarmError) -> None:
+        # Most errors of a recording begin with its path.
+        inner = "" if error.context == str(recording.path) else f": {error.context}"
+        context = f"{recording.title}{inner}"
+        self._session.problem(type(error)(context, error.constraint, error.value))
+        if recording.is_stdin and error.code.startswith("source_"):
+            note(
+                "standard input lies in a file of this machine while this command runs; the "
+                "worker that took it may not read it. Stop that worker, or name a file."
+            )
 
 
 @contextlib.contextmanager
