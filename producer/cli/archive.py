@@ -32,6 +32,7 @@ from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 from producer.fleet import live_workers
+from producer.model_names import knows_english_alone
 from producer.models_served import queued_by_model, unserved, unserved_lines
 
 app = typer.Typer()
@@ -196,6 +197,9 @@ def _submit(
     workers = live_workers(session.connection, session.settings)
     for line in unserved_lines(unserved(queued, workers)):
         note(line)
+    model = asked.model or session.settings.model.name
+    if summary.verdicts["new"] and knows_english_alone(model) and not asked.options.language:
+        note(f"the model {model} knows English alone; for other languages name another: --model")
     if summary.verdicts["new"] or summary.verdicts["known"]:
         note(f"watch it:  scribefarm watch {asked.batch}")
 
