@@ -2,7 +2,7 @@
 
 A flag is called like its field, with hyphens, and its help is the field's description. Its value is
 read as text by the model itself, so bounds stand in one place. openai-whisper's spellings work
-wherever ours do: underscores for hyphens (`hyphened`), and `--word_timestamps True` (`FlagCommand`).
+wherever ours do: underscores for hyphens (`producer.console.hyphened`), and `--word_timestamps True` (`FlagCommand`).
 """
 
 import functools
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from producer.console import hyphened
 from producer.errors import InvalidOptions
 from producer.job import invalid_options
 
@@ -82,14 +83,15 @@ class Flags:
         kind = _plain_type(about.annotation)
         names = self._names_of(name)
         if kind is bool:
-            names = (f"{names[0]}/--no-{names[0].removeprefix('--')}", *names[1:])
-        choices = get_args(about.annotation) if kind is Literal else ()
+            names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
+        choices = list(get_args(about.annotation)) if kind is Literal else []
         option = typer.Option(
             *names,
             help=about.description or "",
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
+            autocompletion=(lambda: choices) if choices else None,
         )
         return optional(name, bool if kind is bool else str, option)
 
@@ -135,11 +137,6 @@ def takes(*flags: inspect.Parameter) -> Callable[[Callable[..., None]], Callable
     return with_flags
 
 
-def hyphened(name: str) -> str:
-    """Return a flag's name as ours are written: a command's `token_normalize_func`."""
-    return name.replace("_", "-")
-
-
 class FlagCommand(TyperCommand):
     """A command whose switches may be followed by True or False, as openai-whisper's are."""
 
@@ -148,38 +145,37 @@ class FlagCommand(TyperCommand):
         return super().parse_args(ctx, list(self._switched(ctx, args)))
 
     def _switched(self, ctx: Any, args: list[str]) -> Iterator[str]:
-        switches = {
-            hyphened(name): (each.opts[0], next(iter(each.secondary_opts), None))
+        options = {
+            hyphened(name): each
             for each in self.get_params(ctx)
-            if getattr(each, "is_flag", False)
             for name in each.opts
+            if name.startswith("-")
         }
         left = deque(args)
         while left:
             arg = left.popleft()
             name, equals, value = arg.partition("=")
-            switch = switches.get(hyphened(name))
-            if switch is None:
-                yield arg
+            option = options.get(hyphened(name))
+            if arg == "--":
                 # Behind it there are no flags.
-                yield from left if arg == "--" else ()
-                left = deque() if arg == "--" else left
-            elif equals and value.lower() not in _SAID:
+                yield from (arg, *left)
+                return
+            if option is None or not getattr(option, "is_flag", False):
+                yield arg
+                if option is not None and not equals and left:
+                    yield left.popleft()
+                continue
+            if not equals:
+                has_word = bool(left) and left[0].lower() in _SAID
+                value = left.popleft() if has_word else "true"
+            elif value.lower() not in _SAID:
                 ctx.fail(f"Option {name!r} must be True or False (got {value}).")
-            elif equals:
-                yield from _switch(switch, is_on=_SAID[value.lower()])
-            elif left and left[0].lower() in _SAID:
-                yield from _switch(switch, is_on=_SAID[left.popleft().lower()])
-            else:
-                yield from _switch(switch, is_on=True)
+            yield from _switch(option, is_on=_SAID[value.lower()])
 
 
-def _switch(names: tuple[str, str | None], *, is_on: bool) -> Iterator[str]:
-    on, off = names
-    if is_on:
-        yield on
-    elif off is not None:
-        yield off
+def _switch(option: Any, *, is_on: bool) -> Iterator[str]:
+    names = option.opts if is_on else option.secondary_opts
+    yield from names[:1]
 
 
 def _plain_type(annotation: Any) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from producer.cli.flags import Flags, Given, optional
 from producer.cli.session import Session
@@ -12,7 +12,7 @@ from producer.errors import InvalidOptions, ScribefarmError
 from producer.glossary import read_glossary
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
-from producer.model_names import check_model, knows_english_alone
+from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
 from producer.replacements import Pairs
 from producer.settings import Settings
 
@@ -92,6 +92,7 @@ ModelName = Annotated[
         "--model",
         help="Like large-v3, turbo or base; a folder or hub id; else model.name of the settings.",
         show_default=False,
+        autocompletion=lambda: sorted(KNOWN_MODELS),
     ),
 ]
 Revision = Annotated[
@@ -131,7 +132,7 @@ def asked_options(settings: Settings, given: Given) -> Options:
         options = Options.model_validate({**settings.options.model_dump(), **values})
     except ValidationError as error:
         raise JOB_FLAGS.refusal(error, given) from error
-    return _with_language(options, settings.model.name)
+    return _with_language(options, settings.model.name, given)
 
 
 def asked_audio(settings: Settings, given: Given) -> AudioOptions:
@@ -176,7 +177,7 @@ def _steps(start: float, increment: str | bool | None) -> tuple[float, ...]:
         return (start,)
     step = _DEFAULT_INCREMENT
     if increment is not None:
-        step = _number(_flag(_INCREMENT), str(increment), float)
+        step = _number(_flag(_INCREMENT), str(increment), FiniteFloat)
     most = (_LAST_TEMPERATURE - start) / (MAX_TEMPERATURES - 1)
     if not (step > 0 and step >= most):
         limit = f"must be above 0, and come to at most {MAX_TEMPERATURES} temperatures"
@@ -198,15 +199,27 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _with_language(options: Options, model: str) -> Options:
+def _with_language(options: Options, model: str, given: Given) -> Options:
     """Return options whose language is a code; refuse what no worker with the model can do."""
-    code = None if options.language is None else parse_language(options.language)
+    code = None if options.language is None else _code("language", options.language, given)
     for language in options.allowed_languages:
-        parse_language(language)
+        _code("allowed_languages", language, given)
     if knows_english_alone(model):
         must = f"the model {model} knows English alone; name another model: --model base"
         if code not in {None, "en"}:
-            raise InvalidOptions("language", must, options.language)
+            raise InvalidOptions(_said_by("language", given), must, options.language)
         if options.task == "translate":
-            raise InvalidOptions("task", must, options.task)
+            raise InvalidOptions(_said_by("task", given), must, options.task)
     return options.model_copy(update={"language": code})
+
+
+def _code(name: str, language: str, given: Given) -> str:
+    try:
+        return parse_language(language)
+    except InvalidOptions as error:
+        raise InvalidOptions(_said_by(name, given), error.constraint, error.value) from error
+
+
+def _said_by(name: str, given: Given) -> str:
+    """Return where an option was said: its flag, or its setting."""
+    return JOB_FLAGS.flag_of(name) if name in given else f"options.{name}"

@@ -11,7 +11,7 @@ from typing import Self
 
 from producer.console import format_bytes
 from producer.errors import NoWorker
-from producer.model_names import KNOWN_MODELS
+from producer.model_names import KNOWN_MODELS, short_names
 from producer.pending import PendingJobs
 from producer.settings import Settings
 from producer.settings_sources import variable_of
@@ -83,10 +83,10 @@ class LocalWorker:
             return None
         if _LOADING not in log:
             return "starting a worker"
-        loading = f"loading model {self._model}"
+        loading = f"loading model {next(iter(short_names(self._model)), self._model)}"
         is_slow = time.monotonic() - self._started_at > SLOW_LOAD_S
         if is_slow and (size := _download_bytes(self._model)):
-            loading += f" (the first time it is downloaded: about {format_bytes(size)})"
+            loading += f" (the first time {format_bytes(size)} are downloaded)"
         return loading
 
     def stop(self) -> None:

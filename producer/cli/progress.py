@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Self
@@ -17,9 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.spinner import Spinner
 from rich.text import Text
 
-from producer.console import is_terminal, one_line
+from producer.console import format_duration, is_terminal, one_line
 from producer.formats import format_timestamp
 from producer.progress_lines import Line, read_lines
 from producer.queue import read_progress
@@ -28,6 +30,8 @@ from producer.stored_fields import stored_number
 # Jobs looked at in each update, the next ones in the order asked for: workers take them so, and
 # no machine decodes more at once.
 _MOST_LOOKED_AT = 100
+# As wide as leaves all of the line on a terminal of 80 columns.
+_BAR_CELLS = 20
 # Rows of the terminal that are not text: bar, title, and what stood there before.
 _OTHER_ROWS = 5
 
@@ -51,13 +55,15 @@ class JobsProgress:
         self._titles = dict(reversed(jobs))
         self._unfinished = dict.fromkeys(job_id for job_id, _ in jobs)
         self._num_jobs = len(self._unfinished)
+        self._waiting = Spinner("line")
         self._waits_for: str | None = None
+        self._started_at = time.monotonic()
         self._title, self._lines = "", list[Line]()
         self._is_shown = is_shown and is_terminal()
         self._with_text = sys.stdout.isatty()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(_BAR_CELLS),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -101,6 +107,8 @@ class JobsProgress:
         if not self._is_shown:
             return
         self._waits_for = waits_for
+        if waits_for is not None:
+            return
         looked_at = list(islice(self._unfinished, _MOST_LOOKED_AT))
         self._show(read_progress(self._connection, looked_at))
 
@@ -116,8 +124,6 @@ class JobsProgress:
                 break
 
     def _description(self) -> str:
-        if self._waits_for is not None:
-            return one_line(self._waits_for)
         num_done = self._num_jobs - len(self._unfinished)
         return f"transcribing, {num_done} of {self._num_jobs} done"
 
@@ -127,14 +133,20 @@ class JobsProgress:
 
     def _view(self) -> RenderableType:
         """Return what stands on the terminal now: the text that fits, and the bar below."""
+        if self._waits_for is not None:
+            waited = format_duration(time.monotonic() - self._started_at)
+            self._waiting.update(text=Text(f"{one_line(self._waits_for)}, {waited}"))
+            return self._waiting
         if not (self._with_text and self._lines):
             return self._bar
         console = self._live.console
         text = Text("\n").join(Text(_timed(line)) for line in self._lines)
         rows = text.wrap(console, console.width)
         latest = rows[-max(1, console.height - _OTHER_ROWS) :]
-        title = [Text(f"==> {one_line(self._title)} <==")] if self._num_jobs > 1 else []
-        return Group(*title, *latest, self._bar)
+        if self._num_jobs == 1:
+            return Group(*latest, self._bar)
+        title = Text(f"==> {one_line(self._title)} <==", no_wrap=True, overflow="ellipsis")
+        return Group(title, *latest, self._bar)
 
 
 @contextlib.contextmanager
@@ -143,7 +155,9 @@ def waiting_for(what: str | None) -> Iterator[None]:
     if what is None or not is_terminal():
         yield
         return
-    with Console(stderr=True).status(one_line(what), spinner="line"):
+    console = Console(stderr=True)
+    waiting = Spinner("line", text=Text(one_line(what)))
+    with Live(waiting, console=console, transient=True, redirect_stdout=False):
         yield
 
 

@@ -244,6 +244,27 @@ def test_remove_refuses_what_it_must_not_delete(hub_cache, no_server, name, reas
     assert len(list(hub_cache.glob("models--*/blobs/2"))) == 3
 
 
+def test_the_producers_list_has_names_sizes_and_users(scribefarm, stand_in, connection):
+    """For who has no worker on this machine; what is done on workers is said."""
+    connection.hset(worker_key("stand-in"), "model", TURBO)
+    done = scribefarm("models")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert re.search(r"tiny\.en +about 78\.0 MB  English +MIT  used by settings$", lines[1])
+    (turbo,) = (line for line in lines if line.startswith("large-v3-turbo, turbo "))
+    assert turbo.endswith("about 1.6 GB  100 languages  MIT  used by stand-in")
+    assert "scribefarm-worker models list" in done.stderr
+    listed = json.loads(scribefarm("models", "list", "--json").stdout)
+    assert {each["name"]: each["used_by"] for each in listed}[TURBO] == ["stand-in"]
+
+
+def test_the_producer_says_where_models_are_fetched(scribefarm):
+    """Not "unexpected argument": a user of one program looks there first."""
+    done = scribefarm("models", "fetch", "turbo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must be done on a worker: scribefarm-worker models fetch turbo" in done.stderr
+
+
 @pytest.mark.weights
 def test_fetch_checks_a_packaged_model():
     """Nothing to download: it is loaded once, and its revision is shown."""

@@ -1,18 +1,13 @@
 """Which models there are: packaged, fetched from the hub, or to be fetched; and who uses them."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer import embedded
-from producer.connection import connect
-from producer.console import note
-from producer.errors import ScribefarmError
-from producer.fleet import live_workers
 from producer.model_names import KNOWN_MODELS, knows_english_alone, short_names
+from producer.model_users import model_users
 from producer.settings import Settings
 from worker.models import MODELS
 from worker.models.hub import Fetched, fetched
@@ -45,7 +40,7 @@ class ModelRow(BaseModel):
 
 def model_rows(settings: Settings) -> list[ModelRow]:
     """Return all models that are here, and those with a short name that are not."""
-    users = _users(settings)
+    users = model_users(settings)
     rows = {row.name: row for row in (*_known(), *_packaged(), *_fetched())}
     for name in users.keys() - rows.keys():
         rows[name] = _other(name)
@@ -122,18 +117,3 @@ def _languages_of(model: Fetched) -> int | None:
 
 def _known_licence(name: str) -> str | None:
     return next((known.licence for known in KNOWN_MODELS.values() if known.name == name), None)
-
-
-def _users(settings: Settings) -> dict[str, list[str]]:
-    """Return who uses each model: the settings, and the workers of a server that runs already."""
-    users = {settings.model.name: ["settings"]}
-    try:
-        if settings.redis.url is None and not embedded.status(settings).running:
-            return users
-        with closing(connect(settings)) as connection:
-            for worker in live_workers(connection, settings):
-                if worker.model:
-                    users.setdefault(worker.model, []).append(worker.name)
-    except ScribefarmError as error:
-        note(f"of workers nothing is known: {error}")
-    return users
