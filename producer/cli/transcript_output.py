@@ -61,4 +61,6 @@ class TranscriptOutput:
             return
         if any(segment.words is None for segment in transcript.segments):
             self._lacks_words = True
-            note("without --words no word is underlined, and subtitles are broken by times shared among words")
+            note(
+                "without --words no word is underlined, and subtitles are broken by times shared among words"
+            )
