@@ -9,6 +9,8 @@ from producer.errors import ScribefarmError, Unreadable
 from producer.plain_json import as_text
 
 SCHEMA_VERSION: Final = 1
+# In `Transcript.flags`: a model of English alone most likely heard another language.
+LIKELY_NOT_ENGLISH: Final = "likely_not_english"
 # Of a foreign id, in a message.
 _MAX_QUOTED = 200
 # No version will ever have it: a larger number is damage.
@@ -61,6 +63,22 @@ class Segment(_Stored):
     no_speech_prob: float
     flags: list[str] = []
     words: list[Word] | None = None
+
+
+class Replacement(_Stored):
+    """What a glossary changed in a segment.
+
+    Attributes:
+        segment: Id of the segment.
+        wrong: The glossary's phrase that was found.
+        right: What stands in its place.
+        count: How often.
+    """
+
+    segment: int
+    wrong: str
+    right: str
+    count: int
 
 
 class Audio(_Stored):
@@ -126,6 +144,7 @@ class Transcript(_Outcome):
     model: Model
     timing: Timing
     flags: list[str] = []
+    replacements: list[Replacement] = Field([], description="What a glossary changed.")
     metadata: dict[str, Any] = {}
     worker: str = ""
 

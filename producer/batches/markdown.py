@@ -8,17 +8,12 @@ from producer.batches.report import Report
 from producer.batches.review import FailureGroup, FlaggedFile
 from producer.batches.summary import next_steps, state_line, summary_rows
 from producer.console import format_duration, one_line
+from producer.markup import markdown_text as _text
 
 # A longer list is read by nobody; the JSON has more of them.
 MAX_ROWS = 200
 # Of one recording, so that the next is seen too.
 _MAX_SEGMENTS = 10
-
-# What begins markup anywhere in a line, GitHub's kind included: code, emphasis, links and images,
-# strikethrough, formulas, mentions. Within a word an underscore is only itself.
-_MARKUP = re.compile(r"[\\`*\[\]!~$@#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# A bare address becomes a link.
-_ADDRESS = re.compile(r"(?i)(:(?=//)|\.(?<=www\.))")
 
 
 def to_markdown(report: Report, max_rows: int | None = MAX_ROWS) -> str:
@@ -155,14 +150,6 @@ def _more(listed: Sequence[object], number: int, max_rows: int | None) -> Iterat
     if number > shown:
         yield ""
         yield f"And {number - shown} more; `--full` lists all."
-
-
-def _text(text: str) -> str:
-    """Write text so that nothing in it is markup, in a line or in a cell of a table."""
-    plain = one_line(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    escaped = _ADDRESS.sub(r"\\\1", _MARKUP.sub(r"\\\g<0>", plain))
-    # Tables are split at bars before backslashes are looked at.
-    return escaped.replace("|", "&#124;")
 
 
 def _code(name: str) -> str:
