@@ -20,9 +20,8 @@ from producer.cli import (
     transcription,
     watch,
 )
-from producer.cli.flags import hyphened
 from producer.cli.session import Session
-from producer.console import SettingsFile, Version, program, report, visible
+from producer.console import SettingsFile, Version, hyphened, program, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
 from producer.settings import LogSettings
 

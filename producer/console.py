@@ -41,6 +41,11 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset({"\u200c", "\u200d"})
 
 
+def hyphened(name: str) -> str:
+    """Return a flag's name as ours are written: --output_dir is --output-dir."""
+    return name.replace("_", "-")
+
+
 def program(app: typer.Typer) -> Any:
     """Return a program's command, whose help shows no type for what is only on or off."""
     command: Any = typer.main.get_command(app)

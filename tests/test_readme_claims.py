@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from producer import errors
-from producer.cli.flags import hyphened
+from producer.console import hyphened
 from producer.errors import Exit, ScribefarmError
 from producer.events import Event
 from producer.formats import FORMATS, file_extension

@@ -138,9 +138,22 @@ def submit(
         retry_failed=retry_failed,
         batch=_batch_name(session, batch, inputs.names()),
     )
+    _hand_in(session, inputs, asked, wait=wait, dry_run=dry_run, as_json=as_json)
+    session.finish()
+
+
+def _hand_in(
+    session: Session,
+    inputs: SubmitInputs,
+    asked: SubmitOptions,
+    *,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     # A list of ids is of use for single files; for an archive it is the batch.
-    with_ids = not (inputs.are_many() or as_json or dry_run)
-    summary = SubmitSummary(session, asked.batch, with_ids, as_json)
+    is_archive = inputs.are_many()
+    summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
     with Names() as names, HashCache(server=server_name(session.connection)) as cache:
         found = inputs.find(names)
         if dry_run:
@@ -148,12 +161,11 @@ def submit(
         else:
             _submit(session, found, asked, cache, summary, wait=wait)
             # A batch without files is none: nothing would know its name.
-            if inputs.are_many() and not as_json and set(summary.verdicts) & {"new", "known"}:
+            if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
     if not summary.num_files:
         where = ", ".join(map(readable, inputs.names()))
         session.problem(EmptyInput("submit", "must find at least one recording", where))
-    session.finish()
 
 
 def _submit(

@@ -2,7 +2,7 @@
 
 A flag is called like its field, with hyphens, and its help is the field's description. Its value is
 read as text by the model itself, so bounds stand in one place. openai-whisper's spellings work
-wherever ours do: underscores for hyphens (`hyphened`), and `--word_timestamps True` (`FlagCommand`).
+wherever ours do: underscores for hyphens (`producer.console.hyphened`), and `--word_timestamps True` (`FlagCommand`).
 """
 
 import functools
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from producer.console import hyphened
 from producer.errors import InvalidOptions
 from producer.job import invalid_options
 
@@ -83,13 +84,14 @@ class Flags:
         names = self._names_of(name)
         if kind is bool:
             names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
-        choices = get_args(about.annotation) if kind is Literal else ()
+        choices = list(get_args(about.annotation)) if kind is Literal else []
         option = typer.Option(
             *names,
             help=about.description or "",
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
+            autocompletion=(lambda: choices) if choices else None,
         )
         return optional(name, bool if kind is bool else str, option)
 
@@ -133,11 +135,6 @@ def takes(*flags: inspect.Parameter) -> Callable[[Callable[..., None]], Callable
         return run
 
     return with_flags
-
-
-def hyphened(name: str) -> str:
-    """Return a flag's name as ours are written: a command's `token_normalize_func`."""
-    return name.replace("_", "-")
 
 
 class FlagCommand(TyperCommand):

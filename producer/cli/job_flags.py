@@ -10,7 +10,7 @@ from producer.cli.session import Session
 from producer.errors import InvalidOptions
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
-from producer.model_names import check_model, knows_english_alone
+from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
 from producer.settings import Settings
 
 _FALLBACK = "When the text looks wrong"
@@ -76,6 +76,7 @@ ModelName = Annotated[
         "--model",
         help="Like large-v3, turbo or base; a folder or hub id; else model.name of the settings.",
         show_default=False,
+        autocompletion=lambda: sorted(KNOWN_MODELS),
     ),
 ]
 Revision = Annotated[
@@ -113,7 +114,7 @@ def asked_options(settings: Settings, given: Given) -> Options:
         options = Options.model_validate({**settings.options.model_dump(), **values})
     except ValidationError as error:
         raise JOB_FLAGS.refusal(error, given) from error
-    return _with_language(options, settings.model.name)
+    return _with_language(options, settings.model.name, given)
 
 
 def asked_audio(settings: Settings, given: Given) -> AudioOptions:
@@ -172,15 +173,27 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _with_language(options: Options, model: str) -> Options:
+def _with_language(options: Options, model: str, given: Given) -> Options:
     """Return options whose language is a code; refuse what no worker with the model can do."""
-    code = None if options.language is None else parse_language(options.language)
+    code = None if options.language is None else _code("language", options.language, given)
     for language in options.allowed_languages:
-        parse_language(language)
+        _code("allowed_languages", language, given)
     if knows_english_alone(model):
         must = f"the model {model} knows English alone; name another model: --model base"
         if code not in {None, "en"}:
-            raise InvalidOptions("language", must, options.language)
+            raise InvalidOptions(_said_by("language", given), must, options.language)
         if options.task == "translate":
-            raise InvalidOptions("task", must, options.task)
+            raise InvalidOptions(_said_by("task", given), must, options.task)
     return options.model_copy(update={"language": code})
+
+
+def _code(name: str, language: str, given: Given) -> str:
+    try:
+        return parse_language(language)
+    except InvalidOptions as error:
+        raise InvalidOptions(_said_by(name, given), error.constraint, error.value) from error
+
+
+def _said_by(name: str, given: Given) -> str:
+    """Return where an option was said: its flag, or its setting."""
+    return JOB_FLAGS.flag_of(name) if name in given else f"options.{name}"

@@ -32,6 +32,7 @@ class TranscriptOutput:
         self._folder = folder
         names = [recording.name for recording in recordings]
         self._with_titles = len(names) > 1
+        self._lacks_words = False
         with OutputStems(names) as stems:
             self._stems = {name: stems.of(name) for name in names}
 
@@ -41,6 +42,7 @@ class TranscriptOutput:
         Raises:
             OutputFailed: a file cannot be written.
         """
+        self._check_words(transcript)
         for name in self._formats:
             text = FORMATS[name](transcript, self._options)
             if self._folder is None:
@@ -51,3 +53,12 @@ class TranscriptOutput:
             with output_errors("transcribe", target):
                 write_whole(target, text, within=self._folder, overwrite=True)
             note(f"wrote {target}")
+
+    def _check_words(self, transcript: Transcript) -> None:
+        """Say once that subtitles were to be broken by words of which no times are there."""
+        by_words = self._options.max_words_per_line or self._options.highlight_words
+        if not by_words or self._lacks_words:
+            return
+        if any(segment.words is None for segment in transcript.segments):
+            self._lacks_words = True
+            note("without --words there are no times of words to break or underline subtitles by")

@@ -130,9 +130,7 @@ def transcribe(
         if jobs:
             output = TranscriptOutput(names, subtitles, output_dir, recordings)
             with _server(session):
-                _transcribe(
-                    session, jobs, output, interrupts, is_verbose=given.get("verbose") is not False
-                )
+                _transcribe(session, jobs, output, interrupts, given)
     session.finish()
 
 
@@ -155,8 +153,7 @@ def _transcribe(
     asked: list[tuple[Recording, Job]],
     output: TranscriptOutput,
     interrupts: Interrupts,
-    *,
-    is_verbose: bool,
+    given: Given,
 ) -> None:
     num_jobs, num_done = len(asked), 0
     printer = _Printer(session, output)
@@ -166,8 +163,9 @@ def _transcribe(
         num_jobs = len(set(ids))
         titles = (recording.title for recording, _ in asked)
         shown = list(zip(ids, titles, strict=True))
-        with JobsProgress(session.connection, shown, is_shown=is_verbose) as progress:
-            for outcome in _results(session, set(ids), progress, interrupts):
+        is_shown = given.get("verbose") is not False
+        with JobsProgress(session.connection, shown, is_shown=is_shown) as progress:
+            for outcome in _results(session, set(ids), progress, interrupts, given):
                 num_done += 1
                 progress.finish_job(outcome.job_id)
                 with progress.paused():
@@ -194,17 +192,26 @@ def _enqueue(session: Session, jobs: list[Job]) -> list[str]:
 
 
 def _results(
-    session: Session, ids: set[str], progress: JobsProgress, interrupts: Interrupts
+    session: Session,
+    ids: set[str],
+    progress: JobsProgress,
+    interrupts: Interrupts,
+    given: Given,
 ) -> Iterator[Transcript | Failure]:
     connection = session.connection
     known = list(wait_for_results(connection, ids, 0))
     yield from known
     missing = ids - {outcome.job_id for outcome in known}
+    # A worker of another model would leave these jobs where they are.
+    is_own = bool(missing) and not is_served(
+        connection, missing, live_workers(connection, session.settings)
+    )
+    if "fp16" in given and not is_own:
+        note("no worker is started here, so --fp16 has no effect")
     if not missing:
         return
     with contextlib.ExitStack() as stack:
-        # A worker of another model would leave these jobs where they are.
-        if is_served(connection, missing, live_workers(connection, session.settings)):
+        if not is_own:
             watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
             waits_for: Callable[[], str | None] = lambda: None  # noqa: E731
         else:

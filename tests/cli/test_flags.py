@@ -4,10 +4,10 @@ import pytest
 import typer
 
 from producer.__main__ import app
-from producer.cli.flags import hyphened
 from producer.cli.job_flags import AUDIO_FLAGS, JOB_FLAGS, asked_audio, asked_options, use_model
 from producer.cli.session import Session
 from producer.cli.whisper_flags import NOT_OURS
+from producer.console import hyphened
 from producer.errors import InvalidOptions
 from producer.job import AudioOptions, Options
 from producer.settings import load_settings
@@ -98,7 +98,7 @@ def test_a_flag_gives_the_option_that_it_names(arguments, expected):
         ("--suppress-tokens 99999999999", "--suppress-tokens", "less than", "99999999999"),
         ("--clip-timestamps -3", "--clip-timestamps", "greater than or equal to 0", "-3"),
         ("--task sing", "--task", "'transcribe' or 'translate'", "sing"),
-        ("--allowed-languages de,xx", "language", "that Whisper knows", "xx"),
+        ("--allowed-languages de,xx", "--allowed-languages", "that Whisper knows", "xx"),
         ("--hallucination-silence-threshold 1", "options", "needs word_timestamps", None),
     ],
 )  # fmt: skip
@@ -187,3 +187,19 @@ def test_the_punctuation_that_joins_words_is_the_one_that_is_said():
 def test_only_the_flags_of_a_model_are_its_values():
     """Flags of other models stand beside them on the same command line."""
     assert AUDIO_FLAGS.values({"language": "de", "resampler": "linear"}) == {"resampler": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "begun", "offered"),
+    [
+        ("model", "large-v3", ["large-v3", "large-v3-turbo"]),
+        ("task", "transl", ["translate"]),
+        ("resampler", "soxr", ["soxr_hq"]),
+    ],
+)
+def test_shells_complete_what_a_flag_takes(flag, begun, offered):
+    """Names of models, and words of which there are few."""
+    command = COMMANDS["transcribe"]
+    context = command.make_context("transcribe", [], resilient_parsing=True)
+    (option,) = [each for each in command.params if each.name == flag]
+    assert [item.value for item in option.shell_complete(context, begun)] == offered
