@@ -20,6 +20,7 @@ from pydantic import (
 from producer.errors import InvalidOptions
 from producer.model_names import canonical_model
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
+from producer.replacements import Replacements, check_agree
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
@@ -121,12 +122,23 @@ class Options(BaseModel):
         description="Only these parts: start,end,start,end,... in seconds.",
     )
     sample_len: int | None = Field(None, ge=1, le=448, description="Most tokens in a window.")
+    replacements: Replacements = Field(
+        (), description="Glossary: pairs of wrong and right phrases, replaced after decoding."
+    )
+    replacements_ignore_case: bool = Field(
+        False, description="Find the wrong phrases of a glossary in capitals too."
+    )
 
     @model_validator(mode="after")
     def _words_before_silence(self) -> Self:
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             msg = "hallucination_silence_threshold needs word_timestamps"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _one_replacement_a_phrase(self) -> Self:
+        check_agree(self.replacements, ignore_case=self.replacements_ignore_case)
         return self
 
 

@@ -65,6 +65,22 @@ class Segment(_Stored):
     words: list[Word] | None = None
 
 
+class Replacement(_Stored):
+    """What a glossary changed in a segment.
+
+    Attributes:
+        segment: Id of the segment.
+        wrong: The glossary's phrase that was found.
+        right: What stands in its place.
+        count: How often.
+    """
+
+    segment: int
+    wrong: str
+    right: str
+    count: int
+
+
 class Audio(_Stored):
     """What was read: duration in seconds at the source's own rate and channels.
 
@@ -128,6 +144,7 @@ class Transcript(_Outcome):
     model: Model
     timing: Timing
     flags: list[str] = []
+    replacements: list[Replacement] = Field([], description="What a glossary changed.")
     metadata: dict[str, Any] = {}
     worker: str = ""
 

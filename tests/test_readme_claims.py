@@ -288,6 +288,14 @@ def test_the_example_of_settings_is_valid(tmp_path):
     assert settings.redis.url.get_secret_value().startswith("rediss://worker:")
 
 
+def test_the_example_of_a_glossary_is_valid(tmp_path):
+    """Read as settings are: a table of phrases."""
+    file = tmp_path / "settings.toml"
+    file.write_text(block("glossary"))
+    pairs = load_settings(file).options.replacements
+    assert pairs == (("Kate Winslow", "Cate Winslow"), ("cray peas", "CraPi"))
+
+
 def test_the_cron_lines_are_well_formed():
     """Five fields of time and a command without `%`, which cron would take for a line end."""
     field = re.compile(r"(\*|\d+)([-,/]\d+)*")

@@ -7,18 +7,13 @@ from datetime import datetime
 from producer.batches.report import FailureGroup, FlaggedFile, Report, Run
 from producer.console import format_duration, one_line
 from producer.formats import format_timestamp
+from producer.markup import markdown_text as _text
 from producer.models_served import shown
 
 # A longer list is read by nobody; the JSON has more of them.
 MAX_ROWS = 200
 # Of one recording, so that the next is seen too.
 _MAX_SEGMENTS = 10
-
-# What begins markup anywhere in a line, GitHub's kind included: code, emphasis, links and images,
-# strikethrough, formulas, mentions. Within a word an underscore is only itself.
-_MARKUP = re.compile(r"[\\`*\[\]!~$@#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# A bare address becomes a link.
-_ADDRESS = re.compile(r"(?i)(:(?=//)|\.(?<=www\.))")
 
 
 def to_markdown(report: Report, max_rows: int | None = MAX_ROWS) -> str:
@@ -197,14 +192,6 @@ def _more(listed: Sequence[object], number: int, max_rows: int | None) -> Iterat
 
 def _stamp(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def _text(text: str) -> str:
-    """Write text so that nothing in it is markup, in a line or in a cell of a table."""
-    plain = one_line(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    escaped = _ADDRESS.sub(r"\\\1", _MARKUP.sub(r"\\\g<0>", plain))
-    # Tables are split at bars before backslashes are looked at.
-    return escaped.replace("|", "&#124;")
 
 
 def _code(name: str) -> str:

@@ -1,5 +1,6 @@
 """What a command line asks of a transcription: options of the job, the model, and other words for both."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,10 +8,12 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from producer.cli.flags import Flags, Given, optional
 from producer.cli.session import Session
-from producer.errors import InvalidOptions
+from producer.errors import InvalidOptions, ScribefarmError
+from producer.glossary import read_glossary
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
 from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
+from producer.replacements import Pairs
 from producer.settings import Settings
 
 _FALLBACK = "When the text looks wrong"
@@ -29,6 +32,7 @@ JOB_FLAGS = Flags(
             "carry_initial_prompt",
             "condition_on_previous_text",
             "hotwords",
+            "replacements_ignore_case",
         ),
         "Times": (
             "word_timestamps",
@@ -63,11 +67,23 @@ INCREMENT_FLAG = optional(
         rich_help_panel=_FALLBACK,
     ),
 )
+GLOSSARY_FLAG = optional(
+    "glossary",
+    str,
+    typer.Option(
+        "--glossary",
+        help="CSV (wrong,right) or TOML file of phrases to replace after decoding.",
+        metavar="FILE",
+        rich_help_panel="Words to expect",
+    ),
+)
 AUDIO_FLAGS = Flags(AudioOptions, panel="How recordings are read")
+# Flags that are no fields, behind a field of the same group.
+_BESIDE = {"temperatures": (INCREMENT_FLAG,), "hotwords": (GLOSSARY_FLAG,)}
 OPTION_FLAGS = tuple(
     flag
     for own in (*JOB_FLAGS.parameters(), *AUDIO_FLAGS.parameters())
-    for flag in ((own, INCREMENT_FLAG) if own.name == "temperatures" else (own,))
+    for flag in (own, *_BESIDE.get(own.name, ()))
 )
 
 ModelName = Annotated[
@@ -106,10 +122,12 @@ def asked_options(settings: Settings, given: Given) -> Options:
     """Return the options of settings.toml with those of the command line on top.
 
     Raises:
-        InvalidOptions: an option is out of bounds, there is no such language, or the model in the
-            settings knows no other than English.
+        InvalidOptions: an option is out of bounds, there is no such language, the model in the
+            settings knows no other than English, or the glossary is none.
     """
     values = JOB_FLAGS.values(given) | _temperatures(settings, given)
+    if "glossary" in given:
+        values["replacements"] = _glossary(str(given["glossary"]))
     try:
         options = Options.model_validate({**settings.options.model_dump(), **values})
     except ValidationError as error:
@@ -128,6 +146,14 @@ def asked_audio(settings: Settings, given: Given) -> AudioOptions:
         return AudioOptions.model_validate({**own, **AUDIO_FLAGS.values(given)})
     except ValidationError as error:
         raise AUDIO_FLAGS.refusal(error, given) from error
+
+
+def _glossary(file: str) -> Pairs:
+    try:
+        return read_glossary(Path(file))
+    except ScribefarmError as error:
+        context = "--glossary" if error.context == "glossary" else f"--glossary {error.context}"
+        raise InvalidOptions(context, error.constraint, error.value) from error
 
 
 def _temperatures(settings: Settings, given: Given) -> dict[str, Any]:

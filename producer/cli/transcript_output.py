@@ -55,10 +55,12 @@ class TranscriptOutput:
             note(f"wrote {target}")
 
     def _check_words(self, transcript: Transcript) -> None:
-        """Say once that subtitles were to be broken by words of which no times are there."""
+        """Say once what becomes of subtitles by words of which no times are there."""
         by_words = self._options.max_words_per_line or self._options.highlight_words
         if not by_words or self._lacks_words:
             return
         if any(segment.words is None for segment in transcript.segments):
             self._lacks_words = True
-            note("without --words there are no times of words to break or underline subtitles by")
+            note(
+                "without --words no word is underlined, and subtitles are broken by times shared among words"
+            )

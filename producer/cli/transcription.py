@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from producer import embedded
 from producer.batches.actions import cancel_jobs
-from producer.cli.flags import FlagCommand, Flags, Given, optional, takes
+from producer.cli.flags import FlagCommand, Given, optional, takes
 from producer.cli.interrupts import Interrupts
 from producer.cli.job_flags import (
     OPTION_FLAGS,
@@ -27,12 +26,13 @@ from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress, waiting_for
 from producer.cli.recordings import Inputs, Recording, find_recordings, jobs_of, stored_stdin
 from producer.cli.session import Session, session_of
+from producer.cli.subtitle_flags import SUBTITLE_FLAGS, asked_subtitles
 from producer.cli.transcript_output import TranscriptOutput
 from producer.cli.whisper_flags import NOT_OURS, answer, answered
 from producer.console import note
 from producer.errors import Exit, InvalidOptions, ScribefarmError
 from producer.fleet import live_workers
-from producer.formats import FORMATS, FormatOptions
+from producer.formats import FORMATS
 from producer.job import Job
 from producer.models_served import is_served
 from producer.pending import PendingJobs
@@ -47,7 +47,6 @@ app = typer.Typer()
 TICK_S = 0.5
 
 
-SUBTITLE_FLAGS = Flags(FormatOptions, panel="Subtitles")
 RUN_FLAGS = (
     optional(
         "fp16",
@@ -94,7 +93,7 @@ OutputDir = Annotated[
 
 
 @app.command(cls=FlagCommand)
-@takes(*RUN_FLAGS, *OPTION_FLAGS, *answered(NOT_OURS), *SUBTITLE_FLAGS.parameters())
+@takes(*RUN_FLAGS, *OPTION_FLAGS, *answered(NOT_OURS), *SUBTITLE_FLAGS)
 def transcribe(
     context: typer.Context,
     files: Inputs,
@@ -121,7 +120,7 @@ def transcribe(
     use_model(session, model, revision)
     if "fp16" in given:
         session.use(model={"dtype": "float16" if given["fp16"] else "float32"})
-    names, subtitles = _format_names(formats, output_dir), _subtitles(given)
+    names, subtitles = _format_names(formats, output_dir), asked_subtitles(given)
     options = asked_options(session.settings, given)
     audio = asked_audio(session.settings, given)
     with Interrupts() as interrupts, stored_stdin(session, files) as stdin:
@@ -139,13 +138,6 @@ def _format_names(formats: str | None, folder: Path | None) -> tuple[str, ...]:
     if folder is None and len(names) > 1:
         raise InvalidOptions("--format", "several formats need --output-dir", formats)
     return names
-
-
-def _subtitles(given: Given) -> FormatOptions:
-    try:
-        return FormatOptions.model_validate(SUBTITLE_FLAGS.values(given))
-    except ValidationError as error:
-        raise SUBTITLE_FLAGS.refusal(error, given) from error
 
 
 def _transcribe(

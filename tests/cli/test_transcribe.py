@@ -158,7 +158,7 @@ def test_what_has_no_effect_is_said(scribefarm, stand_in, write_wav):
     assert done.stdout.count("text of") == 2
     assert sorted(done.stderr.splitlines()) == [
         "no worker is started here, so --fp16 has no effect",
-        "without --words there are no times of words to break or underline subtitles by",
+        "without --words no word is underlined, and subtitles are broken by times shared among words",
     ]
 
 
