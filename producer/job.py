@@ -106,6 +106,9 @@ class AudioOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
+    vad: Literal["off", "skip-silence"] = Field(
+        "off", description="Long stretches without speech: transcribed, or skipped."
+    )
 
 
 class Job(BaseModel):

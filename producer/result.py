@@ -68,6 +68,8 @@ class Audio(_Stored):
 
     Attributes:
         sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+        skipped: Silent stretches that were not transcribed, as (start, end) in seconds; see
+            `audio.vad`. 5,000 at most.
     """
 
     duration_s: float
@@ -75,6 +77,7 @@ class Audio(_Stored):
     channels: int
     format: str
     sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
+    skipped: list[tuple[float, float]] = []
 
 
 class Model(_Stored):

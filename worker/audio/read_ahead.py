@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,11 +23,15 @@ from worker.audio.fingerprint import Fingerprint
 from worker.audio.reader import Samples
 from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
 from worker.audio.source_file import SourceFile, open_source
+from worker.audio.voice_activity import VoiceActivity, silences
 
 # Blocks of a recording that may wait for the engine: 4 MB.
 BLOCKS_AHEAD = 2
 # 30 s, which the engine takes at a time: each block has a fixed cost in its thread.
 BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
+
+# Of a result: 36 h of two words a minute. What lies behind them is transcribed.
+MAX_SKIPPED = 5000
 
 # In `Transcript.flags`: the channels cancelled each other out, see `worker.audio.mix`.
 PHASE_CANCELLED = "phase_cancelled"
@@ -54,11 +58,13 @@ class End:
         audio: What was read.
         busy_s: Seconds that reading, decoding and resampling took.
         flags: Why a person should listen to it.
+        speech: Seconds at which speech begins and ends, in turn; None if nobody listened.
     """
 
     audio: Audio
     busy_s: float
     flags: tuple[str, ...] = ()
+    speech: Sequence[float] | None = None
 
 
 Piece: TypeAlias = Start | Samples | End | ScribefarmError
@@ -150,6 +156,7 @@ class Reading:
 
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
         busy_s, started = 0.0, time.monotonic()
+        voices = VoiceActivity()
         longest_s = longest_seconds(self.settings)
         with open_recording(
             file,
@@ -160,15 +167,18 @@ class Reading:
             declared_s = recording.header.duration_s
             self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))
             for block in _gathered(self._watched(recording, fingerprint)):
+                voices.push(block)
                 busy_s += time.monotonic() - started
                 self._wait_for_room()
                 if self._is_stopped:
                     break
                 self.deliver(block)
                 started = time.monotonic()
+        voices.finish()
         sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
         flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
-        return End(_audio(recording, sha256), busy_s + time.monotonic() - started, flags)
+        audio = _audio(recording, sha256, voices, skips=self.asked.vad == "skip-silence")
+        return End(audio, busy_s + time.monotonic() - started, flags, voices.edges)
 
     def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
         """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
@@ -184,14 +194,18 @@ class Reading:
         self._beat()
 
 
-def _audio(recording: Recording, sha256: str | None) -> Audio:
+def _audio(
+    recording: Recording, sha256: str | None, voices: VoiceActivity, *, skips: bool
+) -> Audio:
     header = recording.header
+    skipped = silences(voices.edges, recording.duration_s) if skips else []
     return Audio(
         duration_s=recording.duration_s,
         sample_rate_hz=header.sample_rate_hz,
         channels=header.channels,
         format=header.format,
         sha256=sha256,
+        skipped=skipped[:MAX_SKIPPED],
     )
 
 

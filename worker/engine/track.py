@@ -8,6 +8,7 @@ from worker.audio.read_ahead import End, Reading
 from worker.engine.family import Features, Transcription
 from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.engine.requests import Requests
+from worker.engine.speech import Speech
 
 
 @dataclass(eq=False)
@@ -43,7 +44,8 @@ class Track:
         """Take note that all audio was read: the transcription can start."""
         self.audio, self.audio_prep_s, self.read_flags = end.audio, end.busy_s, end.flags
         self.features.finish()
-        self.requests = self.transcription.requests(self.features)
+        speech = Speech(end.speech, end.audio.skipped)
+        self.requests = self.transcription.requests(self.features, speech)
         self.started = time.monotonic()
 
     def progress(self, checkpoint: Checkpoint) -> Progress:

@@ -14,6 +14,7 @@ from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
+from worker.engine.speech import Speech
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.transcription import (
@@ -46,16 +47,15 @@ def said(*parts, avg_logprob=-0.2, no_speech_prob=0.01):
 class Script:
     """Answers a transcription's requests from a list of decodes; keeps what was asked."""
 
-    def __init__(self, decodes=(), *, languages=None):
+    def __init__(self, decodes=(), *, languages=None, speech=None):
         self.decodes = list(decodes)
+        self.speech = speech or Speech()
         self.languages = languages
         self.windows, self.asked, self.checkpoints, self.detected = [], [], [], []
 
     def run(self, transcription, content_frames):
-        requests, reply = (
-            transcription.requests(SimpleNamespace(content_frames=content_frames)),
-            None,
-        )
+        features = SimpleNamespace(content_frames=content_frames)
+        requests, reply = transcription.requests(features, self.speech), None
         try:
             while True:
                 reply = self._answer(requests.send(reply))

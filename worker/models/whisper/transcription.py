@@ -18,6 +18,7 @@ from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
+from worker.engine.speech import Speech
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
@@ -125,6 +126,7 @@ class Transcription:
         self.options = options
         self.limits = limits
         self.counts = Counts()
+        self._speech = Speech()
         try:
             self._start(checkpoint)
         except InvalidOptions:
@@ -176,15 +178,18 @@ class Transcription:
         )
         return Checkpoint(tuple(self.segments), self._language, state.to_state())
 
-    def requests(self, features: Any) -> Requests[None]:
+    def requests(self, features: Any, speech: Speech) -> Requests[None]:
         """Go through the recording's mel frames (10 ms, whole ones).
 
         Args:
             features: A `LogMel`, finished; only its `content_frames` are looked at here.
+            speech: No window begins where it is silent and skipped. Windows reach into such a
+                stretch as far as they always did.
 
         Yields requests, and a `Checkpoint` after each window.
         """
         self.content_frames = features.content_frames
+        self._speech = speech
         # The last window's timestamps may point behind the end, but into that window.
         if self._seek > self.content_frames + WINDOW_FRAMES:
             self._start(None)
@@ -192,11 +197,17 @@ class Transcription:
             yield from self._detect_language(features)
         self._language = self.language
         for start, end in clips(self.options, self.content_frames):
-            self._seek = max(self._seek, start)
+            self._seek = self._after_silence(max(self._seek, start))
             while self._seek < end:
                 yield from self._window(features, end)
                 self._encoded_for_language = None
                 yield self.checkpoint()
+                self._seek = self._after_silence(self._seek)
+
+    def _after_silence(self, seek: int) -> int:
+        """Return the frame itself, or the first one behind the skipped silence that it is in."""
+        after = self._speech.after_silence(seek / FRAMES_PER_SECOND)
+        return max(seek, round(after * FRAMES_PER_SECOND))
 
     def _detect_language(self, features: Any) -> Requests[None]:
         """Choose the likeliest (allowed) language of the first 30 s."""
