@@ -68,6 +68,16 @@ class Audio(_Stored):
 
     Attributes:
         sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+        format: Container and codec.
+        loudness_dbfs: Mean power of all samples in dB of full scale (FFmpeg's `volumedetect`); None
+            for digital silence.
+        clipping_share: Share of the samples at full scale, 0..1.
+        silence_share: Share of the time in which nobody speaks, 0..1; None if nobody listened.
+        snr_db: Speech over what is heard in its pauses, estimated; None without both.
+        tracks: Sounds that the file holds side by side.
+        tags: What the file says of itself: title, artist, album, date, creation_time, and of a
+            Broadcast Wave file originator, originator_reference and time_reference (samples since
+            midnight).
         skipped: Silent stretches that were not transcribed, as (start, end) in seconds; see
             `audio.vad`. 5,000 at most.
     """
@@ -77,6 +87,12 @@ class Audio(_Stored):
     channels: int
     format: str
     sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
+    loudness_dbfs: float | None = None
+    clipping_share: float | None = None
+    silence_share: float | None = None
+    snr_db: float | None = None
+    tracks: int = 1
+    tags: dict[str, str] = {}
     skipped: list[tuple[float, float]] = []
 
 

@@ -20,18 +20,15 @@ from producer.job import AudioOptions
 from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio.fingerprint import Fingerprint
+from worker.audio.listening import Listening
 from worker.audio.reader import Samples
 from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
 from worker.audio.source_file import SourceFile, open_source
-from worker.audio.voice_activity import VoiceActivity, silences
 
 # Blocks of a recording that may wait for the engine: 4 MB.
 BLOCKS_AHEAD = 2
 # 30 s, which the engine takes at a time: each block has a fixed cost in its thread.
 BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
-
-# Of a result: 36 h of two words a minute. What lies behind them is transcribed.
-MAX_SKIPPED = 5000
 
 # In `Transcript.flags`: the channels cancelled each other out, see `worker.audio.mix`.
 PHASE_CANCELLED = "phase_cancelled"
@@ -156,7 +153,7 @@ class Reading:
 
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
         busy_s, started = 0.0, time.monotonic()
-        voices = VoiceActivity()
+        listening = Listening(self.settings, self.asked)
         longest_s = longest_seconds(self.settings)
         with open_recording(
             file,
@@ -167,18 +164,18 @@ class Reading:
             declared_s = recording.header.duration_s
             self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))
             for block in _gathered(self._watched(recording, fingerprint)):
-                voices.push(block)
+                listening.push(block)
                 busy_s += time.monotonic() - started
                 self._wait_for_room()
                 if self._is_stopped:
                     break
                 self.deliver(block)
                 started = time.monotonic()
-        voices.finish()
+        listening.finish()
         sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
         flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
-        audio = _audio(recording, sha256, voices, skips=self.asked.vad == "skip-silence")
-        return End(audio, busy_s + time.monotonic() - started, flags, voices.edges)
+        audio = _audio(recording, sha256, listening)
+        return End(audio, busy_s + time.monotonic() - started, flags, listening.speech)
 
     def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
         """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
@@ -194,18 +191,15 @@ class Reading:
         self._beat()
 
 
-def _audio(
-    recording: Recording, sha256: str | None, voices: VoiceActivity, *, skips: bool
-) -> Audio:
+def _audio(recording: Recording, sha256: str | None, listening: Listening) -> Audio:
     header = recording.header
-    skipped = silences(voices.edges, recording.duration_s) if skips else []
     return Audio(
         duration_s=recording.duration_s,
         sample_rate_hz=header.sample_rate_hz,
         channels=header.channels,
         format=header.format,
         sha256=sha256,
-        skipped=skipped[:MAX_SKIPPED],
+        **listening.facts(header),
     )
 
 

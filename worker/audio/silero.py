@@ -12,13 +12,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.errors import InvalidModel
-from worker.audio.reader import Samples
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -31,7 +30,7 @@ BATCH_CHUNKS = 64
 
 # whisper.cpp's file: a magic, a name, 22 integers that the arrays' shapes repeat, then the arrays.
 _MAGIC, _NUM_SIZES = 0x67676D6C, 22
-_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 # The network's short-time Fourier transform: frames of 256 samples, every 128, 129 bins.
 _FFT, _HOP, _BINS = 256, 128, 129
 _CELL = 128
@@ -183,8 +182,8 @@ class Silero:
         gates = inputs @ matrix + bias
         states = np.empty_like(inputs)
         hidden, cell = self._hidden, self._cell
-        for gate, state in zip(gates, states, strict=True):
-            gate += hidden @ self._weights.cell_state
+        for arriving, state in zip(gates, states, strict=True):
+            gate = arriving + hidden @ self._weights.cell_state
             np.tanh(gate, out=gate)
             opened = gate * 0.5 + 0.5
             cell = opened[_CELL : 2 * _CELL] * cell + opened[:_CELL] * gate[2 * _CELL : 3 * _CELL]
@@ -193,8 +192,7 @@ class Silero:
         self._hidden, self._cell = hidden.copy(), cell
         out, out_bias = self._weights.out
         logits = np.maximum(states, 0) @ out + out_bias
-        probabilities: Array = 0.5 + 0.5 * np.tanh(logits / 2)
-        return probabilities
+        return (0.5 + 0.5 * np.tanh(logits / 2)).astype(np.float32)
 
 
 def _dense(rows: Array, matrix: Array, bias: Array) -> Array:

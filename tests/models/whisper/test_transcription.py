@@ -16,10 +16,10 @@ from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRul
 from worker.engine.messages import Checkpoint
 from worker.engine.speech import Speech
 from worker.models.whisper.requests import DetectLanguage, Encode
+from worker.models.whisper.resumed import Resumed
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.transcription import (
     ModelLimits,
-    Resumed,
     Transcription,
     check_options,
 )
