@@ -1,10 +1,11 @@
 """Skipping silence, held against not skipping: word errors, speed, text over nonspeech, its cost.
 
     python tests/benchmarks/bench_vad.py [--model base] [--sets english,fleurs,speakers,world]
-        [--longest 400] [--parts words,silence,nonspeech,cost] [--save FOLDER]
+        [--longest 400] [--all] [--parts words,silence,nonspeech,cost] [--save FOLDER]
 
 `words`: every speech file of the shared archive that has a reference text (English ones alone for
-tiny.en), greedy, with `audio.vad` off and skip-silence. `silence`: speech, four fifths of it faint
+tiny.en), greedy, with `audio.vad` off and skip-silence; only files that have silence to skip are
+transcribed, since the others take the same path, unless `--all`. `silence`: speech, four fifths of it faint
 noise. `nonspeech`: what text noises, animals and music give, by default options. `cost`: seconds of
 processor that listening takes, beside reading and decoding. Exits 1 if skipping costs a set more
 than 0.3 points of word errors, if the silent file is not three times as fast, if any nonspeech text
@@ -71,36 +72,52 @@ def errors_of(entry, text):
     return count_errors(reference, text, language)
 
 
-def word_errors(engine, options, entries, save):
-    """Print one line a set: word errors, windows, skipped seconds and wrongly flagged text."""
+def has_silence(entry):
+    """Return whether skip-silence would skip anything of a file: else both modes are one."""
+    from worker.audio.recording import load_audio
+    from worker.audio.voice_activity import VoiceActivity, silences
+
+    voices = VoiceActivity()
+    voices.push(load_audio(SHARED_DATA / entry["path"], max_seconds=entry["duration_s"] + 60)[0])
+    voices.finish()
+    return bool(silences(voices.edges, voices.duration_s))
+
+
+def keep(folder, name, transcripts):
+    if folder:
+        stored = {path: each.model_dump() for path, each in transcripts.items()}
+        (folder / f"{name}.json").write_text(json.dumps(stored))
+
+
+def word_errors(engine, options, entries, arguments):
+    """Print one line a set: word errors in both modes, and by how much they differ in the set."""
     sets = defaultdict(list)
     for entry in entries:
         sets[entry["path"].split("/")[1]].append(entry)
-    print("| set | files | words | off | skip-silence | points | windows | skipped |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| set | files | with silence | words | errors off, on | points | windows off, on |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     worst = -100.0
     for name, found in sorted(sets.items()):
-        rates, windows, skipped, changed = {}, {}, 0.0, 0
-        texts = {}
+        num_words = sum(errors_of(entry, "").num_words for entry in found)
+        changing = found if arguments.all else [each for each in found if has_silence(each)]
+        paths = [SHARED_DATA / entry["path"] for entry in changing]
+        errors, windows = [], []
         for vad in MODES:
-            paths = [SHARED_DATA / entry["path"] for entry in found]
             transcripts, _ = transcribe(engine, paths, options, vad)
+            keep(arguments.save, f"{name}-{vad}", transcripts)
             total = Errors()
-            for entry in found:
-                total.add(errors_of(entry, transcripts[str(SHARED_DATA / entry["path"])].text))
-            rates[vad], texts[vad] = total.rate, transcripts
-            windows[vad] = sum(each.timing.windows for each in transcripts.values())
-            skipped = sum(b - a for each in transcripts.values() for a, b in each.audio.skipped)
-            if save:
-                stored = {path: each.model_dump() for path, each in transcripts.items()}
-                (save / f"{name}-{vad}.json").write_text(json.dumps(stored))
-        changed = sum(texts["off"][path].text != text.text for path, text in texts[vad].items())
-        points = 100 * (rates["skip-silence"] - rates["off"])
+            for entry, path in zip(changing, paths, strict=True):
+                wrong = errors_of(entry, transcripts[str(path)].text)
+                total.add(wrong)
+                skipped = transcripts[str(path)].audio.skipped
+                print(f"  {path.name} {vad}: {wrong.num_errors} of {wrong.num_words} {skipped}")
+            errors.append(total.num_errors)
+            windows.append(sum(each.timing.windows for each in transcripts.values()))
+        points = 100 * (errors[1] - errors[0]) / num_words
         worst = max(worst, points)
         print(
-            f"| {name} | {len(found)} ({changed} differ) | {total.num_words} "
-            f"| {100 * rates['off']:.2f} | {100 * rates['skip-silence']:.2f} | {points:+.2f} "
-            f"| {windows['off']}, {windows['skip-silence']} | {skipped:.0f} s |",
+            f"| {name} | {len(found)} | {len(changing)} | {num_words} "
+            f"| {errors[0]}, {errors[1]} | {points:+.2f} | {windows[0]}, {windows[1]} |",
             flush=True,
         )
     return worst <= MOST_POINTS
@@ -145,9 +162,7 @@ def nonspeech(engine, options, save):
     is_fine = True
     for vad in MODES:
         transcripts, _ = transcribe(engine, paths, options, vad)
-        if save:
-            stored = {path: each.model_dump() for path, each in transcripts.items()}
-            (save / f"nonspeech-{vad}.json").write_text(json.dumps(stored))
+        keep(save, f"nonspeech-{vad}", transcripts)
         segments = [
             (Path(path).name, segment)
             for path, each in sorted(transcripts.items())
@@ -192,6 +207,7 @@ def main():
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--longest", type=float, default=400.0, help="seconds of one file")
     parser.add_argument("--parts", default="words,silence,nonspeech,cost")
+    parser.add_argument("--all", action="store_true", help="files without silence as well")
     parser.add_argument("--save", type=Path, help="keep the transcripts here, as JSON")
     arguments = parser.parse_args()
     if not SHARED_DATA.is_dir():
@@ -218,7 +234,7 @@ def main():
     print(f"model {arguments.model}, {engine.model.dtype}")
     with tempfile.TemporaryDirectory() as folder:
         if "words" in parts:
-            fine.append(word_errors(engine, greedy, entries, arguments.save))
+            fine.append(word_errors(engine, greedy, entries, arguments))
         if "silence" in parts:
             fine.append(mostly_silent(engine, greedy, Path(folder)))
         if "nonspeech" in parts:
