@@ -20,6 +20,7 @@ from producer.job import AudioOptions
 from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio.fingerprint import Fingerprint
+from worker.audio.losses import SALVAGED
 from worker.audio.reader import Samples
 from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
 from worker.audio.source_file import SourceFile, open_source
@@ -156,6 +157,7 @@ class Reading:
             max_seconds=longest_s,
             auto_resample=self.settings.auto_resample,
             resampler=self.asked.resampler,
+            is_salvaged=self.asked.damaged == "salvage",
         ) as recording:
             declared_s = recording.header.duration_s
             self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))
@@ -167,8 +169,8 @@ class Reading:
                 self.deliver(block)
                 started = time.monotonic()
         sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
-        flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
-        return End(_audio(recording, sha256), busy_s + time.monotonic() - started, flags)
+        busy_s += time.monotonic() - started
+        return End(_audio(recording, sha256), busy_s, tuple(_flags(recording)))
 
     def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
         """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
@@ -192,7 +194,15 @@ def _audio(recording: Recording, sha256: str | None) -> Audio:
         channels=header.channels,
         format=header.format,
         sha256=sha256,
+        lost=recording.losses,
     )
+
+
+def _flags(recording: Recording) -> Iterator[str]:
+    if recording.has_cancelling_channels:
+        yield PHASE_CANCELLED
+    if recording.losses:
+        yield SALVAGED
 
 
 def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:
