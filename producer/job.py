@@ -105,7 +105,12 @@ class AudioOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
+    resampler: Literal["ffmpeg", "ffmpeg6", "soxr_hq", "linear"] = Field(
+        "ffmpeg", description="What makes 16 kHz of other rates; see the table of formats."
+    )
+    damaged: Literal["refuse", "salvage"] = Field(
+        "refuse", description="salvage transcribes what a damaged file still gives."
+    )
     vad: Literal["off", "skip-silence"] = Field(
         "off", description="Long stretches without speech: transcribed, or skipped."
     )

@@ -63,11 +63,26 @@ class Segment(_Stored):
     words: list[Word] | None = None
 
 
+class Lost(_Stored):
+    """A part of a damaged recording that could not be read; the text goes on after it.
+
+    Attributes:
+        start_s: Where it is missing, in the recording as it was read: nothing stands in for it.
+        duration_s: How long it was; None if the file does not tell.
+        reason: What the decoder said.
+    """
+
+    start_s: float
+    duration_s: float | None = None
+    reason: str
+
+
 class Audio(_Stored):
     """What was read: duration in seconds at the source's own rate and channels.
 
     Attributes:
         sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+        lost: What damage took, with `audio.damaged = "salvage"`.
         format: Container and codec.
         loudness_dbfs: Mean power of all samples in dB of full scale (FFmpeg's `volumedetect`); None
             for digital silence.
@@ -87,6 +102,7 @@ class Audio(_Stored):
     channels: int
     format: str
     sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
+    lost: list[Lost] = []
     loudness_dbfs: float | None = None
     clipping_share: float | None = None
     silence_share: float | None = None

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from producer.console import one_line
-from worker.audio.reader import Frames
+from worker.audio.reader import ZERO_AND_SCALE
 
 # The largest sample of 16 bits: what a converter gives for all that is louder.
 FULL_SCALE = 32767 / 32768
@@ -38,15 +40,21 @@ class Levels:
         self.num_samples = 0
         self._energy = 0.0
 
-    def add(self, frames: Frames) -> None:
-        """Take a block (frames, channels) at the source's rate, full scale at 1."""
-        flat = frames.reshape(-1)
-        if not flat.size:
+    def add(self, samples: NDArray[Any]) -> None:
+        """Take a block (frames, channels) at the source's rate and in its type."""
+        if not samples.size:
             return
+        zero, scale = ZERO_AND_SCALE.get(samples.dtype.name, (0.0, 1.0))
+        flat = samples.reshape(-1)
+        floats = flat.astype(np.float32, copy=False)
+        if zero:
+            floats = floats - np.float32(zero)
         self.num_samples += flat.size
-        self._energy += float(np.dot(flat, flat))
-        if max(flat.max(), -flat.min()) >= FULL_SCALE:
-            self.num_clipped += int(np.count_nonzero(np.abs(flat) >= FULL_SCALE))
+        self._energy += float(np.dot(floats, floats)) / scale**2
+        # In 8 bits the largest sample is further from full scale.
+        largest = scale * FULL_SCALE if scale == 1 else min(scale - 1, scale * FULL_SCALE)
+        if max(flat.max() - zero, zero - flat.min()) >= largest:
+            self.num_clipped += int(np.count_nonzero(np.abs(floats) >= np.float32(largest)))
 
     @property
     def loudness_dbfs(self) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 from producer.job import AudioOptions
 from producer.settings import AudioSettings
 from worker.audio.facts import Levels
-from worker.audio.reader import AudioHeader, Samples
+from worker.audio.reader import AudioHeader, Block, Samples
 from worker.audio.voice_activity import VoiceActivity, silences
 
 # In a result: 36 h of two words a minute. What lies behind them is transcribed.
@@ -26,9 +26,13 @@ class Listening:
     """
 
     def __init__(self, settings: AudioSettings, asked: AudioOptions) -> None:
-        self.levels = Levels()
+        self._levels = Levels()
         self._skips = asked.vad == "skip-silence"
         self._voices = VoiceActivity() if settings.listen or self._skips else None
+
+    def watch(self, block: Block) -> None:
+        """Take the next frames as they lie in the file."""
+        self._levels.add(block.samples)
 
     def push(self, samples: Samples) -> None:
         """Take the next samples, shape (n,): mono, 16 kHz."""
@@ -47,7 +51,7 @@ class Listening:
 
     def facts(self, header: AudioHeader) -> dict[str, Any]:
         """Return what `producer.result.Audio` holds beyond duration, format and hash."""
-        levels, voices = self.levels, self._voices
+        levels, voices = self._levels, self._voices
         facts: dict[str, Any] = {
             "loudness_dbfs": _rounded(levels.loudness_dbfs, _DB_DIGITS),
             "clipping_share": _rounded(levels.clipping_share, _SHARE_DIGITS),

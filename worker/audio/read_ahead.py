@@ -21,6 +21,7 @@ from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio.fingerprint import Fingerprint
 from worker.audio.listening import Listening
+from worker.audio.losses import SALVAGED
 from worker.audio.reader import Samples
 from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
 from worker.audio.source_file import SourceFile, open_source
@@ -160,6 +161,8 @@ class Reading:
             max_seconds=longest_s,
             auto_resample=self.settings.auto_resample,
             resampler=self.asked.resampler,
+            is_salvaged=self.asked.damaged == "salvage",
+            watch=listening.watch,
         ) as recording:
             declared_s = recording.header.duration_s
             self.deliver(Start(None if declared_s is None else min(declared_s, longest_s)))
@@ -173,9 +176,9 @@ class Reading:
                 started = time.monotonic()
         listening.finish()
         sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
-        flags = (PHASE_CANCELLED,) if recording.has_cancelling_channels else ()
+        busy_s += time.monotonic() - started
         audio = _audio(recording, sha256, listening)
-        return End(audio, busy_s + time.monotonic() - started, flags, listening.speech)
+        return End(audio, busy_s, tuple(_flags(recording)), listening.speech)
 
     def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
         """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
@@ -199,8 +202,16 @@ def _audio(recording: Recording, sha256: str | None, listening: Listening) -> Au
         channels=header.channels,
         format=header.format,
         sha256=sha256,
+        lost=recording.losses,
         **listening.facts(header),
     )
+
+
+def _flags(recording: Recording) -> Iterator[str]:
+    if recording.has_cancelling_channels:
+        yield PHASE_CANCELLED
+    if recording.losses:
+        yield SALVAGED
 
 
 def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:
