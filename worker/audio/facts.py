@@ -82,6 +82,9 @@ def kept_tags(*found: Mapping[str, str]) -> dict[str, str]:
     for tags in found:
         for name, value in tags.items():
             by_name.setdefault(name.lower(), value)
+    if "time_reference" in by_name and "encoded_by" in by_name:
+        # FFmpeg gives all of a Broadcast Wave's fields their own names but this one.
+        by_name.setdefault("originator", by_name["encoded_by"])
     kept = {
         name: one_line(by_name[name][:MAX_TAG_CHARS].strip())[:MAX_TAG_CHARS]
         for name in KEPT_TAGS

@@ -23,10 +23,12 @@ CHUNK_S = CHUNK_SAMPLES / 16_000
 ONSET, OFFSET = 0.5, 0.35
 PAUSE_CHUNKS = math.ceil(0.1 / CHUNK_S)
 LEAST_SPEECH_CHUNKS = math.ceil(0.25 / CHUNK_S)
-# Kept on both sides of speech, as faster-whisper keeps: breath, and words that begin softly.
+# Kept before speech, as faster-whisper keeps: breath, and words that begin softly. Behind it nothing
+# need be kept: a window that begins in speech reads on into the silence.
 PADDING_S = 0.4
-# Shorter silences are never skipped: a window of 30 s costs the same with them in it.
-LEAST_SKIPPED_S = 2.0
+# Shorter silences are never skipped: a window of 30 s costs the same with them in it, and starts
+# elsewhere behind them, which costs words (tests/benchmarks/RESULTS.md).
+LEAST_SKIPPED_S = 5.0
 
 _BATCH_SAMPLES = BATCH_CHUNKS * CHUNK_SAMPLES
 
@@ -139,18 +141,16 @@ class _Power:
 
 
 def silences(edges: Sequence[float], duration_s: float) -> list[Span]:
-    """Return the stretches that are skipped: long ones, `PADDING_S` away from any speech.
+    """Return the stretches that are skipped: long ones, from speech to `PADDING_S` before speech.
 
     Args:
         edges: Seconds at which speech begins and ends, in turn.
-        duration_s: Of the recording; its start and end need no padding. Without speech it is
-            skipped whole, however short it is.
+        duration_s: Of the recording. Without speech it is skipped whole, however short it is.
     """
     if not edges:
         return [(0.0, round(duration_s, 3))]
-    borders = [-PADDING_S, *edges, duration_s + PADDING_S]
-    gaps = list(pairwise(borders))[::2]
-    padded = [(end + PADDING_S, start - PADDING_S) for end, start in gaps]
+    borders = [0.0, *edges, duration_s + PADDING_S]
+    gaps = [(end, start - PADDING_S) for end, start in list(pairwise(borders))[::2]]
     return [
-        (round(start, 3), round(end, 3)) for start, end in padded if end - start >= LEAST_SKIPPED_S
+        (round(start, 3), round(end, 3)) for start, end in gaps if end - start >= LEAST_SKIPPED_S
     ]

@@ -29,7 +29,8 @@ class Speech:
         total, index = 0.0, bisect_right(self.edges, start)
         index -= index % 2
         while index < len(self.edges) and self.edges[index] < end:
-            total += min(end, self.edges[index + 1]) - max(start, self.edges[index])
+            spoken = min(end, self.edges[index + 1]) - max(start, self.edges[index])
+            total += max(0.0, spoken)
             index += 2
         return total
 

@@ -274,22 +274,29 @@ class Transcription:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
             kept: dict[str, Any] = {"id": len(self.segments)}
-            if segment.start == segment.end or not segment.text.strip():
+            is_unheard = self._is_unheard(segment)
+            is_empty = segment.start == segment.end or not segment.text.strip()
+            # Where silence is skipped, so is what a window invents in the silence that it reaches.
+            if is_empty or (is_unheard and self._speech.skipped):
                 words: list[Word] | None = [] if segment.words is not None else None
                 kept |= {"text": "", "tokens": [], "words": words}
             else:
-                kept["flags"] = self._flags_of(segment)
+                kept["flags"] = self._flags_of(segment, is_unheard=is_unheard)
             self.segments.append(segment.model_copy(update=kept))
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
             num_initial = num_initial_tokens(self._tokenizer, self.options)
             self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
 
-    def _flags_of(self, segment: Segment) -> list[str]:
-        """Return a segment's flags, with those that the whole recording is needed for."""
-        flags = list(segment.flags)
+    def _is_unheard(self, segment: Segment) -> bool:
+        """Return whether (nearly) nobody speaks while a segment's text is said to be spoken."""
         end = min(segment.end, self.content_frames / FRAMES_PER_SECOND)
         speech_s = self._speech.seconds_within(segment.start, end)
-        if speech_s < LEAST_SPEECH_SHARE * (end - segment.start) and "likely_silence" not in flags:
+        return speech_s < LEAST_SPEECH_SHARE * (end - segment.start)
+
+    def _flags_of(self, segment: Segment, *, is_unheard: bool) -> list[str]:
+        """Return a segment's flags, with those that the whole recording is needed for."""
+        flags = list(segment.flags)
+        if is_unheard and "likely_silence" not in flags:
             flags.append("likely_silence")
         is_first = not any(earlier.text for earlier in self.segments)
         if is_first and is_doubtful_language(self.language_probability):
