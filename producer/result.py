@@ -47,6 +47,8 @@ class Segment(_Stored):
             silence is clearly more likely), `uncertain_language` (the recording's, detected with a
             probability of at most one half; on its first segment), `fallback_exhausted` (no
             temperature gave acceptable text; the last attempt is kept).
+        channel: From 1, where channels were transcribed apart.
+        track: From 1, where the tracks of a file were.
     """
 
     id: int
@@ -61,6 +63,8 @@ class Segment(_Stored):
     no_speech_prob: float
     flags: list[str] = []
     words: list[Word] | None = None
+    channel: int | None = None
+    track: int | None = None
 
 
 class Lost(_Stored):

@@ -13,7 +13,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
-from producer.errors import UnsupportedFormat
+from producer.errors import OutOfRange, UnsupportedFormat
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
 from worker.audio.facts import kept_tags
@@ -54,6 +54,7 @@ class FFmpegReader:
         *,
         counted: AudioHeader | None = None,
         losses: Losses | None = None,
+        track: int | None = None,
     ) -> None:
         """Open the container.
 
@@ -63,6 +64,7 @@ class FFmpegReader:
             data: Where the samples lie, if known.
             counted: What libsndfile says of the file; its count of frames is exact.
             losses: See `Reader`.
+            track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         """
         file.seek(0)
         self._file = file
@@ -78,7 +80,7 @@ class FFmpegReader:
             },
         )
         try:
-            self._stream = _best_audio(name, self._container)
+            self._stream = _audio_stream(name, self._container, track)
             self.header = replace(
                 counted or self._own_header(name),
                 num_tracks=len(self._container.streams.audio),
@@ -162,12 +164,16 @@ class FFmpegReader:
         self._file.close()
 
 
-def _best_audio(name: str, container: Any) -> Any:
-    """Return the stream that ffmpeg takes if it is not told: default, then most channels."""
+def _audio_stream(name: str, container: Any, track: int | None) -> Any:
+    """Return the asked sound, or what ffmpeg takes if it is not told: default, then most channels."""
     if not container.streams.audio:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise UnsupportedFormat(name, "no audio stream", f"{container.format.name}: {kinds}")
-    best = max(container.streams.audio, key=_preference)
+    num_tracks = len(container.streams.audio)
+    if track is not None and track > num_tracks:
+        raise OutOfRange(name, f"must have the track that audio.tracks names, {track}", num_tracks)
+    tracks = container.streams.audio
+    best = max(tracks, key=_preference) if track is None else tracks[track - 1]
     if best.codec_context is None:
         raise UnsupportedFormat(name, "must be of a codec that FFmpeg decodes")
     for stream in container.streams:
