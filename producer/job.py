@@ -147,7 +147,28 @@ class AudioOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resampler: Literal["soxr_hq", "linear"] = "soxr_hq"
+    resampler: Literal["ffmpeg", "ffmpeg6", "soxr_hq", "linear"] = Field(
+        "ffmpeg", description="What makes 16 kHz of other rates; see the table of formats."
+    )
+    damaged: Literal["refuse", "salvage"] = Field(
+        "refuse", description="salvage transcribes what a damaged file still gives."
+    )
+    vad: Literal["off", "skip-silence"] = Field(
+        "off", description="Long stretches without speech: transcribed, or skipped."
+    )
+    channels: Literal["mix", "split"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        "mix", description="split transcribes each channel apart; a number takes one, from 1."
+    )
+    tracks: Literal["first", "mix", "split"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        "first", description="Of a file with several sounds: FFmpeg's choice, all, or one, from 1."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_split(self) -> Self:
+        if self.tracks in {"mix", "split"} and self.channels == "split":
+            msg = f"tracks = {self.tracks} needs channels that are not split"
+            raise ValueError(msg)
+        return self
 
 
 class Job(BaseModel):

@@ -120,6 +120,7 @@ class AudioSettings(AudioOptions):
     max_file_seconds: AudioSeconds = Field(12 * 3600.0, description="One recording.")
     long_audio: Literal["split", "reject"] = Field("split", description="Longer than one pass.")
     auto_resample: bool = True
+    listen: bool = Field(True, description="Listen for voices also where no silence is skipped.")
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
     read_timeout_s: Seconds = Field(60.0, description="A silent disk or share is given up then.")
 

@@ -163,4 +163,8 @@ def load(settings: Settings) -> WhisperFamily:
 
 def _window(asked: Encode) -> mx.array:
     mel: LogMel = asked.features
-    return mel.language_window() if asked.for_language else mel.window(asked.seek, asked.size)
+    return (
+        mel.language_window(asked.seek)
+        if asked.for_language
+        else mel.window(asked.seek, asked.size)
+    )
