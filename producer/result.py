@@ -64,10 +64,10 @@ class Segment(_Stored):
 
 
 class Lost(_Stored):
-    """A part of a damaged recording that could not be read; the text goes on after it.
+    """A part of a damaged recording that could not be read, or only with wrong samples.
 
     Attributes:
-        start_s: Where it is missing, in the recording as it was read: nothing stands in for it.
+        start_s: Where it is, in the recording as it was read: nothing stands in for what is missing.
         duration_s: How long it was; None if the file does not tell.
         reason: What the decoder said.
     """

@@ -20,19 +20,21 @@ from worker.audio.facts import kept_tags
 from worker.audio.losses import Losses
 from worker.audio.packets import Decoding
 from worker.audio.reader import AudioHeader, Block, block_frames, layout_of
+from worker.audio.swresample import MAX_PLANES
 
 # What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,"
-    "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iff,"
+    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,shn,"
+    "sox,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 # Containers that store their length; for others FFmpeg estimates it from the bit rate.
 _DECLARE_LENGTH = {"mov", "ogg"}
-# PyAV 18 reads beyond its memory for planar frames of more channels.
-_MAX_PLANES = 8
+# Of PCM, whose packets may be cut anywhere: by default 4 KiB, and each costs a call.
+_MAX_PACKET_BYTES = "65536"
 # Codec delay, padding and rounding of times add up to less than this.
 _LENGTH_SLACK_S = 0.5
-# Bytes of a sample in FFmpeg's types; NumPy takes all but 64-bit integers, which become doubles.
+# NumPy takes all of FFmpeg's sample types but 64-bit integers, which become doubles.
 _DIRECT = {"u8", "s16", "s32", "flt", "dbl"}
 
 
@@ -69,7 +71,11 @@ class FFmpegReader:
         self._container: Any = av.open(
             file,
             metadata_errors="replace",
-            options={"format_whitelist": _FFMPEG_FORMATS, "protocol_whitelist": "none"},
+            options={
+                "format_whitelist": _FFMPEG_FORMATS,
+                "protocol_whitelist": "none",
+                "max_size": _MAX_PACKET_BYTES,
+            },
         )
         try:
             self._stream = _best_audio(name, self._container)
@@ -133,7 +139,7 @@ class FFmpegReader:
                 layout, channels = _layout_name(frame.layout), frame.layout.nb_channels
                 form = frame.format
                 packed = form.packed.name
-                if packed in _DIRECT and (form.is_packed or channels <= _MAX_PLANES):
+                if packed in _DIRECT and (form.is_packed or channels <= MAX_PLANES):
                     direct = (frame,)
                 else:
                     packed = packed if packed in _DIRECT else "dbl"

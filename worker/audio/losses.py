@@ -17,23 +17,25 @@ class Losses:
 
     Attributes:
         found: At most `MAX_LOST`; losses at the same moment are one.
+        missing_s: Seconds that are known to be missing.
     """
 
     found: list[Lost] = field(default_factory=list)
+    missing_s: float = 0.0
 
-    @property
-    def known_s(self) -> float:
-        """Return the seconds that are known to be lost."""
-        return sum(each.duration_s or 0.0 for each in self.found)
-
-    def add(self, start_s: float, duration_s: float | None, reason: str) -> None:
+    def add(
+        self, start_s: float, duration_s: float | None, reason: str, *, is_kept: bool = False
+    ) -> None:
         """Note a loss.
 
         Args:
-            start_s: Where it is missing, in seconds of what was read; nothing stands in for it.
+            start_s: Where it is, in seconds of what was read; nothing stands in for what is missing.
             duration_s: How long it was; None if nobody knows.
             reason: The decoder's words.
+            is_kept: Samples stand in for it, wrong ones.
         """
+        if not is_kept:
+            self.missing_s += duration_s or 0.0
         last = self.found[-1] if self.found else None
         if last is not None and (last.start_s == start_s or len(self.found) == MAX_LOST):
             known = last.duration_s is not None and duration_s is not None

@@ -52,17 +52,24 @@ def mix_to_mono(frames: Frames) -> Samples:
     For stereo that is FFmpeg's mix. For more channels FFmpeg weighs by speaker position and drops
     the subwoofer; multi-channel files of archives are microphones, so all count the same.
     """
-    if frames.shape[1] == 1:
+    channels = frames.shape[1]
+    if channels == 1:
         return frames[:, 0]
+    if channels == 2:  # noqa: PLR2004 - the same mean, ten times as fast
+        halves: Samples = (frames[:, 0] + frames[:, 1]) * np.float32(0.5)
+        return halves
     mono: Samples = frames.mean(axis=1, dtype=np.float32)
     return mono
 
 
 def _cancels(frames: Frames) -> bool:
     """Return whether a stereo block is heard in its channels, but hardly in their mean."""
-    mono, flat = mix_to_mono(frames), frames.reshape(-1)
-    power = float(np.dot(flat, flat)) / flat.size
-    return power > SOUND_ABOVE and float(np.dot(mono, mono)) / mono.size < CANCELLED_BELOW * power
+    power: float = sum(_power(channel) for channel in frames.T) / frames.shape[1]
+    return power > SOUND_ABOVE and _power(mix_to_mono(frames)) < CANCELLED_BELOW * power
+
+
+def _power(samples: Samples) -> float:
+    return float(np.dot(samples, samples)) / samples.size
 
 
 def _negated(samples: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """Decodes a stream packet by packet, and says what becomes of a damaged one."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import av
@@ -13,6 +14,8 @@ from worker.audio.reader import AudioHeader
 # Tags after the last frame (APE, lyrics) look like broken frames; more bytes are damage.
 _MAX_TAIL_BYTES = 128 * 1024
 _ENDS_IN_TAGS = ("mp3", "aac")
+# Between joined MP3 files.
+_TAGS = (b"ID3", b"TAG", b"APE")
 # Decoders that follow pauses (comfort noise frames), where FFmpeg's own does not.
 _WITH_PAUSES = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 # 3GPP TS 26.101 and 26.201, frame types: speech has types below this one.
@@ -33,7 +36,9 @@ class Decoding:
         self._stream = stream
         self._header = header
         self._losses = losses
-        self._decoder: Any = _decoder(container, stream, is_strict=losses is None)
+        self._decoder: Any = _decoder(container, stream)
+        self._lenient: Any = stream.codec_context
+        self._checks = self._decoder.name == "flac" and self._decoder is not self._lenient
         self._read_s = 0.0
 
     def frames(self) -> Iterator[Any]:
@@ -55,6 +60,8 @@ class Decoding:
             try:
                 frames = self._decoder.decode(packet)
             except av.error.InvalidDataError as error:
+                if bytes(packet)[:3] in _TAGS:
+                    continue
                 damage = error
                 tail_bytes += packet.size
                 if packet.size == 0 or tail_bytes > _MAX_TAIL_BYTES:
@@ -73,7 +80,9 @@ class Decoding:
         return self._container.format.name in _ENDS_IN_TAGS
 
     def _salvaged(self, losses: Losses) -> Iterator[Any]:
+        """Decode what decodes; the stream's own decoder keeps frames with a wrong checksum."""
         packets = self._container.demux(self._stream)
+        decoder = self._lenient if self._checks else self._decoder
         while True:
             try:
                 packet = next(packets, None)
@@ -82,14 +91,27 @@ class Decoding:
                 packet = None
             frames: list[Any] = []
             try:
-                frames = self._decoder.decode(packet)
+                frames = decoder.decode(packet)
             except av.error.EOFError:  # the container's own last packet has ended it already
                 return
             except av.error.FFmpegError as error:
                 losses.add(self._read_s, _seconds(packet), reason(error))
+            else:
+                if self._checks and packet is not None:
+                    self._check(packet, frames, losses)
             yield from frames
             if packet is None:
                 return
+
+    def _check(self, packet: Any, frames: list[Any], losses: Losses) -> None:
+        """Note frames whose checksum is wrong: they are noise, or nearly what they were."""
+        num_right = 0
+        with suppress(av.error.FFmpegError):
+            num_right = sum(frame.samples for frame in self._decoder.decode(packet))
+        num_wrong = sum(frame.samples for frame in frames) - num_right
+        if num_wrong > 0:
+            wrong_s = num_wrong / frames[0].sample_rate
+            losses.add(self._read_s, wrong_s, "a checksum is wrong", is_kept=True)
 
 
 def _seconds(packet: Any) -> float | None:
@@ -98,16 +120,19 @@ def _seconds(packet: Any) -> float | None:
     return float(packet.duration * packet.time_base)
 
 
-def _decoder(container: Any, stream: Any, *, is_strict: bool) -> Any:
-    """Return what decodes the stream's packets; by default the stream's own decoder."""
+def _decoder(container: Any, stream: Any) -> Any:
+    """Return what decodes the stream's packets: its own decoder, but for pauses and checksums."""
     codec = stream.codec_context
     other = _WITH_PAUSES.get(codec.name)
     if other in av.codecs_available and _has_pauses(container, stream):
         decoder: Any = av.CodecContext.create(other, "r")
         decoder.sample_rate, decoder.layout = codec.sample_rate, "mono"
         return decoder
-    if is_strict and codec.name == "flac":
-        codec.options = {"err_detect": "crccheck+explode"}  # else a damaged frame is noise
+    if codec.name == "flac":  # by default FFmpeg plays a damaged frame as noise
+        decoder = av.CodecContext.create("flac", "r")
+        decoder.extradata = codec.extradata
+        decoder.options = {"err_detect": "crccheck+explode"}
+        return decoder
     return codec
 
 

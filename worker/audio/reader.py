@@ -51,8 +51,8 @@ class AudioHeader:
         return None if self.num_frames is None else self.num_frames / self.sample_rate_hz
 
 
-# Zero and full scale of the sample types that files hold; all other types become one of these.
-ZERO_AND_SCALE = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31)}
+# One step of the integers that files hold, as a part of full scale; other types become one of these.
+_STEPS = {"int16": np.float32(2.0**-15), "int32": np.float32(2.0**-31)}
 _LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))
 
 
@@ -61,7 +61,8 @@ class Block:
     """Consecutive frames of a recording, in the sample type of its file.
 
     Attributes:
-        samples: (frames, channels): uint8, int16, int32, float32 or float64.
+        samples: (frames, channels), in either order of memory: uint8, int16, int32, float32 or
+            float64.
         rate_hz: Sampling rate; may change within a recording, as may all but the samples' order.
         layout: FFmpeg's name of the places of the channels: "mono", "stereo", "5.1".
     """
@@ -73,12 +74,14 @@ class Block:
     @cached_property
     def floats(self) -> Frames:
         """The samples as float32, full scale at 1."""
-        zero_and_scale = ZERO_AND_SCALE.get(self.samples.dtype.name)
-        floats: Frames = self.samples.astype(np.float32, copy=False)
-        if zero_and_scale is None:
-            return floats
-        zero, scale = (np.float32(number) for number in zero_and_scale)
-        return (floats - zero) / scale if zero else floats / scale
+        name = self.samples.dtype.name
+        if name == "uint8":
+            return (self.samples.astype(np.float32) - np.float32(128)) * np.float32(2**-7)
+        step = _STEPS.get(name)
+        if step is None:
+            return self.samples.astype(np.float32, copy=False)
+        floats: Frames = np.multiply(self.samples, step, dtype=np.float32, casting="unsafe")
+        return floats
 
     @property
     def is_float(self) -> bool:

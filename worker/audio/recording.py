@@ -236,7 +236,9 @@ class Recording:
             raise _not_sane(block, is_sane, first_frame, self.header.path)
         frame = first_frame + int(np.argmin(is_sane.all(axis=1)))
         duration_s = int((~is_sane).any(axis=1).sum()) / block.rate_hz
-        losses.add(frame / self.header.sample_rate_hz, duration_s, "no finite samples: silence")
+        losses.add(
+            frame / self.header.sample_rate_hz, duration_s, "no finite samples", is_kept=True
+        )
         return replace(block, samples=np.where(is_sane, block.samples, 0))
 
     def _check_end(self, num_samples: int) -> None:
@@ -247,7 +249,7 @@ class Recording:
             if losses is None:
                 raise CorruptAudio(path, limit, self.num_source_frames)
             declared_s = (self.header.num_frames or least) / self.header.sample_rate_hz
-            missing_s = declared_s - self.duration_s - losses.known_s
+            missing_s = declared_s - self.duration_s - losses.missing_s
             if missing_s * self.header.sample_rate_hz >= 1:
                 losses.add(self.duration_s, missing_s, f"the file {limit}")
         if self.num_source_frames == 0:

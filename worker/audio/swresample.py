@@ -21,6 +21,8 @@ from worker.audio.mix import mix_to_mono
 from worker.audio.reader import Block, Samples
 
 _FORMATS = {"uint8": "u8", "int16": "s16", "int32": "s32", "float32": "flt", "float64": "dbl"}
+# PyAV 18 reads and writes beyond its memory for planar frames of more channels.
+MAX_PLANES = 8
 _FULL_SCALE = np.float32(2**15)
 
 
@@ -52,7 +54,12 @@ class SwResampler:
             self._build(_averaged(first), options)
 
     def _build(self, first: Block, options: str) -> None:
-        self._format, self._layout = _FORMATS[first.samples.dtype.name], first.layout
+        # Frames lie in memory as the decoder gave them; FFmpeg takes both, NumPy turns slowly.
+        self._is_planar = (
+            first.samples.T.flags.c_contiguous and first.samples.shape[1] <= MAX_PLANES
+        )
+        self._format = _FORMATS[first.samples.dtype.name] + ("p" if self._is_planar else "")
+        self._layout = first.layout
         self._graph: Any = av.filter.Graph()
         self._source: Any = self._graph.add_abuffer(
             sample_rate=first.rate_hz,
@@ -68,8 +75,9 @@ class SwResampler:
     def convert(self, block: Block) -> Samples:
         """Return the output samples (n,) that the blocks so far determine."""
         samples = (block if self._has_places else _averaged(block)).samples
+        rows = samples.T if self._is_planar else samples.reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples).reshape(1, -1), format=self._format, layout=self._layout
+            np.ascontiguousarray(rows), format=self._format, layout=self._layout
         )
         frame.sample_rate = self._rate_hz
         self._source.push(frame)
