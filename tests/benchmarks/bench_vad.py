@@ -43,7 +43,7 @@ def manifest():
 
 
 def transcribe(engine, sources, options, vad):
-    """Return ({source: Transcript}, seconds) of all sources together."""
+    """Return ({source: Transcript}, seconds) of all sources together; says which were refused."""
     from producer.job import AudioOptions, Job
     from worker.engine.messages import Done, Failed, Ticket
 
@@ -57,7 +57,8 @@ def transcribe(engine, sources, options, vad):
             held += 1
         for event in engine.poll(1.0):
             if isinstance(event, Failed):
-                sys.exit(f"{event.execution_id}: {event.error}")
+                print(f"  {event.error}")
+                held -= 1
             if isinstance(event, Done):
                 transcripts[event.execution_id] = event.transcript
                 held -= 1
@@ -170,7 +171,9 @@ def nonspeech(engine, options, save):
             if segment.text.strip()
         ]
         odd = [pair for pair in segments if vad != "off" or "likely_silence" not in pair[1].flags]
-        print(f"nonspeech, {vad}: {len(paths)} files, {len(segments)} segments, {len(odd)} odd")
+        print(
+            f"nonspeech, {vad}: {len(transcripts)} files, {len(segments)} segments, {len(odd)} odd"
+        )
         for name, each in odd:
             is_fine &= name in SUNG
             print(f"  {name} {each.start:.2f}-{each.end:.2f} {each.flags} {each.text[:80]!r}")

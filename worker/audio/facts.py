@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.console import one_line
-from worker.audio.reader import ZERO_AND_SCALE
 
+# Zero and full scale of the sample types that files hold; of others 0 and 1.
+_ZERO_AND_SCALE = {"uint8": (128.0, 128.0), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31)}
 # The largest sample of 16 bits: what a converter gives for all that is louder.
 FULL_SCALE = 32767 / 32768
 # What an archive looks a recording up by, as FFmpeg calls it. The last three are of Broadcast Wave
@@ -44,8 +45,8 @@ class Levels:
         """Take a block (frames, channels) at the source's rate and in its type."""
         if not samples.size:
             return
-        zero, scale = ZERO_AND_SCALE.get(samples.dtype.name, (0.0, 1.0))
-        flat = samples.reshape(-1)
+        zero, scale = _ZERO_AND_SCALE.get(samples.dtype.name, (0.0, 1.0))
+        flat = samples.ravel(order="K")  # no copy, whichever comes first in memory
         floats = flat.astype(np.float32, copy=False)
         if zero:
             floats = floats - np.float32(zero)

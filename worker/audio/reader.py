@@ -51,8 +51,8 @@ class AudioHeader:
         return None if self.num_frames is None else self.num_frames / self.sample_rate_hz
 
 
-# Zero and full scale of the sample types that files hold; all other types become one of these.
-ZERO_AND_SCALE = {"uint8": (128.0, 2.0**7), "int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31)}
+# One step of the integers that files hold, as a part of full scale; other types become one of these.
+_STEPS = {"int16": np.float32(2.0**-15), "int32": np.float32(2.0**-31)}
 _LAYOUTS = dict(enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), 1))
 
 
@@ -74,16 +74,13 @@ class Block:
     @cached_property
     def floats(self) -> Frames:
         """The samples as float32, full scale at 1."""
-        zero_and_scale = ZERO_AND_SCALE.get(self.samples.dtype.name)
-        if zero_and_scale is None:
+        name = self.samples.dtype.name
+        if name == "uint8":
+            return (self.samples.astype(np.float32) - np.float32(128)) * np.float32(2**-7)
+        step = _STEPS.get(name)
+        if step is None:
             return self.samples.astype(np.float32, copy=False)
-        zero, scale = (np.float32(number) for number in zero_and_scale)
-        floats: Frames = np.multiply(
-            self.samples.astype(np.float32) - zero if zero else self.samples,
-            1 / scale,
-            dtype=np.float32,
-            casting="unsafe",
-        )
+        floats: Frames = np.multiply(self.samples, step, dtype=np.float32, casting="unsafe")
         return floats
 
     @property
