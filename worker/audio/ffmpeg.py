@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 import av
@@ -23,7 +24,7 @@ from worker.audio.swresample import MAX_PLANES
 # What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iff,"
-    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,shn,"
+    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,ogg,oma,pvf,qcp,rm,shn,"
     "sox,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 # Containers that store their length; for others FFmpeg estimates it from the bit rate.
@@ -63,6 +64,7 @@ class FFmpegReader:
             losses: See `Reader`.
         """
         file.seek(0)
+        file.name = f"recording{_ending(name)}"  # which tells FFmpeg some formats apart
         self._file = file
         self.data = data
         self.losses = losses
@@ -154,6 +156,11 @@ class FFmpegReader:
         """Close the container and the file."""
         self._container.close()
         self._file.close()
+
+
+def _ending(name: str) -> str:
+    ending = PurePath(name).suffix
+    return ending if ending[1:].isascii() and ending[1:].isalnum() else ""
 
 
 def _best_audio(name: str, container: Any) -> Any:
