@@ -117,6 +117,8 @@ def _counting_reader(
         is_malformed = error.code == _SNDFILE_MALFORMED and losses is None
         if error.code == SNDFILE_SYSTEM or is_malformed:
             raise
+        if error.code == _SNDFILE_MALFORMED and losses is not None:
+            losses.add(0.0, None, reason(error))
     except NotCounted:
         pass
     return None

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 import av
@@ -25,7 +26,7 @@ from worker.audio.swresample import MAX_PLANES
 # What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iff,"
-    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,shn,"
+    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,ogg,oma,pvf,qcp,rm,shn,"
     "sox,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 # Containers that store their length; for others FFmpeg estimates it from the bit rate.
@@ -67,6 +68,7 @@ class FFmpegReader:
             track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         """
         file.seek(0)
+        file.name = f"recording{_ending(name)}"  # which tells FFmpeg some formats apart
         self._file = file
         self.data = data
         self.losses = losses
@@ -162,6 +164,11 @@ class FFmpegReader:
         """Close the container and the file."""
         self._container.close()
         self._file.close()
+
+
+def _ending(name: str) -> str:
+    ending = PurePath(name).suffix
+    return ending if ending[1:].isascii() and ending[1:].isalnum() else ""
 
 
 def _audio_stream(name: str, container: Any, track: int | None) -> Any:

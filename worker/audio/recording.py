@@ -112,7 +112,8 @@ def open_recording(
             source.close()
         raise
     losses = Losses() if is_salvaged else None
-    by_ffmpeg = decodes_with_ffmpeg(resampler)
+    # libsndfile gives nothing of a block with damage in it.
+    by_ffmpeg = is_salvaged or decodes_with_ffmpeg(resampler)
     reader = open_reader(source, by_ffmpeg=by_ffmpeg, losses=losses, track=track)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
@@ -270,15 +271,14 @@ class Recording:
 
     def _check_end(self, num_samples: int) -> None:
         """Refuse a recording that ended too early or without a sample."""
-        path, least, losses = self.header.path, self._reader.least_frames, self._reader.losses
-        if least is not None and self.num_source_frames < least:
-            limit = f"must hold the {self.header.num_frames} frames that it declares"
-            if losses is None:
+        path, losses = self.header.path, self._reader.losses
+        if losses is not None:
+            self._note_end(losses)
+        else:
+            least = self._reader.least_frames
+            if least is not None and self.num_source_frames < least:
+                limit = f"must hold the {self.header.num_frames} frames that it declares"
                 raise CorruptAudio(path, limit, self.num_source_frames)
-            declared_s = (self.header.num_frames or least) / self.header.sample_rate_hz
-            missing_s = declared_s - self.duration_s - losses.missing_s
-            if missing_s * self.header.sample_rate_hz >= 1:
-                losses.add(self.duration_s, missing_s, f"the file {limit}")
         if self.num_source_frames == 0:
             if losses is not None and losses.found:
                 raise CorruptAudio(path, "must hold audio that decodes", losses.found[0].reason)
@@ -286,6 +286,18 @@ class Recording:
         if num_samples == 0:
             limit = f"must have at least one sample after resampling to {self._target_rate_hz} Hz"
             raise EmptyInput(path, limit, 0)
+
+    def _note_end(self, losses: Losses) -> None:
+        """Note what is missing at the end, as far as the file declares its length."""
+        rate_hz, data, reason = self.header.sample_rate_hz, self._reader.data, "the file ends early"
+        least = self._reader.least_frames
+        if least is not None and self.num_source_frames < least:
+            declared_s = (self.header.num_frames or least) / rate_hz
+            missing_s = declared_s - self.duration_s - losses.missing_s
+            if missing_s * rate_hz >= 1:
+                losses.add(self.duration_s, missing_s, reason)
+        elif data is not None and data.is_cut_off:
+            losses.add(self.duration_s, None, reason)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
