@@ -8,6 +8,7 @@ import errno
 import fnmatch
 import glob
 import os
+import posixpath
 import sqlite3
 import stat
 import sys
@@ -25,6 +26,7 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
+from producer.source import SourceVersion, is_remote, name_of_address, shown_source
 
 # What a folder is searched for unless patterns say otherwise: containers that libsndfile or
 # FFmpeg read. A file named on its own is taken whatever it is called.
@@ -51,6 +53,22 @@ class FoundFile(NamedTuple):
     path: Path
     name: str
     asked: Mapping[str, Any] = {}
+
+
+class FoundAddress(NamedTuple):
+    """A recording on a server: http(s):// or s3://.
+
+    Attributes:
+        address: As it was given, secrets included.
+        name: As of a `FoundFile`.
+        asked: As of a `FoundFile`.
+        version: What its server has said of it, if it was asked already.
+    """
+
+    address: str
+    name: str
+    asked: Mapping[str, Any] = {}
+    version: SourceVersion | None = None
 
 
 class Problem(NamedTuple):
@@ -80,7 +98,7 @@ class Ignored(NamedTuple):
     kind: str
 
 
-Found = FoundFile | Problem | Duplicate | Ignored
+Found = FoundFile | FoundAddress | Problem | Duplicate | Ignored
 
 
 class Patterns(NamedTuple):
@@ -108,6 +126,11 @@ class Patterns(NamedTuple):
         return "" if is_taken else readable(relative.suffix.lower()) or "no extension"
 
 
+class _Claimed(NamedTuple):
+    name: str
+    is_new: bool
+
+
 class Names:
     """Gives each path of a submission a name of its own; kept on disk, not in memory."""
 
@@ -127,17 +150,37 @@ class Names:
         self, path: Path, name: str, asked: Mapping[str, Any] | None = None
     ) -> FoundFile | Duplicate:
         """Return the file under its name, which is `name` unless another file has it."""
-        encoded = os.fsencode(path)
-        if self._insert(encoded, name):
-            return FoundFile(path, name, asked or {})
-        known = self._database.execute("SELECT name FROM named WHERE path = ?", (encoded,))
+        given = self._claim(os.fsencode(path), name, readable(str(path)).lstrip("/"))
+        if given.is_new:
+            return FoundFile(path, given.name, asked or {})
+        return Duplicate(readable(str(path)), given.name)
+
+    def claim_address(
+        self,
+        address: str,
+        name: str,
+        asked: Mapping[str, Any] | None = None,
+        version: SourceVersion | None = None,
+    ) -> FoundAddress | Duplicate:
+        """Return the recording at an address under its name, as `claim` does for a file."""
+        shown = readable(shown_source(address))
+        whole = shown.partition("://")[2].partition("?")[0].rpartition("@")[2]
+        given = self._claim(os.fsencode(address), name, whole)
+        if given.is_new:
+            return FoundAddress(address, given.name, asked or {}, version)
+        return Duplicate(shown, given.name)
+
+    def _claim(self, key: bytes, name: str, whole: str) -> "_Claimed":
+        """Give a name, or the one given before; `whole` tells apart what has the same name."""
+        if self._insert(key, name):
+            return _Claimed(name, is_new=True)
+        known = self._database.execute("SELECT name FROM named WHERE path = ?", (key,))
         if row := known.fetchone():
-            return Duplicate(readable(str(path)), row[0])
+            return _Claimed(row[0], is_new=False)
         # Two folders of the same name were given: the whole path tells them apart.
-        whole = readable(str(path)).lstrip("/")
-        candidates = (f"{whole}{'-' * (tries > 0)}{tries or ''}" for tries in range(1000))
-        free = next(other for other in candidates if self._insert(encoded, other))
-        return FoundFile(path, free, asked or {})
+        stem, suffix = posixpath.splitext(whole)
+        tries = (whole, *(f"{stem}-{number}{suffix}" for number in range(1, 1000)))
+        return _Claimed(next(other for other in tries if self._insert(key, other)), is_new=True)
 
     def _insert(self, path: bytes, name: str) -> bool:
         cursor = self._database.execute("INSERT OR IGNORE INTO named VALUES (?, ?)", (path, name))
@@ -149,11 +192,16 @@ def find(
 ) -> Iterator[Found]:
     """Yield the recordings at paths: a file is itself, a folder all below it, a pattern its files.
 
+    So is an http(s):// or s3:// address, whose path is its name; nothing is asked of its server.
+
     Names mirror the archive: files in a folder are named from that folder on, single files from
     the current folder on. In folders, files of other kinds and hidden ones are yielded as
     `Ignored`, and so are links to folders, which are not followed.
     """
     for argument in arguments:
+        if is_remote(argument):
+            yield names.claim_address(argument, name_of_address(argument))
+            continue
         path = Path(os.path.abspath(argument))  # noqa: PTH100 resolve() would follow links
         if is_folder(path):
             found = _in_folder(path, patterns or Patterns())

@@ -5,7 +5,7 @@ became of each; memory does not grow with the archive.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from producer.archive.copies import Copies
 from producer.archive.find import (
     Duplicate,
     Found,
+    FoundAddress,
     FoundFile,
     Ignored,
     Problem,
@@ -24,8 +25,9 @@ from producer.archive.find import (
 )
 from producer.archive.hash_cache import HashCache, Hashed
 from producer.archive.submission_log import SubmissionLog
+from producer.archive.versions import ask_versions
 from producer.batches.views import note_batch
-from producer.errors import JobNotFound, QueueFull, ScribefarmError
+from producer.errors import JobNotFound, QueueFull, ScribefarmError, ServerUnreachable
 from producer.job import AudioOptions, Job, Options, invalid_options
 from producer.paging import pages
 from producer.queue import (
@@ -40,12 +42,17 @@ from producer.queue import (
 )
 from producer.result import Failure, Transcript
 from producer.settings import Settings
-from producer.states import ENDED_BADLY
+from producer.source import SourceVersion, is_fetched, shown_source, upload_source
+from producer.states import ENDED_BADLY, state_of
+from producer.uploads import check_upload_size, upload
 
 # Codes of failures that are the path's fault, not the recording's.
 _PATH_CODES = frozenset({"source_not_found", "source_forbidden"})
 # Permanent for the job as it was submitted; a new submission is another job.
 _ANEW_CODES = frozenset({"source_changed"})
+
+# Where a worker may still ask for the audio.
+_UNDONE = frozenset({"queued", "running", "waiting"})
 
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
@@ -63,6 +70,7 @@ class SubmitOptions:
         model: Model that must give the texts; None takes the settings'.
         queue: One of `worker.queues`.
         retry_failed: Enqueue again what failed for good or was cancelled, too.
+        upload: Put the files themselves into the server, for workers without a share.
     """
 
     batch: str
@@ -72,6 +80,7 @@ class SubmitOptions:
     queue: str = "default"
     metadata: dict[str, Any] = field(default_factory=dict)
     retry_failed: bool = False
+    upload: bool = False
 
 
 class Entry(NamedTuple):
@@ -101,7 +110,7 @@ class Entry(NamedTuple):
 
 
 class _Ready(NamedTuple):
-    file: FoundFile
+    file: FoundFile | FoundAddress
     job: Job
     hashed: Hashed
 
@@ -128,15 +137,17 @@ def submit_archive(
     """
     log = SubmissionLog(connection, settings, asked.batch)
     with Copies() as copies, log.until_the_end():
-        for settled, ready in _prepared_pages(settings, found, asked, cache):
-            for entry in settled:
+        for settled, prepared in _prepared_pages(settings, found, asked, cache):
+            uploaded = list(_uploaded(connection, settings, prepared, asked))
+            ready = [item for item in uploaded if isinstance(item, _Ready)]
+            for entry in (*settled, *(item for item in uploaded if isinstance(item, Entry))):
                 _note(log, entry)
                 yield entry
             results = _submit(connection, settings, ready, asked, on_full)
             if results:
                 note_batch(connection, settings, asked.batch)
             for item, submitted in zip(ready, results, strict=True):
-                cache.remember(item.file.path, item.hashed, submitted.job_id)
+                _remember(cache, item, submitted.job_id)
                 entry = _entry(item, submitted, copies)
                 _note(log, entry)
                 yield entry
@@ -149,22 +160,29 @@ def plan_archive(
     found: Iterable[Found],
     asked: SubmitOptions,
     cache: HashCache,
-) -> Iterator[tuple[Entry, FoundFile | None]]:
+) -> Iterator[tuple[Entry, FoundFile | FoundAddress | None]]:
     """Yield what `submit_archive` would do, and change nothing on the server."""
     with Copies() as copies:
         for settled, ready in _prepared_pages(settings, found, asked, cache):
             yield from ((entry, None) for entry in settled)
             for item in ready:
-                cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
+                _remember(cache, item, item.hashed.old_job_id or "")
                 foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
                 yield _entry(item, foreseen, copies), item.file
 
 
-def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
+def to_job(
+    file: FoundFile | FoundAddress, asked: SubmitOptions, identified: Mapping[str, Any]
+) -> Job:
     """Return the job of a recording: what the submission asks for, then what its manifest says.
 
+    Args:
+        file: What was found.
+        asked: What is asked for all.
+        identified: The fields of the job that stand for its audio.
+
     Raises:
-        InvalidOptions: the two together make no valid job.
+        InvalidOptions: all together make no valid job.
     """
     options = asked.options
     try:
@@ -174,17 +192,27 @@ def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
         if own := file.asked.get("audio"):
             audio = AudioOptions.model_validate({**audio.model_dump(), **own})
         return Job(
-            source=path_to_source(file.path),
+            source=_source(file, asked, identified),
             model=file.asked.get("model") or asked.model,
             options=options,
             audio=audio,
             batch=asked.batch,
             name=file.name,
             metadata={**asked.metadata, **file.asked.get("metadata", {})},
-            audio_sha256=audio_sha256,
+            **identified,
         )
     except ValidationError as error:
         raise invalid_options(file.name, error) from error
+
+
+def _source(
+    file: FoundFile | FoundAddress, asked: SubmitOptions, identified: Mapping[str, Any]
+) -> str:
+    if isinstance(file, FoundAddress):
+        return file.address
+    if asked.upload:
+        return upload_source(identified["audio_sha256"], file.name)
+    return path_to_source(file.path)
 
 
 def _prepared_pages(
@@ -194,12 +222,19 @@ def _prepared_pages(
     # A page larger than the cap could never be enqueued.
     size = min(BATCH_SIZE, settings.queue.max_queued)
     for page in pages(found, size):
-        prepared = [_prepare(item, asked, cache) for item in page]
+        versions = ask_versions(page, settings.audio)
+        prepared = [_prepare(item, asked, cache, settings, versions) for item in page]
         settled = [item for item in prepared if isinstance(item, Entry)]
         yield settled, [item for item in prepared if isinstance(item, _Ready)]
 
 
-def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Ready:
+def _prepare(
+    item: Found,
+    asked: SubmitOptions,
+    cache: HashCache,
+    settings: Settings,
+    versions: Mapping[str, SourceVersion | ScribefarmError],
+) -> Entry | _Ready:
     if isinstance(item, Problem):
         return Entry(item.path, "problem", error=item.error)
     if isinstance(item, Duplicate):
@@ -207,11 +242,30 @@ def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Re
     if isinstance(item, Ignored):
         return Entry(item.path, "ignored", kind=item.kind)
     try:
+        if isinstance(item, FoundAddress):
+            version = versions[item.address]
+            if isinstance(version, ScribefarmError):
+                raise version
+            return _Ready(item, to_job(item, asked, {"version": version}), Hashed(""))
+        if asked.upload:
+            check_upload_size(item.path, settings.audio)
         hashed = cache.look_up(item.path)
-        job = to_job(item, asked, hashed.sha256)
+        job = to_job(item, asked, {"audio_sha256": hashed.sha256})
     except ScribefarmError as error:
-        return Entry(readable(str(item.path)), "problem", name=item.name, error=error)
+        return Entry(_shown(item), "problem", name=item.name, error=error)
     return _Ready(item, job, hashed)
+
+
+def _remember(cache: HashCache, item: _Ready, job_id: str) -> None:
+    if isinstance(item.file, FoundFile):
+        cache.remember(item.file.path, item.hashed, job_id)
+
+
+def _shown(file: FoundFile | FoundAddress) -> str:
+    """Return where a recording is, as valid text without secrets."""
+    if isinstance(file, FoundAddress):
+        return shown_source(file.address)
+    return readable(str(file.path))
 
 
 def _submit(
@@ -266,6 +320,26 @@ def _submit_once(
     ]
 
 
+def _uploaded(
+    connection: redis.Redis, settings: Settings, ready: list[_Ready], asked: SubmitOptions
+) -> Iterator[_Ready | Entry]:
+    """Put the files of jobs that are to be done into the server, before a worker asks for them."""
+    for item in ready:
+        if not asked.upload or isinstance(item.file, FoundAddress):
+            yield item
+            continue
+        foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
+        try:
+            if foreseen.is_new or state_of(foreseen.state) in _UNDONE:
+                upload(connection, item.file.path, item.hashed.sha256, settings.audio)
+        except ServerUnreachable:
+            raise
+        except ScribefarmError as error:
+            yield Entry(_shown(item.file), "problem", name=item.file.name, error=error)
+        else:
+            yield item
+
+
 def _foresee(connection: redis.Redis, job_id: str, job: Job, asked: SubmitOptions) -> Submitted:
     """Return what submitting a job would answer now."""
     try:
@@ -290,13 +364,14 @@ def _may_succeed(result: Transcript | Failure | None, source: str) -> bool:
     """
     if not isinstance(result, Failure) or result.error.retryable:
         return True
-    if result.error.code in _PATH_CODES and result.source != source:
+    # The server of an address has just been asked: it gives what it refused then.
+    if result.error.code in _PATH_CODES and (is_fetched(source) or result.source != source):
         return True
     return result.error.code in _ANEW_CODES
 
 
 def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:
-    path, name = readable(str(item.file.path)), item.file.name
+    path, name = _shown(item.file), item.file.name
     job_id, state = submitted.job_id, submitted.state
     first = copies.first_name(job_id, name)
     # Not always its first name: a copy brings the path that works.

@@ -13,7 +13,16 @@ from typing import Annotated
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
+from producer.archive.find import (
+    Found,
+    FoundFile,
+    Names,
+    Patterns,
+    find,
+    is_folder,
+    read_list,
+    readable,
+)
 from producer.archive.hash_cache import HashCache
 from producer.archive.manifest import read_manifest
 from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
@@ -26,6 +35,7 @@ from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 from producer.fleet import live_workers
 from producer.models_served import queued_by_model, unserved, unserved_lines
+from producer.source import is_remote, name_of_address, shown_source
 
 app = typer.Typer()
 
@@ -135,13 +145,15 @@ def submit(
             if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
     if not summary.verdicts:
-        where = ", ".join(arguments)
+        where = ", ".join(map(shown_source, arguments))
         session.problem(EmptyInput("submit", "must find at least one recording", readable(where)))
     session.finish()
 
 
 def _is_many(argument: str) -> bool:
     """Return whether an argument stands for many files; a file that is missing is still one."""
+    if is_remote(argument):
+        return False
     path = Path(argument)
     return argument == "-" or is_folder(path) or (has_magic(argument) and not path.exists())
 
@@ -190,7 +202,8 @@ def _plan(
         summary.add(entry)
         if recording is None or entry.verdict != "new":
             continue
-        duration_s = header_duration_s(recording.path)
+        is_file = isinstance(recording, FoundFile)
+        duration_s = header_duration_s(recording.path) if is_file else None
         audio_s += duration_s or 0.0
         num_unknown += duration_s is None
     if summary.as_json:
@@ -243,7 +256,8 @@ def _batch_name(session: Session, given: str | None, arguments: list[str]) -> st
             raise InvalidOptions("--batch", limit, readable(given))
         return given
     # Plain characters only, since it will be typed into shells.
-    stem = Path(arguments[0]).absolute().stem
+    first = arguments[0]
+    stem = Path(name_of_address(first) if is_remote(first) else first).absolute().stem
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:40] or "batch"
     # The wall clock, for people.
     name = f"{plain}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"

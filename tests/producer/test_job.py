@@ -116,7 +116,7 @@ def test_a_manifests_row_with_such_metadata_is_one_problem(tmp_path):
     """Named by its file; the other rows are submitted."""
     file = FoundFile(tmp_path / "a.wav", "a.wav", {"metadata": {"original": "caf\udce9.wav"}})
     with pytest.raises(InvalidOptions, match=r"a\.wav: metadata: must be text"):
-        to_job(file, SubmitOptions(batch="b"), HASH)
+        to_job(file, SubmitOptions(batch="b"), {"audio_sha256": HASH})
     with pytest.raises(ValidationError):
         Job(source="a", metadata={"a": math.nan})
 

@@ -1,0 +1,333 @@
+"""Ask web servers for recordings, without being led into networks that are nobody's business.
+
+The address of each hop is resolved once, checked, and connected to: a name that resolves to
+something else a moment later (DNS rebinding) changes nothing. Redirects are counted and each target
+is checked alike. No wait is without bound, also where a server sends a byte now and then.
+"""
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Self
+from urllib.parse import unquote, urljoin
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import Url, make_headers, parse_url
+
+from producer.errors import (
+    ScribefarmError,
+    SourceForbidden,
+    SourceNotFound,
+    SourceUnreachable,
+    UnsupportedFormat,
+)
+from producer.masking import mask_url
+from producer.remote_hosts import Access, resolve
+from producer.source import SourceVersion
+
+MAX_REDIRECTS = 5
+PIECE_BYTES = 1 << 16
+
+_OK, _PARTIAL = 200, 206
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_ABSENT = frozenset({404, 410})
+_REFUSED = frozenset({401, 402, 403, 407, 451})
+_PASSING = frozenset({408, 409, 423, 425, 429})
+_FIRST_SERVER_ERROR = 500
+# What a server sends in the place of audio: a page that asks to sign in, an error as JSON.
+_NO_AUDIO = ("text/", "image/", "application/json", "application/xml", "application/xhtml")
+
+
+class BrokenOff(Exception):
+    """The server ended its answer before it was whole."""
+
+
+@dataclass
+class Answer:
+    """An answer of a server, whose body is still to be read; closed at the end of its context.
+
+    Attributes:
+        name: The source, as messages name it.
+        status: 200, 206 for a part, or what `ask` was told to accept.
+    """
+
+    name: str
+    status: int
+    headers: Mapping[str, str]
+    _connection: HTTPConnection = field(repr=False)
+    _response: urllib3.BaseHTTPResponse = field(repr=False)
+
+    @property
+    def length(self) -> int | None:
+        """Return how many bytes of body the server promises; None if it does not say."""
+        return _number(self.headers.get("content-length"))
+
+    @property
+    def part(self) -> tuple[int, int | None] | None:
+        """Return where a part begins, and the whole's size if it is said; None of a whole answer."""
+        if self.status != _PARTIAL:
+            return None
+        unit, _, rest = self.headers.get("content-range", "").partition(" ")
+        span, _, whole = rest.partition("/")
+        start = _number(span.partition("-")[0])
+        return (start, _number(whole)) if unit.lower() == "bytes" and start is not None else None
+
+    @property
+    def version(self) -> SourceVersion:
+        """Return what the server says of the source as a whole."""
+        part = self.part
+        size = part[1] if part else self.length
+        return SourceVersion.of(self.headers.get("etag"), self.headers.get("last-modified"), size)
+
+    def check_is_audio(self) -> None:
+        """Refuse what says of itself that it is no audio, before its body is read.
+
+        Raises:
+            UnsupportedFormat: a page, an image, or something that was packed on the way.
+        """
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith(_NO_AUDIO):
+            raise UnsupportedFormat(self.name, "the server must send audio", kind[:100])
+        packed = self.headers.get("content-encoding", "").strip().lower()
+        if packed not in {"", "identity"}:
+            limit = "the server must send the bytes as they are"
+            raise UnsupportedFormat(self.name, limit, packed[:100])
+
+    def read_some(self) -> bytes:
+        """Return what has come of the body, at most `PIECE_BYTES`; b"" at its end.
+
+        Raises:
+            BrokenOff: the connection ended before the body did.
+            SourceUnreachable: nothing came for the timeout.
+        """
+        try:
+            return self._response.read1(PIECE_BYTES, decode_content=False) or b""
+        except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
+            raise SourceUnreachable(self.name, "the server must go on sending") from None
+        except (
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+            ValueError,
+        ) as error:
+            raise BrokenOff(type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close the connection; closing twice is harmless."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def ask(
+    url: str,
+    access: Access,
+    *,
+    name: str = "",
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Answer:
+    """Ask a server, follow its redirects, and return the answer with its body unread.
+
+    Args:
+        url: http:// or https://; a user and password in it go to that server alone.
+        access: Which servers may be asked.
+        name: The source as messages name it; the URL without its secrets if not given.
+        method: Of the request.
+        headers: Of the request.
+        beat: Called after each step that a server may delay.
+
+    Raises:
+        SourceNotFound: no such host, path, or an address that is none.
+        SourceForbidden: a private address, a redirect that leads away from https, or refused.
+        SourceUnreachable: no answer in time, or one that says "later".
+    """
+    name, current, first = name or mask_url(url), url, None
+    for hop in range(MAX_REDIRECTS + 1):
+        target = _parse(current, name)
+        if first is None:
+            first = target
+        elif first.scheme == "https" and target.scheme != "https":
+            raise SourceForbidden(name, "a redirect must stay with https", mask_url(current))
+        trusted = access.trusts_first and hop == 0
+        with _foreign_errors(name):
+            answer = _ask_once(
+                target, access, name, method, _sent(first, target, headers), trusted=trusted
+            )
+        beat()
+        if answer.status not in _MOVED:
+            return _checked(answer)
+        answer.close()
+        current = urljoin(current, answer.headers.get("location", ""))
+    raise SourceForbidden(
+        name, f"at most {MAX_REDIRECTS} redirects are followed", mask_url(current)
+    )
+
+
+def ask_version(url: str, access: Access, name: str = "") -> SourceVersion:
+    """Return what the server says of a source, without reading it.
+
+    A server that takes no HEAD, or whose signature is for GET alone, is asked for one byte.
+
+    Raises:
+        ScribefarmError: as `ask` and `Answer.check_is_audio` raise.
+    """
+    headers = {"accept-encoding": "identity"}
+    try:
+        answer = ask(url, access, name=name, method="HEAD", headers=headers)
+    except (SourceForbidden, SourceNotFound, SourceUnreachable) as error:
+        if not isinstance(error.value, int):
+            raise
+        answer = ask(url, access, name=name, headers=headers | {"range": "bytes=0-0"})
+    with answer:
+        answer.check_is_audio()
+        return answer.version
+
+
+def _parse(url: str, name: str) -> Url:
+    try:
+        target = parse_url(url)
+    except urllib3.exceptions.LocationParseError:
+        raise SourceNotFound(name, "must be an address with a host") from None
+    if target.scheme not in {"http", "https"} or not target.host:
+        limit = "must be an http:// or https:// address with a host"
+        raise SourceNotFound(name, limit, mask_url(url))
+    return target
+
+
+def _sent(first: Url, target: Url, headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers for one hop; the password is for the first host alone."""
+    sent = {
+        "host": target.netloc or "",
+        "user-agent": "scribefarm",
+        "accept-encoding": "identity",
+        **(headers or {}),
+    }
+    is_first = (first.scheme, first.netloc) == (target.scheme, target.netloc)
+    if first.auth and is_first:
+        sent |= make_headers(basic_auth=unquote(first.auth))
+    return sent
+
+
+def _ask_once(
+    target: Url,
+    access: Access,
+    name: str,
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    trusted: bool,
+) -> Answer:
+    port = target.port or (443 if target.scheme == "https" else 80)
+    host = (target.host or "").strip("[]")
+    addresses = resolve(host, port, access, name, trusted=trusted)
+    connection = _connect(target, host, port, addresses, access)
+    # A server that sends its headers a byte at a time never lets a read time out.
+    watchdog = threading.Timer(access.timeout_s, _shut, [connection])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        connection.request(method, target.request_uri, headers=headers, preload_content=False)
+        response = connection.getresponse()
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        watchdog.cancel()
+    lowered = {key.lower(): value for key, value in response.headers.items()}
+    return Answer(name, response.status, lowered, connection, response)
+
+
+def _connect(
+    target: Url, host: str, port: int, addresses: list[str], access: Access
+) -> HTTPConnection:
+    """Connect to the first address that takes us; the certificate must be the host's."""
+    last_error: Exception | None = None
+    for address in addresses:
+        connection: HTTPConnection
+        if target.scheme == "https":
+            connection = HTTPSConnection(
+                address,
+                port,
+                timeout=access.timeout_s,
+                server_hostname=host,
+                assert_hostname=host,
+                ssl_context=_tls(),
+            )
+        else:
+            connection = HTTPConnection(address, port, timeout=access.timeout_s)
+        watchdog = threading.Timer(access.timeout_s, _shut, [connection])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            connection.connect()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            connection.close()
+            last_error = error
+        else:
+            return connection
+        finally:
+            watchdog.cancel()
+    raise last_error or OSError("no address")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _shut(connection: HTTPConnection) -> None:
+    """End whatever waits for a connection's bytes."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _checked(answer: Answer) -> Answer:
+    if answer.status in {_OK, _PARTIAL}:
+        return answer
+    answer.close()
+    raise _refusal(answer.name, answer.status)
+
+
+def _refusal(name: str, status: int) -> ScribefarmError:
+    error: type[ScribefarmError] = SourceForbidden
+    if status in _ABSENT:
+        error = SourceNotFound
+    elif status in _PASSING or status >= _FIRST_SERVER_ERROR:
+        error = SourceUnreachable
+    return error(name, "the server must give it, with status 200", status)
+
+
+@contextlib.contextmanager
+def _foreign_errors(name: str) -> Iterator[None]:
+    """Turn what urllib3, TLS and sockets raise into our errors, without their text: it has the URL."""
+    try:
+        yield
+    except ScribefarmError:
+        raise
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+        found = _reason(error)
+        raise SourceUnreachable(name, "the server must answer", found) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def _number(text: str | None) -> int | None:
+    digits = (text or "").strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None  # noqa: PLR2004 beyond 64 bits
