@@ -6,6 +6,7 @@ is checked alike. No wait is without bound, also where a server sends a byte now
 """
 
 import contextlib
+import errno
 import http.client
 import socket
 import ssl
@@ -120,6 +121,7 @@ class Answer:
 
     def close(self) -> None:
         """Close the connection; closing twice is harmless."""
+        self._response.close()
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -169,7 +171,7 @@ def ask(
         if answer.status not in _MOVED:
             return _checked(answer)
         answer.close()
-        current = urljoin(current, answer.headers.get("location", ""))
+        current = _joined(current, answer.headers.get("location", ""), name)
     raise SourceForbidden(
         name, f"at most {MAX_REDIRECTS} redirects are followed", mask_url(current)
     )
@@ -193,6 +195,13 @@ def ask_version(url: str, access: Access, name: str = "") -> SourceVersion:
     with answer:
         answer.check_is_audio()
         return answer.version
+
+
+def _joined(url: str, location: str, name: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise SourceNotFound(name, "a redirect must name an address") from None
 
 
 def _parse(url: str, name: str) -> Url:
@@ -234,17 +243,15 @@ def _ask_once(
     addresses = resolve(host, port, access, name, trusted=trusted)
     connection = _connect(target, host, port, addresses, access)
     # A server that sends its headers a byte at a time never lets a read time out.
-    watchdog = threading.Timer(access.timeout_s, _shut, [connection])
-    watchdog.daemon = True
-    watchdog.start()
+    response: urllib3.BaseHTTPResponse | None = None
     try:
-        connection.request(method, target.request_uri, headers=headers, preload_content=False)
-        response = connection.getresponse()
+        with _Watchdog(connection, access.timeout_s):
+            connection.request(method, target.request_uri, headers=headers, preload_content=False)
+            response = connection.getresponse()
     except BaseException:
-        connection.close()
+        if response is not None:
+            response.close()
         raise
-    finally:
-        watchdog.cancel()
     lowered = {key.lower(): value for key, value in response.headers.items()}
     return Answer(name, response.status, lowered, connection, response)
 
@@ -267,18 +274,13 @@ def _connect(
             )
         else:
             connection = HTTPConnection(address, port, timeout=access.timeout_s)
-        watchdog = threading.Timer(access.timeout_s, _shut, [connection])
-        watchdog.daemon = True
-        watchdog.start()
         try:
-            connection.connect()
+            with _Watchdog(connection, access.timeout_s):
+                connection.connect()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            connection.close()
             last_error = error
         else:
             return connection
-        finally:
-            watchdog.cancel()
     raise last_error or OSError("no address")
 
 
@@ -287,11 +289,29 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _shut(connection: HTTPConnection) -> None:
-    """End whatever waits for a connection's bytes."""
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+class _Watchdog:
+    """Ends whatever waits for a connection's bytes when its time is out, and closes it on errors."""
+
+    def __init__(self, connection: HTTPConnection, timeout_s: float) -> None:
+        self._connection, self._has_bitten = connection, False
+        self._timer = threading.Timer(timeout_s, self._bite)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if error is not None or self._has_bitten:
+            self._connection.close()
+        if self._has_bitten and (error is None or issubclass(error, Exception)):
+            raise TimeoutError(errno.ETIMEDOUT, "no whole answer in time") from None
+
+    def _bite(self) -> None:
+        self._has_bitten = True
+        if self._connection.sock is not None:
+            with contextlib.suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _checked(answer: Answer) -> Answer:
@@ -323,8 +343,9 @@ def _foreign_errors(name: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    for each in (error, error.__cause__):
+        if isinstance(each, OSError) and each.strerror:
+            return each.strerror
     return type(error).__name__
 
 

@@ -202,8 +202,9 @@ def _plan(
         summary.add(entry)
         if recording is None or entry.verdict != "new":
             continue
-        is_file = isinstance(recording, FoundFile)
-        duration_s = header_duration_s(recording.path) if is_file else None
+        duration_s = None
+        if isinstance(recording, FoundFile):
+            duration_s = header_duration_s(recording.path)
         audio_s += duration_s or 0.0
         num_unknown += duration_s is None
     if summary.as_json:

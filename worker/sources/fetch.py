@@ -68,7 +68,6 @@ class Fetch:
         with self._spool_file(name) as file:
             self._source_of(job, name, beat).run(file)
             with _disk_errors(name):
-                file.flush()
                 file.seek(0)
                 return os.dup(file.fileno())
 
@@ -82,7 +81,10 @@ class Fetch:
 
     def _spool_file(self, name: str) -> BinaryIO:
         with _disk_errors(name):
-            file = tempfile.TemporaryFile(prefix=SPOOL_PREFIX, dir=self._spool_dir)  # noqa: SIM115 the caller closes it
+            # Without a buffer: what a full disk has refused is not written again when it is closed.
+            file = tempfile.TemporaryFile(  # noqa: SIM115 the caller closes it
+                buffering=0, prefix=SPOOL_PREFIX, dir=self._spool_dir
+            )
             return cast("BinaryIO", file)
 
 

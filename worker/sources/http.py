@@ -114,7 +114,9 @@ class Download:
                 raise SourceUnreachable(self.name, limit, f"{self._num_bytes} bytes so far")
             write(into, piece, self.name)
             self.beat()
-        if end is not None and self._num_bytes < end:
+        # Headers that were cut off say no length either.
+        says_its_end = end is not None or "transfer-encoding" in answer.headers
+        if (end is not None and self._num_bytes < end) or not (says_its_end or self._num_bytes):
             raise BrokenOff
 
     def _check_size(self, num_bytes: int | None) -> None:
@@ -124,12 +126,14 @@ class Download:
 
 
 def write(into: BinaryIO, piece: bytes, name: str) -> None:
-    """Write to a file of ours.
+    """Write to a file of ours, which has no buffer.
 
     Raises:
         DiskFull: it does not take more.
     """
+    left = memoryview(piece)
     try:
-        into.write(piece)
+        while left:
+            left = left[into.write(left) :]
     except OSError as error:
         raise DiskFull(name, "must fit into audio.spool_dir", error.strerror) from error
