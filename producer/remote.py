@@ -167,7 +167,11 @@ def ask(
             answer = _ask_once(
                 target, access, name, method, _sent(first, target, headers), trusted=trusted
             )
-        beat()
+        try:
+            beat()
+        except BaseException:
+            answer.close()
+            raise
         if answer.status not in _MOVED:
             return _checked(answer)
         answer.close()

@@ -19,6 +19,7 @@ from producer.errors import (
     UnsupportedFormat,
 )
 from producer.source import SourceVersion
+from tests.stage.farm import free_port
 from tests.stage.web import (
     drip,
     drip_headers,
@@ -147,12 +148,10 @@ def test_a_status_becomes_an_error_of_ours(web, fetch, code, error):
     assert refused.value.value == code
 
 
-def test_nobody_listens(web, fetch):
+def test_nobody_listens(fetch):
     """The port is closed."""
-    url = web.url("/a.wav")
-    web.server_close()
     with pytest.raises(SourceUnreachable, match="refused"):
-        fetch(url)
+        fetch(f"http://127.0.0.1:{free_port()}/a.wav")
 
 
 def test_another_version_than_was_submitted_is_refused(web, fetch):
