@@ -299,7 +299,7 @@ def _in_folder(root: Path, patterns: Patterns) -> Iterator[Path | Problem | Igno
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                     folders.append(path)
                 else:
-                    kind = _why_ignored(entry, path.relative_to(root), patterns)
+                    kind = why_ignored(entry, path.relative_to(root), patterns)
                     yield Ignored(readable(entry.path), kind) if kind else checked(path)
             except OSError as error:
                 yield _problem(path, error)
@@ -314,7 +314,12 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str] | Problem"]:
         yield _problem(folder, error)
 
 
-def _why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> str:
+def why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> str:
+    """Return the kind of `Ignored` that an entry of a folder is; "" if it is taken.
+
+    Raises:
+        OSError: a link that leads nowhere.
+    """
     if entry.name.startswith("._"):
         return "AppleDouble"
     if entry.name.startswith("."):

@@ -103,7 +103,7 @@ def _export(
     name: str, result: Transcript | Failure | None, stems: OutputStems, layout: Layout
 ) -> Iterator[Exported]:
     if isinstance(result, Transcript):
-        yield from _write(name, stems.of(name), result, layout)
+        yield from write_transcript(name, stems.of(name), result, layout)
     elif isinstance(result, Failure):
         error = ScribefarmError.from_dict(result.error.model_dump())
         status: Status = "problem" if error.code == Unreadable.code else "failed"
@@ -112,7 +112,10 @@ def _export(
         yield Exported(name, "pending")
 
 
-def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
+def write_transcript(
+    name: str, stem: str, transcript: Transcript, layout: Layout
+) -> Iterator[Exported]:
+    """Write one transcript in each format, and yield what became of each file."""
     for format_name in layout.formats:
         path: Path | None = None
         try:

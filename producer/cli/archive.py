@@ -30,6 +30,17 @@ from producer.batches.views import batch_exists
 from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
+from producer.cli.watch_folder import (
+    DEFAULT_SETTLE_S,
+    Formats,
+    Overwrite,
+    Results,
+    Settle,
+    Watch,
+    layout_of,
+    watch_folder,
+    watched,
+)
 from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
@@ -83,6 +94,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done;
 AsJsonLines = Annotated[
     bool, typer.Option("--json", help="Print a JSON line a file, then a summary.")
 ]
+Upload = Annotated[
+    bool,
+    typer.Option("--upload", help="Send small files through the server: workers need no share."),
+]
 
 
 @app.command()
@@ -100,6 +115,12 @@ def submit(
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: AsJsonLines = False,
+    upload: Upload = False,
+    watch: Watch = None,
+    settle: Settle = DEFAULT_SETTLE_S,
+    results: Results = None,
+    formats: Formats = "txt",
+    overwrite: Overwrite = False,
     language: Language = None,
     task: Task = None,
     prompt: Prompt = None,
@@ -116,25 +137,38 @@ def submit(
       scribefarm submit "talks/**/*.flac" --language de --dry-run
       find . -name "*.wav" -print0 | scribefarm submit -0 -
       scribefarm submit --manifest recordings.csv --priority low
+      scribefarm submit https://example.org/talk.mp3 s3://bucket/interview.flac
+      scribefarm submit --watch incoming --results beside --format txt,srt
     """
     session = session_of(context)
     arguments, manifests = paths or [], manifest or []
-    if not arguments and not manifests:
-        raise InvalidOptions("submit", "needs files, folders, - or --manifest")
+    if watch is None and not arguments and not manifests:
+        raise InvalidOptions("submit", "needs files, folders, -, --manifest or --watch")
+    if watch is not None and (arguments or manifests or dry_run):
+        raise InvalidOptions("--watch", "takes no other files, and nothing to plan")
+    if watch is None and results is not None:
+        raise InvalidOptions("--results", "needs --watch; later: scribefarm results", results)
+    folder = watched(watch) if watch else None
+    layout = layout_of(folder, results, formats, overwrite=overwrite) if folder else None
     options = asked_options(
         session.settings, language=language, task=task, prompt=prompt, words=words
     )
     asked = SubmitOptions(
-        batch=_batch_name(session, batch, [*arguments, *map(str, manifests)]),
+        batch=_batch_name(session, batch, [*arguments, *map(str, manifests)], folder),
         options=options,
         audio=session.settings.audio.for_job(),
         queue=_queue_of(session, priority),
         retry_failed=retry_failed,
+        upload=upload,
     )
+    patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
+    if folder:
+        watch_folder(
+            session, folder, asked, patterns, settle_s=settle, layout=layout, as_json=as_json
+        )
     # A list of ids is of use for single files; for an archive it is the batch.
     is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
     summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
-    patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
     with Names() as names, HashCache(server=server_name(session.connection)) as cache:
         found = _find(arguments, manifests, names, patterns, b"\0" if null else b"\n")
         if dry_run:
@@ -250,16 +284,21 @@ def _arguments(arguments: Iterable[str], separator: bytes) -> Iterator[str]:
             yield argument
 
 
-def _batch_name(session: Session, given: str | None, arguments: list[str]) -> str:
+def _batch_name(
+    session: Session, given: str | None, arguments: list[str], folder: Path | None = None
+) -> str:
     if given is not None:
         if not 1 <= len(given) <= _MAX_BATCH_LENGTH or not given.isprintable():
             limit = f"must be 1 to {_MAX_BATCH_LENGTH} printable characters"
             raise InvalidOptions("--batch", limit, readable(given))
         return given
     # Plain characters only, since it will be typed into shells.
-    first = arguments[0]
+    first = str(folder) if folder else arguments[0]
     stem = Path(name_of_address(first) if is_remote(first) else first).absolute().stem
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:40] or "batch"
+    if folder:
+        # The same at each start, since the watch goes on then.
+        return plain
     # The wall clock, for people.
     name = f"{plain}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     tries = (name if not count else f"{name}-{count}" for count in range(1000))

@@ -70,8 +70,8 @@ def success(
     timing = transcript.timing.model_copy(update={"queue_s": round(waited_s(flight.claim), 3)})
     read = transcript.audio.sha256 or ""
     # A source that is no file: whoever fetched it found the version that the id is made of.
-    identities = {read, flight.job.identity or read}
-    is_of_id = flight.claim.job_id in map(flight.job.content_id, identities)
+    stand_in = flight.job.identity if flight.job.audio_sha256 is None else None
+    is_of_id = flight.claim.job_id in map(flight.job.content_id, {read, stand_in or read})
     filled = {
         "job_id": flight.claim.job_id,
         "source": shown_source(flight.job.source),
