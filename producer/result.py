@@ -9,6 +9,8 @@ from producer.errors import ScribefarmError, Unreadable
 from producer.plain_json import as_text
 
 SCHEMA_VERSION: Final = 1
+# In `Transcript.flags`: a model of English alone most likely heard another language.
+LIKELY_NOT_ENGLISH: Final = "likely_not_english"
 # Of a foreign id, in a message.
 _MAX_QUOTED = 200
 # No version will ever have it: a larger number is damage.

@@ -161,6 +161,12 @@ def test_the_other_ways_to_submit(desk, connection):
     assert {"id": 17, "speaker": "B. B."} in [result["metadata"] for result in stored]
 
 
+def test_the_stdin_example_writes_subtitles(desk):
+    """A recording in a pipe, whose file goes with the command."""
+    run_shell(block("stdin"))
+    assert (desk / "interview.srt").read_text().startswith("1\n00:00:00,000 --> ")
+
+
 def all_of(values):
     """Return the values if none is missing."""
     return None if None in values else values

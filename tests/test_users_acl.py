@@ -203,6 +203,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("events",): [((), 0)],
         ("relay",): [(("--url", hook, "--from-start", "--once"), 0)],
         ("config",): [((), 0)],
+        ("models",): [((), 0), (("fetch",), 2)],
         ("server", "status"): [((), 0)],
         ("server", "stop"): [((), 2)],
         ("drain",): [((worker,), 0)],

@@ -19,9 +19,16 @@ from producer.archive.settled_files import SettledFiles
 from producer.archive.submit import Entry, SubmitOptions, submit_archive
 from producer.batches.export import Exported, Layout, write_transcript
 from producer.batches.views import batch_files
-from producer.errors import QueueFull, ScribefarmError, ServerUnreachable
+from producer.errors import (
+    InvalidOptions,
+    OutputFailed,
+    QueueFull,
+    ScribefarmError,
+    ServerUnreachable,
+)
 from producer.events import last_event_id, read_entries
-from producer.output_files import OutputStems, output_path
+from producer.output_files import OutputStems
+from producer.output_places import is_there, locate
 from producer.pending import PendingJobs
 from producer.result import Failure, Transcript
 from producer.settings import Settings
@@ -53,7 +60,7 @@ class Noticed(NamedTuple):
     name: str
     what: Happening
     job_id: str = ""
-    outputs: tuple[Path, ...] = ()
+    outputs: tuple[Path | str, ...] = ()
     error: ScribefarmError | None = None
 
 
@@ -198,7 +205,7 @@ class WatchFolder:
         if isinstance(result, Failure):
             error = ScribefarmError.from_dict(result.error.model_dump())
             return Noticed(name, "failed", result.job_id, error=error)
-        outputs: list[Path] = []
+        outputs: list[Path | str] = []
         what: Happening = "done"
         for item in self._export(name, result):
             if item.error is not None:
@@ -219,10 +226,10 @@ class WatchFolder:
             return True
         stem = self._stem_of(name)
         try:
-            paths = [output_path(self.layout.folder, stem, each) for each in self.layout.formats]
-        except ScribefarmError:
-            return False
-        return all(path.exists() for path in paths)
+            places = [locate(self.layout.folder, stem, each) for each in self.layout.formats]
+            return all(is_there(self.layout.folder, each) for each in places)
+        except (InvalidOptions, OutputFailed):
+            return False  # writing it says why
 
     def _name_of(self, path: Path) -> str:
         return readable(str(path.relative_to(self.folder.parent)))

@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from producer.cli.session import Session
 from producer.connection import server_name
 from producer.console import emit, note, one_line
 from producer.errors import Exit, InvalidOptions, ScribefarmError
+from producer.output_places import place_of
 
 BESIDE = "beside"
 DEFAULT_SETTLE_S = 10.0
@@ -33,7 +34,7 @@ Settle = Annotated[
 ]
 Results = Annotated[
     str | None,
-    typer.Option("--results", help="Write transcripts as they come: beside, or into a folder."),
+    typer.Option("--results", help="Write transcripts as they come: beside, a folder, or s3://."),
 ]
 Formats = Annotated[str, typer.Option("--format", help="Of --results; commas between.")]
 Overwrite = Annotated[
@@ -41,49 +42,57 @@ Overwrite = Annotated[
 ]
 
 
-def layout_of(folder: Path, results: str | None, formats: str, *, overwrite: bool) -> Layout | None:
-    """Return where transcripts are written: beside the recordings, or in a folder; None: nowhere.
+class Watched(NamedTuple):
+    """A folder to watch, absolute, and where its transcripts go; None: nowhere."""
+
+    path: Path
+    layout: Layout | None
+
+
+def watched(
+    folder: Path | None, results: str | None, formats: str, *, overwrite: bool
+) -> Watched | None:
+    """Return what the flags ask for; None if no folder is to be watched.
 
     Raises:
-        InvalidOptions: no such format.
+        InvalidOptions: no folder, no such format, or results without a watch.
     """
-    if results is None:
+    if folder is None:
+        if results is not None:
+            raise InvalidOptions("--results", "needs --watch; later: scribefarm results", results)
         return None
-    place = folder.parent if results == BESIDE else Path(results).absolute()
-    return Layout(place, format_names(formats), overwrite=overwrite)
-
-
-def watched(folder: Path) -> Path:
-    """Return the folder to watch, absolute.
-
-    Raises:
-        InvalidOptions: it is none.
-    """
     path = folder.absolute()
     if not is_folder(path):
         raise InvalidOptions("--watch", "must be a folder", readable(str(folder)))
-    return path
+    names = format_names(formats)
+    if results is None:
+        return Watched(path, None)
+    if results == BESIDE:
+        return Watched(path, Layout(path.parent, names, overwrite=overwrite))
+    place = place_of(results)
+    if isinstance(place, Path):
+        place = place.absolute()
+    return Watched(path, Layout(place, names, overwrite=overwrite))
 
 
 def watch_folder(
     session: Session,
-    folder: Path,
+    folder: Watched,
     asked: SubmitOptions,
     patterns: Patterns,
     *,
     settle_s: float,
-    layout: Layout | None,
     as_json: bool,
 ) -> NoReturn:
     """Watch until Ctrl-C (code 130) or SIGTERM (code 0); the farm goes on with what was taken."""
     signal.signal(signal.SIGTERM, _terminate)
-    shown = readable(str(folder))
+    shown = readable(str(folder.path))
     note(f"watching {shown} as batch {asked.batch}; Ctrl-C ends the watch, the farm goes on")
     code = Exit.DONE
     with HashCache(server=server_name(session.connection)) as cache:
-        files = SettledFiles(folder, patterns, settle_s)
+        files = SettledFiles(folder.path, patterns, settle_s)
         watch = WatchFolder(
-            session.connection, session.settings, files, folder, asked, cache, layout
+            session.connection, session.settings, files, folder.path, asked, cache, folder.layout
         )
         try:
             with watch:

@@ -73,7 +73,8 @@ def test_transcribe_names_itself_in_its_errors(scribefarm, tmp_path):
     """Not the command that shares its code."""
     done = scribefarm("transcribe", tmp_path, "missing.wav")
     assert done.returncode == 1
-    assert "error [source_not_found] transcribe: must be a regular file" in done.stderr
+    assert "error [source_not_found] transcribe: must be an existing file" in done.stderr
+    assert "error [empty_input] transcribe: must find at least one recording" in done.stderr
     assert "submit" not in done.stderr
 
 

@@ -13,12 +13,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from producer.languages import parse_language
-from producer.result import Segment
+from producer.result import LIKELY_NOT_ENGLISH, Segment
 from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.seeds import derive_seed
@@ -33,10 +34,15 @@ HOTTEST_HISTORY = 0.5
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What a transcription must know of its model."""
+    """What a transcription must know of its model.
+
+    Attributes:
+        knows_english_alone: It was trained on English only, whatever its vocabulary holds.
+    """
 
     n_vocab: int
     context_length: int
+    knows_english_alone: bool = False
 
 
 # Frames and tokens of a recording; a larger number is damage.
@@ -164,7 +170,14 @@ class Transcription:
     @property
     def flags(self) -> list[str]:
         """Every reason to look at this recording, each once."""
-        return sorted({flag for segment in self.segments for flag in segment.flags})
+        flags = {flag for segment in self.segments for flag in segment.flags}
+        return sorted(flags | {LIKELY_NOT_ENGLISH} if self._is_likely_not_english else flags)
+
+    @property
+    def _is_likely_not_english(self) -> bool:
+        if self._tokenizer.is_multilingual and not self.limits.knows_english_alone:
+            return False
+        return self.language != "en" or is_likely_not_english(self.segments, self.content_frames)
 
     def checkpoint(self) -> Checkpoint:
         """Return all that another worker needs to go on from here."""
