@@ -101,6 +101,11 @@ def is_remote(source: str) -> bool:
     return scheme_of(source) in HTTP_SCHEMES | {S3_SCHEME}
 
 
+def is_prefix(source: str) -> bool:
+    """Return whether an address stands for all that is below it, as a folder does."""
+    return scheme_of(source) == S3_SCHEME and source.endswith("/")
+
+
 def is_fetched(source: str) -> bool:
     """Return whether a worker fetches the source, instead of opening a path."""
     return bool(scheme_of(source))

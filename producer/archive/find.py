@@ -26,7 +26,7 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
-from producer.source import SourceVersion, is_remote, name_of_address, shown_source
+from producer.source import SourceVersion, is_prefix, is_remote, name_of_address, shown_source
 
 # What a folder is searched for unless patterns say otherwise: containers that libsndfile or
 # FFmpeg read. A file named on its own is taken whatever it is called.
@@ -192,13 +192,20 @@ def find(
 ) -> Iterator[Found]:
     """Yield the recordings at paths: a file is itself, a folder all below it, a pattern its files.
 
-    So is an http(s):// or s3:// address, whose path is its name; nothing is asked of its server.
+    So is an http(s):// or s3:// address, whose path is its name; nothing is asked of its server. An
+    s3:// address that ends in a slash is a folder.
 
     Names mirror the archive: files in a folder are named from that folder on, single files from
     the current folder on. In folders, files of other kinds and hidden ones are yielded as
     `Ignored`, and so are links to folders, which are not followed.
     """
     for argument in arguments:
+        if is_prefix(argument):
+            # Most submit no buckets; this one needs what is here.
+            from producer.archive.bucket_files import find_in_bucket  # noqa: PLC0415
+
+            yield from find_in_bucket(argument, names, patterns or Patterns())
+            continue
         if is_remote(argument):
             yield names.claim_address(argument, name_of_address(argument))
             continue

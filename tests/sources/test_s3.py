@@ -2,6 +2,7 @@
 
 import pytest
 
+from producer.archive.find import FoundAddress, Ignored, Names, find
 from producer.buckets import s3_client, signed_url
 from producer.errors import SourceChanged, SourceForbidden, SourceNotFound
 from producer.settings import AudioSettings
@@ -99,6 +100,29 @@ def test_an_object_of_a_real_server_is_fetched(bucket, fetch):
     bucket.put_object(Bucket=BUCKET, Key="talks/a b.wav", Body=AUDIO[::-1])
     with pytest.raises(SourceChanged):
         fetch(source, version=version)
+
+
+@pytest.mark.slow
+def test_a_prefix_is_searched_as_a_folder(bucket):
+    """The listing says the versions that each object says itself."""
+    for key in ("talks/a.wav", "talks/deep/b.flac", "talks/c.txt", "talks/.d.wav", "other/e.wav"):
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+    bucket.put_object(Bucket=BUCKET, Key="talks/deep/", Body=b"")
+    with Names() as names:
+        found = list(find([f"s3://{BUCKET}/talks/"], names))
+    taken = {item.name: item for item in found if isinstance(item, FoundAddress)}
+    assert sorted(taken) == ["talks/a.wav", "talks/deep/b.flac"]
+    assert sorted(item.kind for item in found if isinstance(item, Ignored)) == [".txt", "hidden"]
+    item = taken["talks/a.wav"]
+    asked = source_version(item.address, ANY)
+    assert asked.identity(item.address) == item.version.identity(item.address)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_cannot_be_listed_is_a_problem(bucket):
+    with Names() as names:
+        (problem,) = find(["s3://no-such-bucket/"], names)
+    assert problem.error.code == "source_not_found"
 
 
 @pytest.mark.slow
