@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from producer.archive.find import Found, Ignored, Names, Patterns, Problem
+from producer.archive.find import Found, Ignored, Names, Problem
+from producer.archive.patterns import Patterns
 from producer.buckets import s3_client
 from producer.errors import ScribefarmError, SourceForbidden, SourceNotFound, SourceUnreachable
 from producer.source import SourceVersion

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.archive.find import Patterns, why_ignored
+from producer.archive.find import why_ignored
+from producer.archive.patterns import Patterns
 
 # What programs call a file while they write it; with patterns of one's own they might be taken.
 _UNFINISHED = (

@@ -15,8 +15,9 @@ import redis
 
 from producer.archive.find import Names, readable
 from producer.archive.hash_cache import HashCache
+from producer.archive.prepare import Entry, SubmitOptions
 from producer.archive.settled_files import SettledFiles
-from producer.archive.submit import Entry, SubmitOptions, submit_archive
+from producer.archive.submit import submit_archive
 from producer.batches.export import Exported, Layout, write_transcript
 from producer.batches.views import batch_files
 from producer.errors import (

@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, FoundFile, Names, Patterns, readable
+from producer.archive.find import Found, FoundFile, Names, readable
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.archive.patterns import Patterns
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import plan_archive, submit_archive
 from producer.batches.views import batch_exists
 from producer.cli.flags import FlagCommand, Given, takes
 from producer.cli.inputs import SubmitInputs

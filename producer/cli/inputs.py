@@ -8,8 +8,9 @@ from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO
 
-from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
+from producer.archive.find import Found, Names, find, is_folder, read_list, readable
 from producer.archive.manifest import read_manifest
+from producer.archive.patterns import Patterns
 from producer.errors import InvalidOptions
 from producer.source import is_prefix, is_remote
 

@@ -19,13 +19,13 @@ from producer.archive.find import (
     FoundFile,
     Ignored,
     Names,
-    Patterns,
     Problem,
     find,
     path_to_source,
     readable,
 )
 from producer.archive.hash_cache import HASH_BLOCK_BYTES, hash_audio
+from producer.archive.patterns import Patterns
 from producer.batches.markdown import ignored_words
 from producer.cli.inputs import STDIN, is_many
 from producer.cli.session import Session

@@ -8,10 +8,11 @@ from typing import Annotated, NamedTuple, NoReturn
 
 import typer
 
-from producer.archive.find import Patterns, is_folder, readable
+from producer.archive.find import is_folder, readable
 from producer.archive.hash_cache import HashCache
+from producer.archive.patterns import Patterns
+from producer.archive.prepare import SubmitOptions
 from producer.archive.settled_files import SettledFiles
-from producer.archive.submit import SubmitOptions
 from producer.archive.watch_folder import Noticed, Trouble, WatchFolder
 from producer.batches.export import Layout
 from producer.cli.options import format_names

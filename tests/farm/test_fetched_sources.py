@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import SubmitOptions, submit_archive
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import submit_archive
 from producer.job import Job
 from producer.keys import upload_key
 from producer.queue import read_result, submit

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from producer.archive.find import FoundFile
-from producer.archive.submit import SubmitOptions, to_job
+from producer.archive.prepare import SubmitOptions, to_job
 from producer.errors import Internal, InvalidOptions
 from producer.job import AudioOptions, Job
 from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES

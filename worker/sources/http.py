@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from producer.errors import DiskFull, OutOfRange, SourceChanged, SourceUnreachable
-from producer.remote import Answer, BrokenOff, ask
+from producer.remote import ask
+from producer.remote_answer import Answer, BrokenOff
 from producer.remote_hosts import Access
 from producer.source import SourceVersion
 

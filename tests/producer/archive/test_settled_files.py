@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from producer.archive.find import Patterns
+from producer.archive.patterns import Patterns
 from producer.archive.settled_files import SettledFiles
 
 

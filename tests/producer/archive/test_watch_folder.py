@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from producer.archive.find import Patterns
 from producer.archive.hash_cache import HashCache
+from producer.archive.patterns import Patterns
+from producer.archive.prepare import SubmitOptions
 from producer.archive.settled_files import SettledFiles
-from producer.archive.submit import SubmitOptions
 from producer.archive.watch_folder import Trouble, WatchFolder
 from producer.batches.export import Layout
 from producer.errors import QueueFull, ServerUnreachable
