@@ -7,6 +7,7 @@ put into the server itself. An address may hold secrets: what is shown is `shown
 
 import hashlib
 import json
+import re
 from typing import Annotated, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from uuid import uuid4
@@ -30,6 +31,7 @@ _SIGNATURE_FIELDS = frozenset(
         "skv",
     }
 )
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # Longer ones are no validators but an attempt to fill memories.
 _MAX_VALIDATOR_CHARS = 400
 
@@ -111,9 +113,15 @@ def is_fetched(source: str) -> bool:
     return bool(scheme_of(source))
 
 
+def is_foreign(source: str) -> bool:
+    """Return whether a source is an address of a kind that nobody here fetches, like ftp://."""
+    found = _ADDRESS.match(source)
+    return found is not None and not is_fetched(source) and found[1].lower() != "file"
+
+
 def shown_source(source: str) -> str:
     """Return a source for messages, logs and results: an address has no user and no query."""
-    return mask_url(source) if is_remote(source) else source
+    return mask_url(source) if is_remote(source) or is_foreign(source) else source
 
 
 def name_of_address(address: str) -> str:

@@ -25,7 +25,14 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
-from producer.source import SourceVersion, is_prefix, is_remote, name_of_address, shown_source
+from producer.source import (
+    SourceVersion,
+    is_foreign,
+    is_prefix,
+    is_remote,
+    name_of_address,
+    shown_source,
+)
 
 _LIST_BLOCK_BYTES = 1 << 16
 # A longer line is no path on any system we know, and must not fill the memory.
@@ -174,6 +181,11 @@ def find(
             continue
         if is_remote(argument):
             yield names.claim_address(argument, name_of_address(argument))
+            continue
+        if is_foreign(argument):
+            shown = shown_source(argument)
+            must = "must be a path, or an http://, https:// or s3:// address"
+            yield Problem(shown, UnsupportedFormat("submit", must, shown))
             continue
         path = Path(os.path.abspath(argument))  # noqa: PTH100 resolve() would follow links
         if is_folder(path):

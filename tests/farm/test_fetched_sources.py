@@ -11,11 +11,14 @@ from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
 from producer.archive.prepare import SubmitOptions
 from producer.archive.submit import submit_archive
+from producer.batches.actions import cancel_jobs
+from producer.batches.running import running_files
 from producer.job import Job
 from producer.keys import upload_key
 from producer.queue import read_result, submit
 from producer.rq_data import load_call
 from tests.stage.fake_family import FakeFamily
+from tests.stage.farm import wait_until
 from tests.stage.web import LOOPBACK, Server, page, silent, status, whole
 from worker.engine.engine import BatchEngine
 from worker.sources.fetch import Fetch
@@ -138,6 +141,7 @@ def test_what_no_server_gives_is_a_problem_of_that_address_alone(night, web):
     }
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_costs_no_neighbour(night, web):
     """Its reading thread ends of itself; the farm tries it again."""
     web.routes["/good.wav"] = whole(recording())
@@ -182,6 +186,24 @@ def test_secrets_of_an_address_stay_in_the_data_of_its_job(night, web):
         stored = str(_everything(night.connection, key, data))
         assert SECRET not in stored, key
     assert sum(SECRET in json.dumps(load_call(call)) for call in data.values()) == 2
+
+
+def test_a_cancelled_and_a_running_job_show_no_secret(night, web):
+    """Both are read from the job's own data."""
+    web.routes["/a.wav"] = silent
+    source = web.url(f"/a.wav?token={SECRET}", user=f"me:{SECRET}")
+    worker = start(night)
+    night.queue().enqueue("worker.tasks.transcribe", source=source)
+    (running,) = wait_until(lambda: running_files(night.connection, ["default"]))
+    assert running.name.startswith("http://***@")
+    worker.worker.drain()
+    web.ends.set()
+    worker.wait()
+    job = night.queue().enqueue("worker.tasks.transcribe", source=source)
+    list(cancel_jobs(night.connection, night.settings, [job.id]))
+    result = read_result(night.connection, job.id)
+    assert result.source.startswith("http://***@")
+    assert SECRET not in str(result)
 
 
 def _everything(connection, key, data):

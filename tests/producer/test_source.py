@@ -2,6 +2,7 @@
 
 import pytest
 
+from producer.archive.find import Names, find
 from producer.job import Job
 from producer.source import (
     SourceVersion,
@@ -13,6 +14,14 @@ from producer.source import (
 )
 
 HASH = "a" * 64
+
+
+@pytest.fixture
+def names():
+    with Names() as names:
+        yield names
+
+
 AT = "https://a.example/talk.wav"
 
 
@@ -48,6 +57,16 @@ def test_what_is_shown_has_no_secret():
     address = "https://me:hush@a.example:8443/talk.wav?X-Amz-Signature=hush&key=hush"
     assert shown_source(address) == "https://***@a.example:8443/talk.wav?***"
     assert shown_source("/a?b@c.wav") == "/a?b@c.wav"
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://me:hush@a.example/b.wav", "sftp://a/?hush", "smb://hush@a/b.wav"]
+)
+def test_an_address_that_nobody_fetches_is_refused_without_its_secrets(names, address):
+    """It is no path either."""
+    (problem,) = find([address], names)
+    assert problem.error.code == "unsupported_format"
+    assert "hush" not in str(problem)
 
 
 def test_the_same_version_of_an_address_is_the_same_work():

@@ -212,6 +212,7 @@ def test_a_redirect_is_followed_without_the_password(web, fetch):
         other.stop()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_in_the_middle_leaves_nothing(web, fetch):
     """The file has no name; what an older system left under one is swept at the next start."""
     web.routes["/a.wav"] = stall_after(AUDIO, 5000)
