@@ -45,6 +45,7 @@ from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 from producer.fleet import live_workers
+from producer.model_names import knows_english_alone
 from producer.models_served import queued_by_model, unserved, unserved_lines
 from producer.source import is_remote, name_of_address, shown_source
 
@@ -171,9 +172,22 @@ def submit(
     )
     if folder is not None:
         watch_folder(session, folder, asked, inputs.patterns, settle_s=settle, as_json=as_json)
+    _hand_in(session, inputs, asked, wait=wait, dry_run=dry_run, as_json=as_json)
+    session.finish()
+
+
+def _hand_in(
+    session: Session,
+    inputs: SubmitInputs,
+    asked: SubmitOptions,
+    *,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     # A list of ids is of use for single files; for an archive it is the batch.
-    with_ids = not (inputs.are_many() or as_json or dry_run)
-    summary = SubmitSummary(session, asked.batch, with_ids, as_json)
+    is_archive = inputs.are_many()
+    summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
     with Names() as names, HashCache(server=server_name(session.connection)) as cache:
         found = inputs.find(names)
         if dry_run:
@@ -181,12 +195,11 @@ def submit(
         else:
             _submit(session, found, asked, cache, summary, wait=wait)
             # A batch without files is none: nothing would know its name.
-            if inputs.are_many() and not as_json and set(summary.verdicts) & {"new", "known"}:
+            if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
     if not summary.num_files:
         where = ", ".join(readable(shown_source(name)) for name in inputs.names())
         session.problem(EmptyInput("submit", "must find at least one recording", where))
-    session.finish()
 
 
 def _submit(
@@ -218,6 +231,9 @@ def _submit(
     workers = live_workers(session.connection, session.settings)
     for line in unserved_lines(unserved(queued, workers)):
         note(line)
+    model = asked.model or session.settings.model.name
+    if summary.verdicts["new"] and knows_english_alone(model) and not asked.options.language:
+        note(f"the model {model} knows English alone; for other languages name another: --model")
     if summary.verdicts["new"] or summary.verdicts["known"]:
         note(f"watch it:  scribefarm watch {asked.batch}")
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import typer
 
 from producer.cli.flags import Given, optional
+from producer.console import note
 from producer.errors import InvalidOptions
 
 
@@ -22,13 +23,15 @@ class Answer(NamedTuple):
         must: What holds instead, and what to use.
         accepted: Values that ask for what is done anyway.
         is_switch: It may stand alone; True and False follow it.
-        shown: The help has it.
+        is_hint: No text depends on it, so it is said to have no effect, and all goes on.
+        shown: What the help says; nothing hides it there.
     """
 
     option: str
     must: str
     accepted: frozenset[str] = frozenset()
     is_switch: bool = False
+    is_hint: bool = False
     shown: str = ""
 
     @property
@@ -76,8 +79,9 @@ NOT_OURS = (
     ),
     Answer(
         "threads",
-        "must be left out: a worker takes the CPUs that it is given (taskset gives it fewer)",
+        "no effect: a worker takes the CPUs that it is given (taskset gives it fewer)",
         frozenset({"0"}),
+        is_hint=True,
     ),
 )
 NOT_OF_SUBMIT = (
@@ -113,12 +117,16 @@ def answered(answers: Iterable[Answer]) -> Iterator[inspect.Parameter]:
 
 
 def answer(answers: Iterable[Answer], given: Given) -> None:
-    """Refuse what asks for something else than is done anyway.
+    """Refuse what asks for something else than is done anyway, or say that it has no effect.
 
     Raises:
         InvalidOptions: it says why, and what there is instead.
     """
-    for each in answers:
-        said = given.get(each.option)
-        if said is not None and str(said).strip().lower() not in each.accepted:
-            raise InvalidOptions(each.flag, each.must, said)
+    asked = [each for each in answers if each.option in given]
+    for each in sorted(asked, key=lambda each: each.is_hint):
+        said = str(given[each.option]).strip().lower()
+        if said in each.accepted:
+            continue
+        if not each.is_hint:
+            raise InvalidOptions(each.flag, each.must, given[each.option])
+        note(f"{each.flag}: {each.must}")

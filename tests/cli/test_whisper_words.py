@@ -96,7 +96,7 @@ def test_the_table_names_every_option_once():
     refused = {
         name for cell, said in rows if "refused" in said for name in re.findall(r"--\w+", cell)
     }
-    assert refused == {f"--{each.option}" for each in NOT_OURS}
+    assert refused == {f"--{each.option}" for each in NOT_OURS if not each.is_hint}
 
 
 def test_a_command_line_of_openai_whisper_gives_the_job_that_it_means(
@@ -114,7 +114,11 @@ def test_a_command_line_of_openai_whisper_gives_the_job_that_it_means(
     assert job.options.model_dump(exclude_defaults=True) == EXPECTED
 
 
-@pytest.mark.parametrize("answer", NOT_OURS, ids=lambda answer: answer.option)
+REFUSED = [each for each in NOT_OURS if not each.is_hint]
+HINTS = [each for each in NOT_OURS if each.is_hint]
+
+
+@pytest.mark.parametrize("answer", REFUSED, ids=lambda answer: answer.option)
 def test_what_we_do_not_have_is_refused_with_a_reason(scribefarm, answer, tmp_path):
     """Before anything is started; what asks for what is done anyway is taken."""
     wrong = [f"--{answer.option}", "2"]
@@ -125,6 +129,16 @@ def test_what_we_do_not_have_is_refused_with_a_reason(scribefarm, answer, tmp_pa
     for value in answer.accepted:
         done = scribefarm("transcribe", "none.wav", f"--{answer.option}", value)
         assert "source_not_found" in done.stderr
+
+
+@pytest.mark.parametrize("answer", HINTS, ids=lambda answer: answer.option)
+def test_what_changes_no_text_has_no_effect_and_is_said(scribefarm, connection, write_wav, answer):
+    """Somebody's script goes on."""
+    done = scribefarm("submit", write_wav(), f"--{answer.option}", "4")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"{answer.flag}: no effect: ")
+    silent = scribefarm("submit", write_wav(), f"--{answer.option}", *answer.accepted)
+    assert answer.flag not in silent.stderr
 
 
 @pytest.mark.parametrize("answer", NOT_OF_SUBMIT, ids=lambda answer: answer.option)

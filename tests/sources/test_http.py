@@ -107,6 +107,13 @@ def test_a_server_that_drips_is_given_up_when_the_whole_takes_too_long(web, fetc
         fetch(web.url("/a.wav"), download_timeout_s=0.1)
 
 
+def test_a_server_that_drips_keeps_no_reading_thread_busy(web, fetch):
+    """Each byte is a sign of life; together they are too few."""
+    web.routes["/a.wav"] = drip(AUDIO)
+    with pytest.raises(SourceUnreachable, match="1000 bytes a second"):
+        fetch(web.url("/a.wav"), read_timeout_s=1.0)
+
+
 def test_a_server_that_sends_without_end_is_given_up_at_the_cap(web, fetch):
     """Nothing of it stays on the disk."""
     web.routes["/a.mp3"] = endless

@@ -16,6 +16,9 @@ MAX_RESUMES = 5
 # Before a broken answer is asked for again; it doubles.
 FIRST_PAUSE_S = 0.1
 
+# Slower than the slowest line: a server that keeps a reading thread busy for nothing.
+MIN_BYTES_PER_S = 1000
+
 Beat = Callable[[], None]
 
 
@@ -107,11 +110,16 @@ class Download:
         """Write what comes, to the answer's end."""
         promised = answer.length
         end = None if promised is None else self._num_bytes + promised
+        pace = _Pace(self.access.timeout_s, self._num_bytes)
         while piece := answer.read_some():
             self._num_bytes += len(piece)
             self._check_size(self._num_bytes)
+            limit = ""
             if time.monotonic() > deadline:
                 limit = f"must come within {self.bounds.timeout_s:g} s (audio.download_timeout_s)"
+            elif pace.is_too_slow(self._num_bytes):
+                limit = f"must come with at least {MIN_BYTES_PER_S} bytes a second"
+            if limit:
                 raise SourceUnreachable(self.name, limit, f"{self._num_bytes} bytes so far")
             write(into, piece, self.name)
             self.beat()
@@ -124,6 +132,22 @@ class Download:
         if num_bytes is not None and num_bytes > self.bounds.max_bytes:
             limit = f"must have at most {self.bounds.max_bytes} bytes (audio.max_download_bytes)"
             raise OutOfRange(self.name, limit, num_bytes)
+
+
+class _Pace:
+    """Measures a server in stretches of its timeout: who drips is as good as silent."""
+
+    def __init__(self, stretch_s: float, num_bytes: int) -> None:
+        self._stretch_s, self._since, self._num_bytes = stretch_s, time.monotonic(), num_bytes
+
+    def is_too_slow(self, num_bytes: int) -> bool:
+        """Return whether too little has come in the stretch that ends now, if one does."""
+        took_s = time.monotonic() - self._since
+        if took_s < self._stretch_s:
+            return False
+        is_slow = num_bytes - self._num_bytes < MIN_BYTES_PER_S * took_s
+        self._since, self._num_bytes = time.monotonic(), num_bytes
+        return is_slow
 
 
 def write(into: BinaryIO, piece: bytes, name: str) -> None:

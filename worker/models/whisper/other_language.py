@@ -1,7 +1,7 @@
 """Speech of another language, heard by a model of English alone: what its own figures say.
 
 Such a model writes English whatever it hears, but it is sure of nothing: no temperature gives
-likely text, or it repeats itself. A look with a multilingual model would tell the language too.
+likely text. A look with a multilingual model would tell the language too.
 It is not taken: loading base only for that takes as long as tiny.en itself and 0.8 GB of memory,
 and its encoder three times the work of tiny.en's for each recording.
 """
@@ -16,12 +16,10 @@ from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES
 # others 56 are. The mean log-probability of an English window of ten words and more is above -0.87
 # (LibriSpeech's test-other, meetings from afar), of another language most often below -1.
 DOUBTFUL_LOGPROB = -0.9
-# openai-whisper's: text that compresses better repeats itself, however likely it is.
-DOUBTFUL_COMPRESSION = 2.4
 # Of the seconds with text, more than this must be doubtful: a noisy minute makes no language.
 DOUBTFUL_PART = 0.5
 # Letters and digits in a second of speech. Over music such a model writes `1.` and no more, over a
-# meeting that it hardly hears 0.6 a second; over other languages it never came below 1.5.
+# meeting that it hardly hears 0.6 a second; over other languages seldom less than 1.5.
 SPEECH_CHARS_PER_S = 1.0
 # Less is a laugh or a click.
 _FEWEST_CHARS = 5
@@ -45,14 +43,9 @@ def is_likely_not_english(segments: Iterable[Segment], content_frames: int) -> b
     for seek, next_seek in pairwise((*windows, content_frames)):
         window_s = min(next_seek - seek, WINDOW_FRAMES) / FRAMES_PER_SECOND
         heard_s += window_s
-        if _is_doubtful(windows[seek][0]):
+        # The figure is the window's, the same in each of its segments.
+        if windows[seek][0].avg_logprob < DOUBTFUL_LOGPROB:
             doubtful_s += window_s
             num_chars += sum(char.isalnum() for each in windows[seek] for char in each.text)
     is_speech = num_chars > max(_FEWEST_CHARS, SPEECH_CHARS_PER_S * doubtful_s)
     return is_speech and doubtful_s > DOUBTFUL_PART * heard_s
-
-
-def _is_doubtful(segment: Segment) -> bool:
-    """Return whether the model was unsure of a segment's window; the figures are the window's."""
-    is_repeated = segment.compression_ratio > DOUBTFUL_COMPRESSION
-    return is_repeated or segment.avg_logprob < DOUBTFUL_LOGPROB
