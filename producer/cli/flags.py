@@ -84,7 +84,7 @@ class Flags:
         names = self._names_of(name)
         if kind is bool:
             names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
-        choices = list(get_args(about.annotation)) if kind is Literal else []
+        choices = _choices(about.annotation)
         option = typer.Option(
             *names,
             help=about.description or "",
@@ -189,6 +189,17 @@ def _plain_type(annotation: Any) -> Any:
     if kind is tuple and _plain_type(get_args(annotation)[0]) in {None, tuple}:
         return None
     return kind if kind is Literal or kind in _METAVARS else None
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the words that an annotation takes; where it also takes a number, N for it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return list(arguments)
+    if origin not in {Union, UnionType}:
+        return []
+    words = [word for each in arguments for word in _choices(each)]
+    return [*words, "N"] if words and int in map(_plain_type, arguments) else words
 
 
 def _shown(default: Any) -> str:
