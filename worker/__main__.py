@@ -80,6 +80,7 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
         )
         raise InvalidSettings("worker: packages", needed, error.name) from error
 
+    structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()
     engine = BatchEngine(settings, load_family)
     _log_model(engine.model, time.perf_counter() - started)

@@ -168,10 +168,13 @@ def read_list(stream: IO[bytes], separator: bytes = b"\n") -> Iterator[str]:
     r"""Yield the paths of a list, one a line or, with `b"\\0"`, NUL-separated; empty ones not.
 
     Raises:
-        InvalidOptions: a line too long to be a path.
+        InvalidOptions: a line too long to be a path, or a NUL in one.
     """
     rest = b""
     while block := stream.read1(_LIST_BLOCK_BYTES):  # type: ignore[attr-defined]  # buffered
+        if separator != b"\0" and b"\0" in block:
+            must = "has a path a line; with NULs between them: -0; audio: scribefarm transcribe -"
+            raise InvalidOptions("list", must)
         *lines, rest = (rest + block).split(separator)
         yield from (os.fsdecode(line) for line in lines if line)
         if len(rest) > _MAX_LINE_BYTES:
@@ -229,9 +232,11 @@ def _in_pattern(pattern: str, names: Names, patterns: Patterns | None) -> Iterat
         has_matches = True
         path = Path(os.path.abspath(match))  # noqa: PTH100 resolve() would follow links
         # A pattern such as talks/** names folders too; their files match too.
-        if is_folder(path) or (patterns and not patterns.accept(PurePath(match))):
+        if is_folder(path):
             continue
-        yield _named(checked(path), PurePath(Path.cwd()), names)
+        kind = patterns.why_ignored(PurePath(match)) if patterns else ""
+        item = Ignored(readable(str(path)), kind) if kind else checked(path)
+        yield _named(item, PurePath(Path.cwd()), names)
     if not has_matches:
         error = SourceNotFound("submit", "the pattern must match a file", readable(pattern))
         yield Problem(readable(pattern), error)

@@ -40,6 +40,8 @@ BUILDERS = {
     "checkpoint_key": ("x",),
     "batch_key": ("night",),
     "counts_key": ("night",),
+    "ended_key": ("night",),
+    "reported_key": ("night",),
     "models_key": ("night",),
     "submission_key": ("night",),
     "job_key": ("x",),

@@ -77,7 +77,7 @@ def test_waiting_jobs_of_all_models_count_against_the_limit(connection, server_s
     """Pressure on the server is the sum of the models, too."""
     settings = load_settings(queue={"max_queued": 2})
     submit(connection, settings, [job(0, model="base")])
-    submit(connection, settings, [job(1, model="small")], queue="low")
+    submit(connection, settings, [job(1, model="others/small")], queue="low")
     with pytest.raises(QueueFull):
         submit(connection, settings, [job(2)])
 

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
-from producer.errors import UnsupportedFormat
+from producer.errors import OutOfRange, UnsupportedFormat
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
+from worker.audio.facts import kept_tags
 from worker.audio.losses import Losses
 from worker.audio.packets import Decoding
 from worker.audio.reader import AudioHeader, Block, block_frames, layout_of
@@ -53,6 +55,7 @@ class FFmpegReader:
         *,
         counted: AudioHeader | None = None,
         losses: Losses | None = None,
+        track: int | None = None,
     ) -> None:
         """Open the container.
 
@@ -62,6 +65,7 @@ class FFmpegReader:
             data: Where the samples lie, if known.
             counted: What libsndfile says of the file; its count of frames is exact.
             losses: See `Reader`.
+            track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         """
         file.seek(0)
         file.name = f"recording{_ending(name)}"  # which tells FFmpeg some formats apart
@@ -78,8 +82,12 @@ class FFmpegReader:
             },
         )
         try:
-            self._stream = _best_audio(name, self._container)
-            self.header = counted or self._own_header(name)
+            self._stream = _audio_stream(name, self._container, track)
+            self.header = replace(
+                counted or self._own_header(name),
+                num_tracks=len(self._container.streams.audio),
+                tags=kept_tags(self._container.metadata, self._stream.metadata),
+            )
             self.least_frames = counted.num_frames if counted else self._least_frames()
         except BaseException:
             self._container.close()
@@ -163,12 +171,16 @@ def _ending(name: str) -> str:
     return ending if ending[1:].isascii() and ending[1:].isalnum() else ""
 
 
-def _best_audio(name: str, container: Any) -> Any:
-    """Return the stream that ffmpeg takes if it is not told: default, then most channels."""
+def _audio_stream(name: str, container: Any, track: int | None) -> Any:
+    """Return the asked sound, or what ffmpeg takes if it is not told: default, then most channels."""
     if not container.streams.audio:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise UnsupportedFormat(name, "no audio stream", f"{container.format.name}: {kinds}")
-    best = max(container.streams.audio, key=_preference)
+    num_tracks = len(container.streams.audio)
+    if track is not None and track > num_tracks:
+        raise OutOfRange(name, f"must have the track that audio.tracks names, {track}", num_tracks)
+    tracks = container.streams.audio
+    best = max(tracks, key=_preference) if track is None else tracks[track - 1]
     if best.codec_context is None:
         raise UnsupportedFormat(name, "must be of a codec that FFmpeg decodes")
     for stream in container.streams:

@@ -1,8 +1,8 @@
 """An open recording as the formats' readers present it: a header, then blocks of frames."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ class AudioHeader:
         num_frames: Samples per channel at the source rate; None if the file declares none.
         exact: The format counts its frames; otherwise `num_frames` is an estimate.
         format: Container and codec, like "WAV/PCM_16" or "ogg/opus".
+        num_tracks: Sounds that the file holds side by side; one of them is read.
+        tags: What it says of itself, see `worker.audio.facts.kept_tags`.
     """
 
     path: str
@@ -40,6 +42,8 @@ class AudioHeader:
     num_frames: int | None
     exact: bool
     format: str
+    num_tracks: int = 1
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def duration_s(self) -> float | None:

@@ -24,8 +24,8 @@ from producer.errors import (
 from producer.result import Lost
 from worker.audio.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
 from worker.audio.errors import translated
+from worker.audio.lanes import Channels, Lane, Selection, SideBySide, Split, select
 from worker.audio.losses import Losses
-from worker.audio.mix import Mixer
 from worker.audio.reader import AudioHeader, Block, PathLike, Reader, Samples
 from worker.audio.resample import RESAMPLERS, ToMono, decodes_with_ffmpeg, make_converter
 from worker.audio.source_file import SourceFile
@@ -80,6 +80,8 @@ def open_recording(
     auto_resample: bool = True,
     resampler: str = "ffmpeg",
     is_salvaged: bool = False,
+    channels: Channels = "mix",
+    track: int | None = None,
     watch: Callable[[Block], None] | None = None,
 ) -> "Recording":
     """Open a recording and check its header; nothing is decoded yet.
@@ -92,10 +94,12 @@ def open_recording(
         resampler: "ffmpeg" (as openai-whisper hears it through FFmpeg up to 5.1), "ffmpeg6" (from
             6 on), "soxr_hq" (python-soxr, high quality) or "linear" (mlx-audio's interpolation).
         is_salvaged: Read around damage, and note it in `Recording.losses`.
+        channels: Which are read; see `worker.audio.lanes`.
+        track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         watch: Is shown each block as it lies in the file, before it is mixed.
 
     Raises:
-        OutOfRange: the cap, the rate or the recording's duration.
+        OutOfRange: the cap, the rate, the recording's duration, a channel or track that it has not.
         InvalidOptions: no such resampler.
         EmptyInput: the header declares no samples.
         CorruptAudio: the file is shorter than its header says.
@@ -110,7 +114,7 @@ def open_recording(
     losses = Losses() if is_salvaged else None
     # libsndfile gives nothing of a block with damage in it.
     by_ffmpeg = is_salvaged or decodes_with_ffmpeg(resampler)
-    reader = open_reader(source, by_ffmpeg=by_ffmpeg, losses=losses)
+    reader = open_reader(source, by_ffmpeg=by_ffmpeg, losses=losses, track=track)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
         _check_rate(reader.header, target_rate_hz, auto_resample=auto_resample)
@@ -121,6 +125,7 @@ def open_recording(
             max_seconds=max_seconds,
             target_rate_hz=target_rate_hz,
             resampler=resampler,
+            selection=select(reader.header, channels),
             watch=watch,
         )
     except BaseException:
@@ -139,10 +144,11 @@ def _check_request(max_seconds: float, target_rate_hz: int, resampler: str) -> N
 
 
 class Recording:
-    """One recording as blocks of float32 mono samples at the target rate, read once.
+    """One recording as blocks of float32 samples at the target rate, read once.
 
-    Channels are mixed as the resampler's library does, unless they cancel each other out; see
-    `worker.audio.mix`. Iterating closes the file at its end and on every error;
+    A block has the shape (samples,), or (samples, lanes) where channels are split, the mix in the
+    last lane. Channels are mixed as the resampler's library does, unless they cancel each other out;
+    see `worker.audio.mix`. Iterating closes the file at its end and on every error;
     `num_source_frames`, `duration_s` and `losses` are then final.
 
     Iterating raises:
@@ -161,6 +167,7 @@ class Recording:
         max_seconds: float,
         target_rate_hz: int,
         resampler: str,
+        selection: Selection,
         watch: Callable[[Block], None] | None = None,
     ) -> None:
         self.header = reader.header
@@ -170,7 +177,7 @@ class Recording:
         self._target_rate_hz = target_rate_hz
         self._resampler = resampler
         self._watch = watch
-        self._mixer = Mixer()
+        self._selection = selection
 
     @property
     def duration_s(self) -> float:
@@ -180,7 +187,17 @@ class Recording:
     @property
     def has_cancelling_channels(self) -> bool:
         """Return whether the channels cancelled each other out anywhere so far."""
-        return self._mixer.has_cancelled
+        return self._selection.mixer.has_cancelled
+
+    @property
+    def is_one_sound(self) -> bool:
+        """Return whether split channels were all the same, so that their mix is transcribed."""
+        return isinstance(self._selection, Split) and self._selection.is_one_sound
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Return what is transcribed apart, once all was read; empty for a mixed recording."""
+        return self._selection.lanes if isinstance(self._selection, Split) else ()
 
     @property
     def losses(self) -> list[Lost]:
@@ -202,22 +219,31 @@ class Recording:
         Where the rate, the channels or the sample type change a new converter begins; what the
         old one's filter held back, a millisecond, is dropped, as the ffmpeg command does.
         """
-        converter: ToMono | None = None
+        converters: list[ToMono] = []
         kind: tuple[object, ...] = ()
+        lanes: SideBySide | None = None
         for block in self._reader.blocks():
             accepted = self._accept(block)
             found = (block.rate_hz, block.layout, block.samples.dtype)
             with translated(self.header.path):
-                if converter is None or found != kind:
-                    converter = make_converter(self._resampler, accepted, self._target_rate_hz)
+                apart = self._selection.lanes_of(accepted)
+                if found != kind:
+                    converters = [self._converter(first) for first in apart]
                     kind = found
-                samples = converter.convert(accepted)
-            yield samples
-        if converter is not None:
-            yield converter.finish()
+                pieces = [each.convert(lane) for each, lane in zip(converters, apart, strict=True)]
+            if lanes is None and len(pieces) > 1:
+                lanes = SideBySide(len(pieces))
+            yield _joined(lanes, pieces)
+        if converters:
+            yield _joined(lanes, [each.finish() for each in converters])
+        if lanes is not None:
+            yield lanes.finish()
+
+    def _converter(self, first: Block) -> ToMono:
+        return make_converter(self._resampler, first, self._target_rate_hz)
 
     def _accept(self, block: Block) -> Block:
-        """Count a block, check it, show it, and mend its channels."""
+        """Count a block, check it and show it."""
         header = self.header
         first_frame = self.num_source_frames
         self.num_source_frames += round(len(block.samples) * header.sample_rate_hz / block.rate_hz)
@@ -226,7 +252,7 @@ class Recording:
             block = self._finite(block, first_frame)
         if self._watch is not None:
             self._watch(block)
-        return self._mixer.mended(block)
+        return block
 
     def _finite(self, block: Block, first_frame: int) -> Block:
         """Refuse absurd samples; where damage is read around they are noted and become silence."""
@@ -318,6 +344,15 @@ def load_audio(
             num_samples += len(samples)
             _check_ceiling(max(num_samples, recording.num_source_frames), header.path)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), header
+
+
+def _joined(lanes: SideBySide | None, pieces: list[Samples]) -> Samples:
+    """Return the next samples of all lanes."""
+    if lanes is None:
+        return pieces[0]
+    for lane, samples in enumerate(pieces):
+        lanes.push(lane, samples)
+    return lanes.take()
 
 
 def _check_frames(num_frames: int, rate_hz: int, max_seconds: float, context: str) -> None:

@@ -9,6 +9,7 @@ import soundfile
 from producer.errors import CorruptAudio
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
+from worker.audio.facts import kept_tags
 from worker.audio.losses import Losses
 from worker.audio.reader import AudioHeader, Block, block_frames, layout_of
 
@@ -59,6 +60,7 @@ class SndfileReader:
             num_frames=self._declared_frames(),
             exact=True,
             format=f"{sound.format}/{sound.subtype}",
+            tags=kept_tags(sound.copy_metadata()),
         )
         self.least_frames = self.header.num_frames
 

@@ -28,6 +28,7 @@ from worker.audio.read_ahead import End, Piece, Reading, Start
 from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
+from worker.engine.lanes import LaneFeatures, LaneTranscription
 from worker.engine.messages import Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
@@ -183,13 +184,17 @@ class BatchEngine:
     def _track(self, ticket: Ticket) -> Track:
         family, job = self._family, ticket.job
         family.check(job.options)
+        checkpoint = usable(ticket.checkpoint, family)
         deliver = partial(self._deliver, ticket.execution_id)
-        return Track(
-            ticket,
-            family.transcription(job.options, usable(ticket.checkpoint, family)),
-            family.features(),
-            Reading(job.source, self._settings.audio, deliver, job.audio_sha256, asked=job.read_as),
+        asked = job.read_as
+        reading = Reading(job.source, self._settings.audio, deliver, job.audio_sha256, asked=asked)
+        make = partial(family.transcription, job.options)
+        if "split" not in (asked.channels, asked.tracks):
+            return Track(ticket, make(checkpoint), family.features(), reading)
+        lanes = LaneTranscription(
+            make, "channel" if asked.channels == "split" else "track", checkpoint
         )
+        return Track(ticket, lanes, LaneFeatures(family.features), reading)
 
     def _deliver(self, execution_id: str, piece: Piece) -> None:
         """Pass on what a reading thread has; runs in that thread."""

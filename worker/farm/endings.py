@@ -12,6 +12,7 @@ from producer.keys import model_queue, split_queue
 from producer.plain_json import as_text
 from producer.result import ErrorRecord, Failure, Transcript, dump_result
 from producer.settings import QueueSettings
+from worker.farm.glossary import with_replacements
 from worker.farm.in_flight import InFlight
 from worker.farm.job_hash import error_record, read_attempts, read_job, waited_s
 from worker.farm.retries import RetryIn, after_failure
@@ -78,7 +79,7 @@ def success(
     }
     return Outcome(
         flight.claim,
-        transcript.model_copy(update=filled),
+        with_replacements(transcript, flight.job.options).model_copy(update=filled),
         ttl_s=flight.times.result_ttl_s or settings.result_ttl_s,
         busy_s=flight.busy_s,
         batch=flight.job.batch,
