@@ -18,9 +18,11 @@ from pydantic import (
 )
 
 from producer.errors import InvalidOptions
+from producer.masking import mask_urls
 from producer.model_names import canonical_model
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 from producer.replacements import Replacements, check_agree
+from producer.source import SourceVersion, is_fetched, is_remote
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
@@ -180,7 +182,11 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Text = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
+    source: Text = Field(
+        min_length=1,
+        max_length=4096,
+        description="Path as the worker sees it, or an address: http, https, s3.",
+    )
     model: Text | None = Field(
         None,
         min_length=1,
@@ -203,6 +209,9 @@ class Job(BaseModel):
         default_factory=dict, description="Yours: comes back in the result, unread."
     )
     audio_sha256: Sha256 | None = Field(None, description="Hash of the audio's bytes, if known.")
+    version: SourceVersion | None = Field(
+        None, description="Of a source that is no file: what its server said when it was submitted."
+    )
 
     @field_validator("model")
     @classmethod
@@ -234,10 +243,28 @@ class Job(BaseModel):
 
     @property
     def path(self) -> Path:
-        """Return `source` as a path to open; `file://` URLs carry names that are not UTF-8."""
+        """Return `source` as a path to open; `file://` URLs carry names that are not UTF-8.
+
+        Of no meaning where a worker fetches the source.
+        """
         if self.source.startswith(FILE_URL):
             return Path(os.fsdecode(unquote_to_bytes(self.source.removeprefix(FILE_URL))))
         return Path(self.source)
+
+    @property
+    def location(self) -> str:
+        """Return what a worker opens, as text: the path, or the address that it fetches."""
+        return self.source if is_fetched(self.source) else str(self.path)
+
+    @property
+    def identity(self) -> str | None:
+        """Return what stands for the audio in the job's id: its hash, or else its version's.
+
+        None while neither is known. On a server's word a hash counts only if the worker finds it.
+        """
+        if self.audio_sha256 is None and self.version is not None and is_remote(self.source):
+            return self.version.identity(self.source)
+        return self.audio_sha256
 
     @property
     def read_as(self) -> AudioOptions:
@@ -248,10 +275,14 @@ class Job(BaseModel):
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def content_id(self, audio_sha256: str) -> str:
-        """Return the job's id: 32 hex digits over all that its text depends on."""
+    def content_id(self, identity: str) -> str:
+        """Return the job's id: 32 hex digits over all that its text depends on.
+
+        Args:
+            identity: What stands for the audio, as `identity` has it.
+        """
         asked = {
-            "audio": audio_sha256,
+            "audio": identity,
             "model": [self.model, self.revision or "default"],
             "options": self.options.model_dump(mode="json"),
             "read": self.read_as.model_dump(mode="json"),
@@ -270,7 +301,7 @@ def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     if isinstance(cause, OutOfBounds):
         constraint, value = cause.constraint, cause.found
     if isinstance(value, str):
-        value = as_text(value, _MAX_VALUE_CHARS)
+        value = as_text(mask_urls(value[: 5 * _MAX_VALUE_CHARS]), _MAX_VALUE_CHARS)
     is_short = isinstance(value, str | float | bool) or (isinstance(value, int) and _fits(value))
     return InvalidOptions(
         f"{context}: {key}" if key else context, constraint, value if is_short else None

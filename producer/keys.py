@@ -67,6 +67,11 @@ def checkpoint_key(job_id: str) -> str:
     return f"{FARM_KEY_PREFIX}:checkpoint:{job_id}"
 
 
+def upload_key(audio_sha256: str) -> str:
+    """Key of the hash with an uploaded file's pieces; expires after audio.upload_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:upload:{audio_sha256}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"{FARM_KEY_PREFIX}:batch:{batch}"

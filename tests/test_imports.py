@@ -42,6 +42,8 @@ LIGHT = QUEUE | {
     "pydantic_settings",
     "rich",
     "structlog",
+    # With the extra `s3` alone, and imported where an address is signed.
+    "botocore",
     "tinytag",
     "typer",
     "urllib3",

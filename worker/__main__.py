@@ -21,6 +21,7 @@ from worker.cli import accept, bench, doctor
 from worker.cli import models as models_cli
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
+from worker.sources.fetch import Fetch
 
 app = typer.Typer(
     name="scribefarm-worker",
@@ -82,7 +83,7 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 
     structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()
-    engine = BatchEngine(settings, load_family)
+    engine = BatchEngine(settings, load_family, Fetch(settings))
     _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:

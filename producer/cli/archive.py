@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, Names, Patterns, readable
+from producer.archive.find import Found, FoundFile, Names, readable
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.archive.patterns import Patterns
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import plan_archive, submit_archive
 from producer.batches.views import batch_exists
 from producer.cli.flags import FlagCommand, Given, takes
 from producer.cli.inputs import SubmitInputs
@@ -27,6 +29,17 @@ from producer.cli.job_flags import (
 )
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
+from producer.cli.watch_folder import (
+    DEFAULT_SETTLE_S,
+    Formats,
+    Overwrite,
+    Results,
+    Settle,
+    Watch,
+    Watched,
+    watch_folder,
+    watched,
+)
 from producer.cli.whisper_flags import NOT_OF_SUBMIT, NOT_OURS, answer, answered
 from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
@@ -34,6 +47,7 @@ from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 from producer.fleet import live_workers
 from producer.model_names import knows_english_alone
 from producer.models_served import queued_by_model, unserved, unserved_lines
+from producer.source import is_remote, name_of_address, shown_source
 
 app = typer.Typer()
 
@@ -86,6 +100,11 @@ AsJsonLines = Annotated[
     bool, typer.Option("--json", help="Print a JSON line a file, then a summary.")
 ]
 
+Upload = Annotated[
+    bool,
+    typer.Option("--upload", help="Send small files through the server: workers need no share."),
+]
+
 
 @app.command(cls=FlagCommand)
 @takes(*OPTION_FLAGS, *answered((*NOT_OURS, *NOT_OF_SUBMIT)))
@@ -104,6 +123,12 @@ def submit(
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: AsJsonLines = False,
+    upload: Upload = False,
+    watch: Watch = None,
+    settle: Settle = DEFAULT_SETTLE_S,
+    results: Results = None,
+    formats: Formats = "txt",
+    overwrite: Overwrite = False,
     model: ModelName = None,
     revision: Revision = None,
     given: Given,
@@ -119,6 +144,8 @@ def submit(
       scribefarm submit "talks/**/*.flac" --model turbo --language de --dry-run
       find . -name "*.wav" -print0 | scribefarm submit -0 -
       scribefarm submit --manifest recordings.csv --priority low
+      scribefarm submit https://example.org/talk.mp3 s3://bucket/interview.flac
+      scribefarm submit --watch incoming --results beside --format txt,srt
     """
     session = session_of(context)
     answer((*NOT_OURS, *NOT_OF_SUBMIT), given)
@@ -130,14 +157,21 @@ def submit(
         Patterns(tuple(include or ()), tuple(exclude or ())),
         b"\0" if null else b"\n",
     )
-    inputs.check()
+    folder = watched(watch, results, formats, overwrite=overwrite)
+    if folder is None:
+        inputs.check()
+    elif inputs.names() or dry_run:
+        raise InvalidOptions("--watch", "takes no other files, and nothing to plan")
     asked = SubmitOptions(
         options=asked_options(session.settings, given),
         audio=asked_audio(session.settings, given),
         queue=_queue_of(session, priority),
         retry_failed=retry_failed,
-        batch=_batch_name(session, batch, inputs.names()),
+        batch=_batch_name(session, batch, inputs.names(), folder),
+        upload=upload,
     )
+    if folder is not None:
+        watch_folder(session, folder, asked, inputs.patterns, settle_s=settle, as_json=as_json)
     _hand_in(session, inputs, asked, wait=wait, dry_run=dry_run, as_json=as_json)
     session.finish()
 
@@ -164,7 +198,7 @@ def _hand_in(
             if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
     if not summary.num_files:
-        where = ", ".join(map(readable, inputs.names()))
+        where = ", ".join(readable(shown_source(name)) for name in inputs.names())
         session.problem(EmptyInput("submit", "must find at least one recording", where))
 
 
@@ -216,7 +250,9 @@ def _plan(
         summary.add(entry)
         if recording is None or entry.verdict != "new":
             continue
-        duration_s = header_duration_s(recording.path)
+        duration_s = None
+        if isinstance(recording, FoundFile):
+            duration_s = header_duration_s(recording.path)
         audio_s += duration_s or 0.0
         num_unknown += duration_s is None
     if summary.as_json:
@@ -242,15 +278,21 @@ class _FullQueue:
             self._is_told = True
 
 
-def _batch_name(session: Session, given: str | None, arguments: list[str]) -> str:
+def _batch_name(
+    session: Session, given: str | None, arguments: list[str], folder: Watched | None = None
+) -> str:
     if given is not None:
         if not 1 <= len(given) <= _MAX_BATCH_LENGTH or not given.isprintable():
             limit = f"must be 1 to {_MAX_BATCH_LENGTH} printable characters"
             raise InvalidOptions("--batch", limit, readable(given))
         return given
     # Plain characters only, since it will be typed into shells.
-    stem = Path(arguments[0]).absolute().stem
+    first = str(folder.path) if folder else arguments[0]
+    stem = Path(name_of_address(first) if is_remote(first) else first).absolute().stem
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:40] or "batch"
+    if folder:
+        # The same at each start, since the watch goes on then.
+        return plain
     # The wall clock, for people.
     name = f"{plain}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     tries = (name if not count else f"{name}-{count}" for count in range(1000))

@@ -8,15 +8,19 @@ from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO
 
-from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
+from producer.archive.find import Found, Names, find, is_folder, read_list, readable
 from producer.archive.manifest import read_manifest
+from producer.archive.patterns import Patterns
 from producer.errors import InvalidOptions
+from producer.source import is_prefix, is_remote
 
 STDIN = "-"
 
 
 def is_many(argument: str) -> bool:
     """Return whether an argument is a folder or a pattern; a file that is missing is still one."""
+    if is_remote(argument):
+        return is_prefix(argument)
     path = Path(argument)
     return is_folder(path) or (has_magic(argument) and not path.exists())
 

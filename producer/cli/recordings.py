@@ -1,35 +1,39 @@
 """What `transcribe` is given becomes jobs: files, folders, patterns and standard input."""
 
 import contextlib
+import posixpath
 import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from pydantic import ValidationError
 
 from producer.archive.find import (
     Found,
+    FoundAddress,
     FoundFile,
     Ignored,
     Names,
-    Patterns,
     Problem,
     find,
     path_to_source,
     readable,
 )
 from producer.archive.hash_cache import HASH_BLOCK_BYTES, hash_audio
+from producer.archive.patterns import Patterns
 from producer.batches.summary import ignored_words
 from producer.cli.inputs import STDIN, is_many
 from producer.cli.session import Session
 from producer.console import note
 from producer.errors import EmptyInput, InvalidOptions, OutputFailed, ScribefarmError
 from producer.job import AudioOptions, Job, Options, invalid_options
+from producer.source import shown_source
+from producer.versions import source_version
 
 Inputs = Annotated[
     list[str],
@@ -49,12 +53,14 @@ class Recording(NamedTuple):
         title: How messages call it.
         name: Where its outputs are written, as `talks/a.wav`; no other recording has the same.
         is_stdin: It came on stdin; its file goes with the command.
+        address: Where a worker fetches it, if it is no file.
     """
 
     path: Path
     title: str
     name: str
     is_stdin: bool = False
+    address: str = ""
 
 
 @contextlib.contextmanager
@@ -119,6 +125,11 @@ def _recordings(found: list[Found], *, is_many: bool) -> Iterator[tuple[Recordin
     for path, name, _ in sorted(files, key=lambda file: file.path):
         short = name if is_many else readable(path.name)
         yield Recording(path, readable(str(path)), name), short
+    for item in found:
+        if isinstance(item, FoundAddress):
+            shown = shown_source(item.address)
+            recording = Recording(Path(shown), shown, item.name, address=item.address)
+            yield recording, posixpath.basename(item.name)
 
 
 def _report_problems(session: Session, argument: str, found: list[Found]) -> None:
@@ -138,19 +149,20 @@ def jobs_of(
     """Yield a job for each recording that can be read; report the others."""
     for recording in recordings:
         try:
-            yield (
-                recording,
-                Job(
-                    source=path_to_source(recording.path),
-                    options=options,
-                    audio=audio,
-                    audio_sha256=hash_audio(recording.path, "transcribe"),
-                ),
-            )
+            yield recording, Job(options=options, audio=audio, **_identified(recording, session))
         except ScribefarmError as error:
             session.problem(error)
         except ValidationError as error:
             session.problem(invalid_options("job", error), recording.title)
+
+
+def _identified(recording: Recording, session: Session) -> dict[str, Any]:
+    """Return the fields of a job that say where its audio is, and which it is."""
+    if recording.address:
+        version = source_version(recording.address, session.settings.audio)
+        return {"source": recording.address, "version": version}
+    audio_sha256 = hash_audio(recording.path, "transcribe")
+    return {"source": path_to_source(recording.path), "audio_sha256": audio_sha256}
 
 
 def _named_shortly(found: list[tuple[Recording, str]]) -> list[Recording]:

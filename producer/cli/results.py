@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +16,16 @@ from producer.console import emit, note, one_line
 from producer.errors import Exit
 from producer.fleet import live_workers
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
+from producer.output_places import place_of
 from producer.pending import PendingJobs
 
 app = typer.Typer()
 
 OutputDir = Annotated[
-    Path, typer.Option("--output-dir", "-o", help="Folder to write into.", file_okay=False)
+    str,
+    typer.Option(
+        "--output-dir", "-o", metavar="FOLDER", help="Folder or s3://BUCKET/PREFIX to write into."
+    ),
 ]
 FormatNames = Annotated[
     str, typer.Option("--format", help=f"Any of {', '.join(FORMATS)}; commas between.")
@@ -58,12 +61,13 @@ def results(
       scribefarm results archive --output-dir texts
       scribefarm results archive -o subtitles --format srt,vtt --follow
       scribefarm results archive -o subtitles --format ttml --subtitles netflix
+      scribefarm results archive -o s3://bucket/texts --follow
     """
     session = session_of(context)
     options = asked_subtitles(given)
     names = format_names(formats)
     name = batch_of(session, batch)
-    layout = Layout(output_dir, names, options, overwrite)
+    layout = Layout(place_of(output_dir), names, options, overwrite)
     counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
     if counts["without_words"] and options != DEFAULT_FORMAT_OPTIONS:

@@ -258,7 +258,8 @@ class _Printer:
 
     def _report(self, recording: Recording, error: ScribefarmError) -> None:
         # Most errors of a recording begin with its path.
-        inner = "" if error.context == str(recording.path) else f": {error.context}"
+        is_path = error.context in {str(recording.path), recording.title}
+        inner = "" if is_path else f": {error.context}"
         context = f"{recording.title}{inner}"
         self._session.problem(type(error)(context, error.constraint, error.value))
         if recording.is_stdin and error.code.startswith("source_"):

@@ -38,6 +38,7 @@ BUILDERS = {
     "result_key": ("x",),
     "progress_key": ("x",),
     "checkpoint_key": ("x",),
+    "upload_key": ("x",),
     "batch_key": ("night",),
     "counts_key": ("night",),
     "ended_key": ("night",),

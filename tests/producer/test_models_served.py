@@ -4,7 +4,8 @@ import pytest
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import SubmitOptions, submit_archive
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import submit_archive
 from producer.batches.watching import batch_status
 from producer.cli.watch_view import plain_line, status_lines
 from producer.errors import InvalidOptions, QueueFull

@@ -86,6 +86,10 @@ class End:
     lanes: tuple[LaneEnd, ...] = ()
 
 
+class _Stopped(Exception):
+    """Nobody waits for this recording any more."""
+
+
 Piece: TypeAlias = Start | Samples | End | ScribefarmError
 
 
@@ -94,12 +98,14 @@ class Reading:
     """One recording being read: delivers `Start`, its blocks, then `End`; or an error.
 
     Attributes:
-        path: The recording.
+        path: The recording, as messages name it: an address without its secrets.
         settings: Roots, cap and whether to resample.
         deliver: Called in the reading thread with `Start`, with each block (samples,), or (samples,
             lanes) where lanes are apart, then once with `End` or the error that ended the reading.
         sha256: What the hash of the file's bytes must be, in hex; None takes any.
         asked: How the job wants it read.
+        fetch: Returns a descriptor of the bytes of a source that is no file here, given what is to
+            be called whenever something has come; None opens `path`.
         is_called_slow: Whether the log has a line on its silence.
     """
 
@@ -108,6 +114,7 @@ class Reading:
     deliver: Callable[[Piece], None]
     sha256: str | None = None
     asked: AudioOptions = field(default_factory=AudioOptions)
+    fetch: Callable[[Callable[[], None]], int] | None = None
     is_called_slow: bool = False
     _credit: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(BLOCKS_AHEAD), init=False
@@ -149,6 +156,8 @@ class Reading:
             ending: End | ScribefarmError = self._read()
         except ScribefarmError as error:
             ending = error
+        except _Stopped:
+            return
         except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("reading failed", path=self.path)
             ending = Internal("reading", "must not fail", repr(error))
@@ -161,7 +170,7 @@ class Reading:
 
     def _read(self) -> End:
         self._beat()
-        file = open_source(self.path, self.settings.roots)
+        file = self._open()
         with file, Fingerprint(file, self._beat) as fingerprint:
             try:
                 return self._read_opened(file, fingerprint)
@@ -172,6 +181,17 @@ class Reading:
                 if self.sha256 is not None:
                     fingerprint.finish(self.sha256)
                 raise
+
+    def _open(self) -> SourceFile:
+        if self.fetch is None:
+            return open_source(self.path, self.settings.roots)
+        return SourceFile(self.path, self.fetch(self._beat_on))
+
+    def _beat_on(self) -> None:
+        """Note that something came, unless nobody wants the rest of it."""
+        if self._is_stopped:
+            raise _Stopped
+        self._beat()
 
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
         busy_s, started = 0.0, time.monotonic()

@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from producer.archive.find import Duplicate, Ignored, Patterns, Problem, find, read_list
+from producer.archive.find import Duplicate, Ignored, Problem, find, read_list
+from producer.archive.patterns import Patterns
 from producer.errors import InvalidOptions
 from tests.producer.archive.recordings import found_names, record
 
