@@ -84,14 +84,16 @@ class Flags:
         names = self._names_of(name)
         if kind is bool:
             names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
-        choices = list(get_args(about.annotation)) if kind is Literal else []
+        choices = _choices(about.annotation) if kind is Literal else []
         option = typer.Option(
             *names,
             help=about.description or "",
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
-            autocompletion=(lambda: choices) if choices else None,
+            autocompletion=(lambda: [each for each in choices if each.islower()])
+            if choices
+            else None,
         )
         return optional(name, bool if kind is bool else str, option)
 
@@ -189,6 +191,18 @@ def _plain_type(annotation: Any) -> Any:
     if kind is tuple and _plain_type(get_args(annotation)[0]) in {None, tuple}:
         return None
     return kind if kind is Literal or kind in _METAVARS else None
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the words that an annotation with a Literal allows, and NUMBER for numbers beside them."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return list(map(str, get_args(annotation)))
+    if origin is Annotated:
+        return _choices(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return [word for each in get_args(annotation) for word in _choices(each)]
+    return [_METAVARS[annotation] or ""] if annotation in {int, float} else []
 
 
 def _shown(default: Any) -> str:

@@ -158,6 +158,19 @@ def test_how_recordings_are_read_is_asked_beside_the_options():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "channels"),
+    [((), "mix"), (("--channels", "split"), "split"), (("--channels", "2"), 2)],
+)
+def test_a_word_or_a_number_may_be_a_flags_value(arguments, channels):
+    """Where the field takes both."""
+    assert asked_audio(BASE, given_by(*arguments)).channels == channels
+    for wrong in ("left", "0", "65"):
+        with pytest.raises(InvalidOptions) as refused:
+            asked_audio(BASE, given_by("--channels", wrong))
+        assert (refused.value.context, refused.value.value) == ("--channels", wrong)
+
+
+@pytest.mark.parametrize(
     ("name", "revision", "expected"),
     [
         (None, None, ("base", "r1")),
