@@ -42,9 +42,8 @@ def test_every_field_has_a_flag_with_help(command, flags):
     for name in (each.name for each in flags.parameters()):
         assert flags.flag_of(name) in parameters[name].opts
         assert parameters[name].help or flags is AUDIO_FLAGS
-    simple = (bool, int, float, str, type(None), tuple)
-    for name, field in flags.model.model_fields.items():
-        assert name in parameters or not isinstance(field.default, simple)
+    # A table of replacements comes in a file: --glossary.
+    assert flags.model.model_fields.keys() - parameters.keys() <= {"replacements"}
 
 
 @pytest.mark.parametrize(
