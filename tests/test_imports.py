@@ -29,7 +29,7 @@ ROOMS = {
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
     "worker/sources": "pydantic, redis, rq, structlog",
     "worker/audio": "av, numpy, soundfile, soxr, structlog",
-    "worker/engine": "structlog; audio",
+    "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
     "worker/models": "huggingface_hub, mlx, numpy; device, engine",
     "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",

@@ -84,14 +84,16 @@ class Flags:
         names = self._names_of(name)
         if kind is bool:
             names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
-        choices = _choices(about.annotation)
+        choices = _choices(about.annotation) if kind is Literal else []
         option = typer.Option(
             *names,
             help=about.description or "",
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
-            autocompletion=(lambda: choices) if choices else None,
+            autocompletion=(lambda: [each for each in choices if each.islower()])
+            if choices
+            else None,
         )
         return optional(name, bool if kind is bool else str, option)
 
@@ -192,14 +194,15 @@ def _plain_type(annotation: Any) -> Any:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Return the words that an annotation takes; where it also takes a number, N for it."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
+    """Return the words that an annotation with a Literal allows, and NUMBER for numbers beside them."""
+    origin = get_origin(annotation)
     if origin is Literal:
-        return list(arguments)
-    if origin not in {Union, UnionType}:
-        return []
-    words = [word for each in arguments for word in _choices(each)]
-    return [*words, "N"] if words and int in map(_plain_type, arguments) else words
+        return list(map(str, get_args(annotation)))
+    if origin is Annotated:
+        return _choices(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return [word for each in get_args(annotation) for word in _choices(each)]
+    return [_METAVARS[annotation] or ""] if annotation in {int, float} else []
 
 
 def _shown(default: Any) -> str:
