@@ -9,7 +9,7 @@ import typer
 
 from producer.cli import quick_redis
 from producer.cli.commands import COMMANDS
-from producer.console import SettingsFile, Version, report, visible
+from producer.console import SettingsFile, Version, hyphened, report, visible
 from producer.errors import Exit, Internal, ScribefarmError, ServerUnreachable
 from producer.lazy_group import lazy_group, program
 from producer.leaving import leave
@@ -19,7 +19,8 @@ app = typer.Typer(
     cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # openai-whisper writes --output_dir.
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": hyphened},
 )
 
 # Objects made since the last look; Python's own 700 means a hundred looks before a command begins.

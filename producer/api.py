@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import Entry, SubmitOptions, submit_archive
+from producer.archive.prepare import Entry, SubmitOptions
+from producer.archive.submit import submit_archive
 from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
 from producer.connection import connect, server_name

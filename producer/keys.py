@@ -67,6 +67,11 @@ def checkpoint_key(job_id: str) -> str:
     return f"{FARM_KEY_PREFIX}:checkpoint:{job_id}"
 
 
+def upload_key(audio_sha256: str) -> str:
+    """Key of the hash with an uploaded file's pieces; expires after audio.upload_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:upload:{audio_sha256}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"{FARM_KEY_PREFIX}:batch:{batch}"
@@ -77,6 +82,11 @@ def counts_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:counts:{batch}"
 
 
+def ended_key(batch: str) -> str:
+    """Key of the hash with a record of each job of a batch that ended; expires with the counts."""
+    return f"{FARM_KEY_PREFIX}:ended:{batch}"
+
+
 def models_key(batch: str) -> str:
     """Key of the set of models that a batch asks for, as `MODEL@REVISION`; expires with it."""
     return f"{FARM_KEY_PREFIX}:models:{batch}"
@@ -85,6 +95,11 @@ def models_key(batch: str) -> str:
 def submission_key(batch: str) -> str:
     """Key of what the batch's last submission left out, and why; expires with the batch."""
     return f"{FARM_KEY_PREFIX}:submission:{batch}"
+
+
+def reported_key(batch: str) -> str:
+    """Key of the time of the last report on a batch; expires as a batch does."""
+    return f"{FARM_KEY_PREFIX}:reported:{batch}"
 
 
 def job_key(job_id: str) -> str:

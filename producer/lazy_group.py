@@ -47,7 +47,7 @@ def lazy_group(commands: Iterable[Command]) -> type[TyperGroup]:
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             """Return the command that was typed: this imports it."""
             name, _, rest = super().resolve_command(ctx, args)
-            return name, self.commands[str(name)], rest
+            return name, self.commands[name] if name else None, rest
 
     return LazyGroup
 

@@ -9,6 +9,8 @@ from producer.errors import ScribefarmError, Unreadable
 from producer.plain_json import as_text
 
 SCHEMA_VERSION: Final = 1
+# In `Transcript.flags`: a model of English alone most likely heard another language.
+LIKELY_NOT_ENGLISH: Final = "likely_not_english"
 # Of a foreign id, in a message.
 _MAX_QUOTED = 200
 # No version will ever have it: a larger number is damage.
@@ -47,6 +49,8 @@ class Segment(_Stored):
             silence is clearly more likely), `uncertain_language` (the recording's, detected with a
             probability of at most one half; on its first segment), `fallback_exhausted` (no
             temperature gave acceptable text; the last attempt is kept).
+        channel: From 1, where channels were transcribed apart.
+        track: From 1, where the tracks of a file were.
     """
 
     id: int
@@ -61,6 +65,38 @@ class Segment(_Stored):
     no_speech_prob: float
     flags: list[str] = []
     words: list[Word] | None = None
+    channel: int | None = None
+    track: int | None = None
+
+
+class Lost(_Stored):
+    """A part of a damaged recording that could not be read, or only with wrong samples.
+
+    Attributes:
+        start_s: Where it is, in the recording as it was read: nothing stands in for what is missing.
+        duration_s: How long it was; None if the file does not tell.
+        reason: What the decoder said.
+    """
+
+    start_s: float
+    duration_s: float | None = None
+    reason: str
+
+
+class Replacement(_Stored):
+    """What a glossary changed in a segment.
+
+    Attributes:
+        segment: Id of the segment.
+        wrong: The glossary's phrase that was found.
+        right: What stands in its place.
+        count: How often.
+    """
+
+    segment: int
+    wrong: str
+    right: str
+    count: int
 
 
 class Audio(_Stored):
@@ -68,6 +104,19 @@ class Audio(_Stored):
 
     Attributes:
         sha256: Of the file's bytes, in hex; None if the worker did not hash them.
+        lost: What damage took, with `audio.damaged = "salvage"`.
+        format: Container and codec.
+        loudness_dbfs: Mean power of all samples in dB of full scale (FFmpeg's `volumedetect`); None
+            for digital silence.
+        clipping_share: Share of the samples at full scale, 0..1.
+        silence_share: Share of the time in which nobody speaks, 0..1; None if nobody listened.
+        snr_db: Speech over what is heard in its pauses, estimated; None without both.
+        tracks: Sounds that the file holds side by side.
+        tags: What the file says of itself: title, artist, album, date, creation_time, and of a
+            Broadcast Wave file originator, originator_reference and time_reference (samples since
+            midnight).
+        skipped: Silent stretches that were not transcribed, as (start, end) in seconds; see
+            `audio.vad`. 5,000 at most.
     """
 
     duration_s: float
@@ -75,6 +124,14 @@ class Audio(_Stored):
     channels: int
     format: str
     sha256: str | None = Field(None, description="Hash of the file's bytes that were read.")
+    lost: list[Lost] = []
+    loudness_dbfs: float | None = None
+    clipping_share: float | None = None
+    silence_share: float | None = None
+    snr_db: float | None = None
+    tracks: int = 1
+    tags: dict[str, str] = {}
+    skipped: list[tuple[float, float]] = []
 
 
 class Model(_Stored):
@@ -126,6 +183,7 @@ class Transcript(_Outcome):
     model: Model
     timing: Timing
     flags: list[str] = []
+    replacements: list[Replacement] = Field([], description="What a glossary changed.")
     metadata: dict[str, Any] = {}
     worker: str = ""
 
@@ -217,6 +275,7 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
             "is_empty": "0",
             "flags": "",
             "model": "",
+            "language": "",
         }
     return {
         "code": "",
@@ -225,4 +284,5 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
         "is_empty": "0" if result.text.strip() else "1",
         "flags": ",".join(result.flags),
         "model": f"{result.model.name}@{result.model.revision}",
+        "language": result.language,
     }

@@ -17,6 +17,7 @@ from producer.result import Model
 from producer.settings import Settings, load_settings
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
+from worker.sources.fetch import Fetch
 
 app = typer.Typer()
 
@@ -60,8 +61,9 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
         needed = f"must be installed; {install_hint('worker')}"
         raise InvalidSettings("worker: packages", needed, error.name) from error
 
+    structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()
-    engine = BatchEngine(settings, load_family)
+    engine = BatchEngine(settings, load_family, Fetch(settings))
     _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:

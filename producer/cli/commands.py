@@ -50,7 +50,7 @@ COMMANDS = (
     Command(
         "report",
         "producer.cli.batches",
-        "Print the report on a batch as Markdown: totals, speed, failures, recordings to review.",
+        "Report on a batch: totals, speed, failures, recordings to review, and what to do next.",
     ),
     Command(
         "pause", "producer.cli.farm", "Let no worker start another file; what runs is finished."
@@ -68,6 +68,11 @@ COMMANDS = (
         "relay",
         "producer.cli.relay",
         "Post each event to a webhook, signed, in order, at least once, until it is taken.",
+    ),
+    Command(
+        "models",
+        "producer.cli.models",
+        "List the models that `--model` knows by name, and which workers have them.",
     ),
     Command(
         "config",

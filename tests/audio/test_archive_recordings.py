@@ -30,6 +30,19 @@ def test_every_archive_file_is_read_whole_or_refused_with_reason(shared_data):
             refused[path.name] = error.code
     assert refused == {
         "p001.flac": "corrupt_audio",
+        # So few samples at another rate than 16 kHz that ffmpeg's filter gives none.
+        "mono_float64.wav": "empty_input",
+        "mono_int24.wav": "empty_input",
+        "mono_int32.wav": "empty_input",
+        "test-1234Hz-le-1ch-10S-20bit-extra.wav": "empty_input",
+        "test-8000Hz-be-3ch-5S-24bit.wav": "empty_input",
+        "test-8000Hz-le-1ch-1byte-ulaw.wav": "empty_input",
+        "test-8000Hz-le-3ch-5S-24bit-inconsistent.wav": "empty_input",
+        "test-8000Hz-le-3ch-5S-24bit-rf64.wav": "empty_input",
+        "test-8000Hz-le-3ch-5S-24bit.wav": "empty_input",
+        "test-8000Hz-le-3ch-5S-64bit.wav": "empty_input",
+        "test-8000Hz-le-4ch-9S-12bit.wav": "empty_input",
+        "test-8000Hz-le-5ch-9S-5bit.wav": "empty_input",
         "test-44100Hz-le-1ch-4bytes-early-eof-no-data.wav": "corrupt_audio",
         "test-44100Hz-le-1ch-4bytes-early-eof.wav": "corrupt_audio",
         "test-44100Hz-le-1ch-4bytes-incomplete-chunk.wav": "corrupt_audio",

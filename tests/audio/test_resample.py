@@ -1,6 +1,7 @@
 """Resampling: in blocks as at once, and equal rates bit for bit."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from producer.errors import InvalidOptions, OutOfRange
 from tests.stage.made_audio import noise, write_wav
-from worker.audio.reader import BLOCK_FRAMES
+from worker.audio.reader import BLOCK_FRAMES, Block
 from worker.audio.recording import load_audio
-from worker.audio.resample import LinearResampler
+from worker.audio.resample import LinearResampler, make_converter
 
 
 def test_another_rate_is_refused_while_auto_resample_is_off(tmp_path):
@@ -32,11 +33,37 @@ def test_equal_rates_change_no_bit(tmp_path, resampler):
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 48_000, 96_000])
-def test_resampling_in_blocks_equals_resampling_at_once(tmp_path, rate_hz):
+def test_soxr_in_blocks_equals_soxr_at_once(tmp_path, rate_hz):
     """Streaming gives python-soxr's one-shot result, sample for sample."""
     source = noise(3 * BLOCK_FRAMES + 77)
-    samples, _ = load_audio(write_wav(tmp_path / "a.wav", source, rate_hz))
+    path = write_wav(tmp_path / "a.wav", source, rate_hz)
+    samples, _ = load_audio(path, resampler="soxr_hq")
     assert np.array_equal(samples, soxr.resample(source[:, 0], rate_hz, 16_000, quality="HQ"))
+
+
+@pytest.mark.parametrize("name", ["ffmpeg", "ffmpeg6"])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_ffmpeg_in_blocks_equals_ffmpeg_at_once(name, rate_hz, dtype):
+    """However the source is cut, sample for sample; its rounding is to 16 bits."""
+    rng = np.random.default_rng(rate_hz)
+    samples = rng.normal(0, 0.2, (30_011, 2))
+    if dtype[0] in "iu":
+        limits = np.iinfo(dtype)
+        half = (limits.max - limits.min) / 2
+        samples = (samples * half + (limits.min + limits.max + 1) // 2).clip(limits.min, limits.max)
+    whole = Block(samples.astype(dtype), rate_hz, "stereo")
+    cuts = [0, 1, 3, 40, 41, *sorted(rng.integers(42, 30_000, 5)), 30_011]
+
+    def converted(blocks):
+        converter = make_converter(name, whole, 16_000)
+        return np.concatenate([*map(converter.convert, blocks), converter.finish()])
+
+    blocks = [replace(whole, samples=whole.samples[a:b]) for a, b in itertools.pairwise(cuts)]
+    once = converted([whole])
+    assert np.array_equal(converted(blocks), once)
+    assert np.array_equal(once * 32768, np.round(once * 32768))
+    assert abs(len(once) - 30_011 * 16_000 / rate_hz) <= 1
 
 
 @given(

@@ -15,6 +15,7 @@ from tests.stage.tiny_models import tiny_random_whisper
 from worker.engine.checkpoints import signed, usable
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched, Compute, Rows
+from worker.engine.speech import Speech
 from worker.models.load import pin
 from worker.models.whisper.family import WhisperFamily
 
@@ -83,7 +84,7 @@ def answer(family, request):
 def run(family, checkpoint=None):
     """Return a finished transcription and the checkpoints that it passed."""
     transcription, checkpoints = family.transcription(OPTIONS, usable(checkpoint, family)), []
-    requests, reply = transcription.requests(heard(family)), None
+    requests, reply = transcription.requests(heard(family), Speech()), None
     while True:
         try:
             request = requests.send(reply)

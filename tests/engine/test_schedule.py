@@ -46,7 +46,7 @@ class Scripted:
         self.script, self.replies = requests, []
         self.segments, self.counts = [], Counts()
 
-    def requests(self, features):
+    def requests(self, features, speech):
         for request in self.script:
             if isinstance(request, Exception):
                 raise request

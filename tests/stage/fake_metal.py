@@ -215,7 +215,7 @@ class Windows:
     def seconds_done(self):
         return self.counts.windows * WINDOW_S
 
-    def requests(self, features):
+    def requests(self, features, speech):
         for _ in range(self.count):
             yield from ask(Encode())
             yield from ask(Decode())

@@ -27,7 +27,7 @@ class Measure(Batched[str]):
 
 
 class Transcription(SimpleNamespace):
-    def requests(self, features):
+    def requests(self, features, speech):
         self.text = yield from ask(features)
 
 

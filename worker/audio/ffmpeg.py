@@ -1,85 +1,108 @@
-"""Reads with FFmpeg, through PyAV, the recordings that libsndfile cannot read, or not whole."""
+"""Reads recordings with FFmpeg, through PyAV: any container, its best sound, nothing else."""
 
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.stream import Discard, Disposition
+from numpy.typing import NDArray
 
-from producer.errors import CorruptAudio, UnsupportedFormat
+from producer.errors import OutOfRange, UnsupportedFormat
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
-from worker.audio.reader import AudioHeader, Frames, block_frames
+from worker.audio.facts import kept_tags
+from worker.audio.losses import Losses
+from worker.audio.packets import Decoding
+from worker.audio.reader import AudioHeader, Block, block_frames, layout_of
+from worker.audio.swresample import MAX_PLANES
 
 # What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,"
-    "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,tta,voc,w64,wav,wv"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iff,"
+    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,ogg,oma,pvf,qcp,rm,shn,"
+    "sox,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 # Containers that store their length; for others FFmpeg estimates it from the bit rate.
 _DECLARE_LENGTH = {"mov", "ogg"}
-# PyAV 18 reads beyond its memory for planar frames of more channels. Interleaved frames, which
-# are safe, take longer.
-_MAX_PLANES = 8
+# Of PCM, whose packets may be cut anywhere: by default 4 KiB, and each costs a call.
+_MAX_PACKET_BYTES = "65536"
 # Codec delay, padding and rounding of times add up to less than this.
 _LENGTH_SLACK_S = 0.5
-# Tags after the last frame (APE, lyrics) look like broken frames; more bytes are damage.
-_MAX_TAIL_BYTES = 128 * 1024
+# NumPy takes all of FFmpeg's sample types but 64-bit integers, which become doubles.
+_DIRECT = {"u8", "s16", "s32", "flt", "dbl"}
 
 
 class FFmpegReader:
-    """The first audio stream of any container that FFmpeg reads.
+    """The sound of any container that FFmpeg reads: the stream that its command would take.
 
     Raises:
         UnsupportedFormat: no audio stream, or one of an unknown codec.
         av.error.FFmpegError: FFmpeg cannot open the file, which is not closed.
     """
 
-    def __init__(self, name: str, file: io.FileIO, data: DataChunk | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: io.FileIO,
+        data: DataChunk | None,
+        *,
+        counted: AudioHeader | None = None,
+        losses: Losses | None = None,
+        track: int | None = None,
+    ) -> None:
+        """Open the container.
+
+        Args:
+            name: The recording, for errors.
+            file: Where it is read from.
+            data: Where the samples lie, if known.
+            counted: What libsndfile says of the file; its count of frames is exact.
+            losses: See `Reader`.
+            track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
+        """
         file.seek(0)
+        file.name = f"recording{_ending(name)}"  # which tells FFmpeg some formats apart
         self._file = file
         self.data = data
+        self.losses = losses
         self._container: Any = av.open(
             file,
             metadata_errors="replace",
-            options={"format_whitelist": _FFMPEG_FORMATS, "protocol_whitelist": "none"},
+            options={
+                "format_whitelist": _FFMPEG_FORMATS,
+                "protocol_whitelist": "none",
+                "max_size": _MAX_PACKET_BYTES,
+            },
         )
         try:
-            self._stream = _audio_stream(name, self._container)
-            codec = self._stream.codec_context
-            self.header = AudioHeader(
-                path=name,
-                sample_rate_hz=codec.sample_rate,
-                channels=codec.channels,
-                num_frames=_estimated_frames(self._stream, self._container),
-                exact=False,
-                format=f"{self._container.format.name.split(',')[0]}/{codec.name}",
+            self._stream = _audio_stream(name, self._container, track)
+            self.header = replace(
+                counted or self._own_header(name),
+                num_tracks=len(self._container.streams.audio),
+                tags=kept_tags(self._container.metadata, self._stream.metadata),
             )
-            self.least_frames = self._least_frames()
+            self.least_frames = counted.num_frames if counted else self._least_frames()
         except BaseException:
             self._container.close()
             raise
 
-    def blocks(self) -> Iterator[Frames]:
-        """Yield (frames, channels) blocks, each joined from FFmpeg's shorter frames.
-
-        See `Reader.blocks`.
-        """
-        enough = block_frames(self.header)
-        waiting: list[Frames] = []
-        num_waiting = 0
-        for frames in self._decoded():
-            waiting.append(frames)
-            num_waiting += len(frames)
-            if num_waiting >= enough:
-                yield np.concatenate(waiting)
-                waiting, num_waiting = [], 0
-        if num_waiting:
-            yield np.concatenate(waiting)
+    def _own_header(self, name: str) -> AudioHeader:
+        codec = self._stream.codec_context
+        return AudioHeader(
+            path=name,
+            sample_rate_hz=codec.sample_rate,
+            channels=codec.channels,
+            num_frames=_estimated_frames(self._stream, self._container),
+            exact=False,
+            format=f"{self._container.format.name.split(',')[0]}/{codec.name}",
+        )
 
     def _least_frames(self) -> int | None:
         """Return the declared frames less `_LENGTH_SLACK_S`; None where they are estimated."""
@@ -95,39 +118,47 @@ class FFmpegReader:
             return None
         return max(0, declared - round(_LENGTH_SLACK_S * header.sample_rate_hz))
 
-    def _decoded(self) -> Iterator[Frames]:
-        """Yield FFmpeg's frames as (frames, channels) of float32."""
-        header = self.header
-        is_planar = header.channels <= _MAX_PLANES
-        resampler: Any = av.AudioResampler(format="fltp" if is_planar else "flt")
-        with translated(header.path):
-            for frame in self._audio_frames():
-                found = (frame.sample_rate, frame.layout.nb_channels)
-                if found != (header.sample_rate_hz, header.channels):
-                    limit = f"must stay at {header.sample_rate_hz} Hz, {header.channels} channels"
-                    raise CorruptAudio(header.path, limit, f"{found[0]} Hz, {found[1]} channels")
-                for converted in resampler.resample(frame):
-                    frames: Frames = converted.to_ndarray()
-                    yield frames.T if is_planar else frames.reshape(-1, header.channels)
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks, each joined from FFmpeg's shorter frames; see `Reader.blocks`."""
+        enough = block_frames(self.header)
+        kind: tuple[Any, int, str] | None = None
+        waiting: list[NDArray[Any]] = []
+        num_waiting = 0
+        for samples, rate_hz, layout in self._pieces():
+            if kind != (samples.dtype, rate_hz, layout) or num_waiting >= enough:
+                if kind is not None:
+                    yield Block(np.concatenate(waiting), *kind[1:])
+                kind, waiting, num_waiting = (samples.dtype, rate_hz, layout), [], 0
+            waiting.append(samples)
+            num_waiting += len(samples)
+        if kind is not None:
+            yield Block(np.concatenate(waiting), *kind[1:])
 
-    def _audio_frames(self) -> Iterator[Any]:
-        """Decode packet by packet; only MP3 and ADTS may end in bytes that are not audio."""
-        damage: av.error.InvalidDataError | None = None
-        tail_bytes = 0
-        for packet in self._container.demux(self._stream):
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError as error:
-                damage = error
-                tail_bytes += packet.size
-                if packet.size == 0 or tail_bytes > _MAX_TAIL_BYTES:
-                    raise
-                continue
-            if damage is not None and frames and packet.size:
-                raise damage
-            yield from frames
-        if damage is not None and self._container.format.name not in ("mp3", "aac"):
-            raise damage
+    def _pieces(self) -> Iterator[tuple[NDArray[Any], int, str]]:
+        """Yield the samples (frames, channels), the rate and the layout of each decoded frame."""
+        to_direct: dict[str, Any] = {}
+        decoding = Decoding(self._container, self._stream, self.header, self.losses)
+        with translated(self.header.path):
+            for frame in decoding.frames():
+                layout, channels = _layout_name(frame.layout), frame.layout.nb_channels
+                form = frame.format
+                packed = form.packed.name
+                if packed in _DIRECT and (form.is_packed or channels <= MAX_PLANES):
+                    direct = (frame,)
+                else:
+                    packed = packed if packed in _DIRECT else "dbl"
+                    key = f"{form.name} {frame.sample_rate} {layout}"
+                    if key not in to_direct:
+                        to_direct[key] = av.AudioResampler(format=packed)
+                    direct = to_direct[key].resample(frame)
+                for each in direct:
+                    samples = each.to_ndarray()
+                    is_planar = each.format.is_planar
+                    yield (
+                        samples.T if is_planar else samples.reshape(-1, channels),
+                        each.sample_rate,
+                        layout,
+                    )
 
     def close(self) -> None:
         """Close the container and the file."""
@@ -135,14 +166,38 @@ class FFmpegReader:
         self._file.close()
 
 
-def _audio_stream(name: str, container: Any) -> Any:
+def _ending(name: str) -> str:
+    ending = PurePath(name).suffix
+    return ending if ending[1:].isascii() and ending[1:].isalnum() else ""
+
+
+def _audio_stream(name: str, container: Any, track: int | None) -> Any:
+    """Return the asked sound, or what ffmpeg takes if it is not told: default, then most channels."""
     if not container.streams.audio:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise UnsupportedFormat(name, "no audio stream", f"{container.format.name}: {kinds}")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:
+    num_tracks = len(container.streams.audio)
+    if track is not None and track > num_tracks:
+        raise OutOfRange(name, f"must have the track that audio.tracks names, {track}", num_tracks)
+    tracks = container.streams.audio
+    best = max(tracks, key=_preference) if track is None else tracks[track - 1]
+    if best.codec_context is None:
         raise UnsupportedFormat(name, "must be of a codec that FFmpeg decodes")
-    return stream
+    for stream in container.streams:
+        if stream is not best:
+            stream.discard = Discard.all
+    return best
+
+
+def _preference(stream: Any) -> tuple[bool, int]:
+    channels = stream.codec_context.channels if stream.codec_context is not None else 0
+    return bool(stream.disposition & Disposition.default), channels
+
+
+def _layout_name(layout: Any) -> str:
+    """Return a layout's name; one that names no places becomes the usual one, as in FFmpeg."""
+    name: str = layout.name
+    return layout_of(layout.nb_channels) if name.endswith(" channels") else name
 
 
 def _estimated_frames(stream: Any, container: Any) -> int | None:

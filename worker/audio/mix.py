@@ -1,8 +1,12 @@
 """From the channels of a recording to one: the mean, unless the channels cancel each other out."""
 
-import numpy as np
+from dataclasses import replace
+from typing import Any
 
-from worker.audio.reader import Frames, Samples
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.audio.reader import Block, Frames, Samples
 
 # A mix this much weaker than its channels, in power: 15 dB. Equal channels give 1, unrelated ones
 # and a silent one 0.5, and two with a correlation of -0.94 or less give less than 0.03. Stereo
@@ -29,13 +33,17 @@ class Mixer:
     def __init__(self) -> None:
         self.has_cancelled = False
 
-    def mix(self, frames: Frames) -> Samples:
-        """Return a block (frames, channels) as (frames,)."""
-        mono = mix_to_mono(frames)
-        if frames.shape[1] != 2 or not _cancels(frames, mono):  # noqa: PLR2004 - stereo
-            return mono
+    def mended(self, block: Block) -> Block:
+        """Return a block as it is, or with its second channel negated if the two cancel."""
+        if block.samples.shape[1] != 2 or not _cancels(block.floats):  # noqa: PLR2004 - stereo
+            return block
         self.has_cancelled = True
-        return mix_to_mono(frames * np.array([1, -1], np.float32))
+        first, second = block.samples.T
+        return replace(block, samples=np.stack([first, _negated(second)], axis=1))
+
+    def mix(self, block: Block) -> Samples:
+        """Return a block (frames, channels) as (frames,)."""
+        return mix_to_mono(self.mended(block).floats)
 
 
 def mix_to_mono(frames: Frames) -> Samples:
@@ -44,14 +52,31 @@ def mix_to_mono(frames: Frames) -> Samples:
     For stereo that is FFmpeg's mix. For more channels FFmpeg weighs by speaker position and drops
     the subwoofer; multi-channel files of archives are microphones, so all count the same.
     """
-    if frames.shape[1] == 1:
+    channels = frames.shape[1]
+    if channels == 1:
         return frames[:, 0]
+    if channels == 2:  # noqa: PLR2004 - the same mean, ten times as fast
+        halves: Samples = (frames[:, 0] + frames[:, 1]) * np.float32(0.5)
+        return halves
     mono: Samples = frames.mean(axis=1, dtype=np.float32)
     return mono
 
 
-def _cancels(frames: Frames, mono: Samples) -> bool:
+def _cancels(frames: Frames) -> bool:
     """Return whether a stereo block is heard in its channels, but hardly in their mean."""
-    flat = frames.reshape(-1)
-    power = float(np.dot(flat, flat)) / flat.size
-    return power > SOUND_ABOVE and float(np.dot(mono, mono)) / mono.size < CANCELLED_BELOW * power
+    power: float = sum(_power(channel) for channel in frames.T) / frames.shape[1]
+    return power > SOUND_ABOVE and _power(mix_to_mono(frames)) < CANCELLED_BELOW * power
+
+
+def _power(samples: Samples) -> float:
+    return float(np.dot(samples, samples)) / samples.size
+
+
+def _negated(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return the samples with the opposite sign; the lowest one, which has none, becomes the top."""
+    if samples.dtype.kind == "f":
+        negated: NDArray[Any] = np.negative(samples)
+    else:
+        limits = np.iinfo(samples.dtype)
+        negated = limits.max - np.maximum(samples, limits.min + 1) + limits.min + 1
+    return negated

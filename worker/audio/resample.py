@@ -1,12 +1,25 @@
-"""Resamplers: from the recording's sampling rate to the model's, block by block."""
+"""From a recording's channels and sampling rate to the model's one, block by block."""
 
 import math
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import soxr
 
-from worker.audio.reader import Samples
+from worker.audio.mix import mix_to_mono
+from worker.audio.reader import Block, Samples
+from worker.audio.swresample import SwResampler
+
+
+class ToMono(Protocol):
+    """Makes mono samples at the model's rate of blocks of one rate, layout and sample type."""
+
+    def convert(self, block: Block) -> Samples:
+        """Return the output samples (n,) that the blocks so far determine."""
+
+    def finish(self) -> Samples:
+        """Return what is left."""
 
 
 class Resampler(Protocol):
@@ -73,10 +86,36 @@ def _soxr_hq(from_hz: int, to_hz: int) -> Resampler:
     return stream
 
 
-# By their names in the settings.
-RESAMPLERS = {"soxr_hq": _soxr_hq, "linear": LinearResampler}
+class _MixThenResample:
+    """Averages the channels, then resamples."""
+
+    def __init__(self, resampler: Resampler) -> None:
+        self._resampler = resampler
+
+    def convert(self, block: Block) -> Samples:
+        return self._resampler.resample_chunk(mix_to_mono(block.floats))
+
+    def finish(self) -> Samples:
+        return self._resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
-def make_resampler(name: str, from_hz: int, to_hz: int) -> Resampler:
-    """Return a resampler for one recording, by its name in `RESAMPLERS`."""
-    return _SameRate() if from_hz == to_hz else RESAMPLERS[name](from_hz, to_hz)
+_FFMPEG = {
+    "ffmpeg": partial(SwResampler, is_before_6=True),
+    "ffmpeg6": partial(SwResampler, is_before_6=False),
+}
+_OTHERS = {"soxr_hq": _soxr_hq, "linear": LinearResampler}
+# The names in the settings.
+RESAMPLERS = (*_FFMPEG, *_OTHERS)
+
+
+def make_converter(name: str, first: Block, to_hz: int) -> ToMono:
+    """Return what converts blocks like the first one, by its name in `RESAMPLERS`."""
+    if name in _FFMPEG:
+        return _FFMPEG[name](first, to_hz)
+    is_same = first.rate_hz == to_hz
+    return _MixThenResample(_SameRate() if is_same else _OTHERS[name](first.rate_hz, to_hz))
+
+
+def decodes_with_ffmpeg(name: str) -> bool:
+    """Return whether files are read by FFmpeg before libsndfile, as the reference reads them."""
+    return name in _FFMPEG

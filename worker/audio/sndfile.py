@@ -6,9 +6,12 @@ from typing import Any
 
 import soundfile
 
+from producer.errors import CorruptAudio
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
-from worker.audio.reader import AudioHeader, Frames, block_frames
+from worker.audio.facts import kept_tags
+from worker.audio.losses import Losses
+from worker.audio.reader import AudioHeader, Block, block_frames, layout_of
 
 _BYTES_PER_SAMPLE = {
     **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
@@ -16,6 +19,12 @@ _BYTES_PER_SAMPLE = {
     "PCM_24": 3,
     **dict.fromkeys(("PCM_32", "FLOAT"), 4),
     "DOUBLE": 8,
+}
+# The narrowest type that holds the samples of a subtype; of others float32.
+_TYPE = {
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"), "int16"),
+    **dict.fromkeys(("PCM_24", "PCM_32"), "int32"),
+    "DOUBLE": "float64",
 }
 
 
@@ -31,9 +40,13 @@ class SndfileReader:
         soundfile.LibsndfileError: not a format of libsndfile, or a damaged header.
     """
 
-    def __init__(self, name: str, file: io.FileIO, data: DataChunk | None) -> None:
+    def __init__(
+        self, name: str, file: io.FileIO, data: DataChunk | None, losses: Losses | None = None
+    ) -> None:
+        file.seek(0)
         self._file = file
         self.data = data
+        self.losses = losses
         self._sound: Any = soundfile.SoundFile(file.fileno(), closefd=False)
         sound = self._sound
         is_counted = 0 <= sound.frames < 2**62 and sound.seekable()  # FLAC may leave it open
@@ -47,6 +60,7 @@ class SndfileReader:
             num_frames=self._declared_frames(),
             exact=True,
             format=f"{sound.format}/{sound.subtype}",
+            tags=kept_tags(sound.copy_metadata()),
         )
         self.least_frames = self.header.num_frames
 
@@ -61,14 +75,31 @@ class SndfileReader:
         frame_bytes = width_bytes * int(self._sound.channels)
         return (self.data.declared_bytes or 0) // frame_bytes
 
-    def blocks(self) -> Iterator[Frames]:
-        """Yield (frames, channels) blocks; see `Reader.blocks`."""
-        num_frames = block_frames(self.header)
-        with translated(self.header.path):
-            while len(block := self._sound.read(num_frames, dtype="float32", always_2d=True)):
-                yield block
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks; see `Reader.blocks`."""
+        num_frames, header = block_frames(self.header), self.header
+        dtype = _TYPE.get(self._sound.subtype, "float32")
+        layout = layout_of(header.channels)
+        num_read = 0
+        while True:
+            try:
+                with translated(header.path):
+                    samples = self._sound.read(num_frames, dtype=dtype, always_2d=True)
+            except CorruptAudio as error:
+                if self.losses is None:
+                    raise
+                self.losses.add(num_read / header.sample_rate_hz, None, str(error.value))
+                return
+            if not len(samples):
+                return
+            num_read += len(samples)
+            yield Block(samples, header.sample_rate_hz, layout)
 
     def close(self) -> None:
         """Close libsndfile's handle and the file."""
-        self._sound.close()
+        self.release()
         self._file.close()
+
+    def release(self) -> None:
+        """Close libsndfile's handle; the file stays open."""
+        self._sound.close()

@@ -18,6 +18,7 @@ from worker.audio.reader import Samples
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched, Requests, Rows
+from worker.engine.speech import Speech
 
 Replies: TypeAlias = Sequence[Any] | Callable[[], Sequence[Any]]
 """One reply a request, in order; or a function that waits for the device and returns them."""
@@ -82,8 +83,10 @@ class Transcription(Protocol):
     def seconds_done(self) -> float:
         """Seconds of the recording that need not be looked at again."""
 
-    def requests(self, features: Any) -> Requests[None]:
+    def requests(self, features: Any, speech: Speech) -> Requests[None]:
         """Go through the recording; `features` are this family's, finished.
+
+        No work begins within `speech.skipped`, and no time moves for it.
 
         Yields requests, each answered before the next, and a `Checkpoint` wherever another worker
         could go on. What it raises ends this recording and no other; an error that is no

@@ -11,6 +11,7 @@ from producer.job import Options
 from worker.device.decode_request import Decode, Decoded
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Compute
+from worker.engine.speech import Speech
 from worker.models.whisper import words
 from worker.models.whisper.requests import Align, Alignment, Encode
 from worker.models.whisper.transcription import ModelLimits, Transcription
@@ -95,7 +96,8 @@ def test_windows_prompts_fallback_and_segments_equal_the_references(case, monkey
     monkeypatch.setattr(words, "token_times", lambda *_: None)
     monkeypatch.setattr(words, "find_words", replay.find_words)
     transcription = Transcription(options_of(case), LIMITS)
-    requests = transcription.requests(SimpleNamespace(content_frames=case["content_frames"]))
+    features = SimpleNamespace(content_frames=case["content_frames"])
+    requests = transcription.requests(features, Speech())
     reply = None
     try:
         while True:

@@ -14,11 +14,12 @@ from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
+from worker.engine.speech import Speech
 from worker.models.whisper.requests import DetectLanguage, Encode
+from worker.models.whisper.resumed import Resumed
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.transcription import (
     ModelLimits,
-    Resumed,
     Transcription,
     check_options,
 )
@@ -46,16 +47,15 @@ def said(*parts, avg_logprob=-0.2, no_speech_prob=0.01):
 class Script:
     """Answers a transcription's requests from a list of decodes; keeps what was asked."""
 
-    def __init__(self, decodes=(), *, languages=None):
+    def __init__(self, decodes=(), *, languages=None, speech=None):
         self.decodes = list(decodes)
+        self.speech = speech or Speech()
         self.languages = languages
         self.windows, self.asked, self.checkpoints, self.detected = [], [], [], []
 
     def run(self, transcription, content_frames):
-        requests, reply = (
-            transcription.requests(SimpleNamespace(content_frames=content_frames)),
-            None,
-        )
+        features = SimpleNamespace(content_frames=content_frames)
+        requests, reply = transcription.requests(features, self.speech), None
         try:
             while True:
                 reply = self._answer(requests.send(reply))
@@ -81,9 +81,11 @@ class Script:
         raise AssertionError(request)
 
 
-def transcribe(decodes, seconds, limits=ENGLISH, *, checkpoint=None, languages=None, **options):
+def transcribe(
+    decodes, seconds, limits=ENGLISH, *, checkpoint=None, languages=None, speech=None, **options
+):
     """Return the finished transcription and its script."""
-    script = Script(decodes, languages=languages)
+    script = Script(decodes, languages=languages, speech=speech)
     transcription = Transcription(Options(**GREEDY | options), limits, checkpoint)
     return script.run(transcription, round(seconds * 100)), script
 
@@ -481,3 +483,94 @@ def test_a_recording_without_a_whole_frame_has_no_window():
     """Nothing is asked of the model."""
     transcription, script = transcribe([], 0)
     assert (transcription.text, transcription.segments, script.windows) == ("", [], [])
+
+
+# Silence
+
+
+# Somebody speaks from 2 to 8 s and from 70 to 75 s of 120.
+QUIET = Speech([2.0, 8.0, 70.0, 75.0], [(8.0, 69.6), (75.0, 120.0)])
+
+
+def test_no_window_begins_in_skipped_silence():
+    """A window that began before it reaches into it as ever; times stay those of the recording."""
+    decodes = [said(0.0, " One.", 2.0, 2.0, " Two.", 9.0, 9.0), said(0.4, " Three.", 5.4, 5.4)]
+    transcription, script = transcribe(decodes, 120, speech=QUIET)
+    assert script.windows == [(0, 3000), (6960, 3000)]
+    assert spans(transcription) == [(0, 2, ""), (2, 9, " Two."), (70.0, 75.0, " Three.")]
+    assert transcription.seconds_done == 120
+
+
+def test_a_window_that_goes_on_behind_a_silence_skips_nothing():
+    """Its timestamps say where the next one starts."""
+    quiet = Speech([0.0, 4.0, 12.0, 60.0], [(4.4, 11.6)])
+    decodes = [said(0.0, " One.", 4.0, 4.0, " Two.", 20.0, 20.0, " Th"), said(0.0, " Three.", 9.0)]
+    _, script = transcribe(decodes, 40, speech=quiet)
+    assert script.windows == [(0, 3000), (2000, 2000)]
+
+
+def test_silence_without_end_is_never_decoded():
+    """Nothing is asked of the model, not even for the language."""
+    silent = Speech([], [(0.0, 90.0)])
+    transcription, script = transcribe([], 90, MULTILINGUAL, speech=silent)
+    assert (script.windows, script.asked, script.detected) == ([], [], [])
+    assert (transcription.segments, transcription.text, transcription.language) == ([], "", "en")
+    assert transcription.language_probability is None
+
+
+def test_the_language_is_that_of_the_first_speech_behind_skipped_silence():
+    """The window that it was heard in is encoded once."""
+    late = Speech([40.0, 80.0], [(0.0, 39.6)])
+    german = probabilities(de=1.0)
+    for seconds, encoded in ((70, []), (60, [(3960, 2040)])):
+        transcription, script = transcribe(
+            [said(0.0, " Eins.", 4.0), said(0.0, " Zwei.", 0.4)],
+            seconds,
+            MULTILINGUAL,
+            speech=late,
+            languages=german,
+        )
+        assert transcription.language == "de"
+        assert [each.encoder_states for each in script.detected] == [("states", 3960, True)]
+        assert script.windows[: len(encoded)] == encoded
+        assert script.asked[0].encoder_states == ("states", 3960, not encoded)
+
+
+def test_clips_and_silence_are_both_left_out():
+    """A window begins where a clip is that is not silent, and ends with its clip."""
+    decodes = [said(0.0, " Two.", 4.0), said(0.0, " Three.", 5.0)]
+    options = {"clip_timestamps": (4.0, 8.0, 20.0, 50.0, 60.0, 72.0)}
+    _, script = transcribe(decodes, 120, speech=QUIET, **options)
+    assert script.windows == [(400, 400), (6960, 240)]
+
+
+def test_a_resumed_recording_skips_what_the_whole_one_does():
+    """A checkpoint says where it stands, not what is silent: that is heard anew."""
+    decodes = [said(0.0, " One.", 2.0, 2.0, " Two.", 9.0, 9.0), said(0.4, " Three.", 5.4, 5.4)]
+    whole, script = transcribe(list(decodes), 120, speech=QUIET)
+    resumed, rest = transcribe(decodes[1:], 120, speech=QUIET, checkpoint=script.checkpoints[0])
+    assert rest.windows == script.windows[1:]
+    assert resumed.segments == whole.segments
+
+
+def test_text_that_nobody_speaks_is_likely_silence():
+    """Although the model is sure of it; nothing else changes where silence is not skipped."""
+    decodes = [said(0.0, " One.", 2.0, 2.0, " Two.", 8.0, 8.0, " Thanks.", 29.0)]
+    heard = Speech(QUIET.edges)
+    transcription, _ = transcribe(list(decodes), 30, speech=heard)
+    plain, _ = transcribe(decodes, 30)
+    assert [each.flags for each in transcription.segments] == [
+        ["likely_silence"], [], ["likely_silence"],
+    ]  # fmt: skip
+    assert transcription.flags == ["likely_silence"]
+    assert [each.flags for each in plain.segments] == [[], [], []]
+    assert transcription.text == plain.text == " One. Two. Thanks."
+
+
+def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
+    """It keeps its place as an empty segment, and is no history for later windows."""
+    decodes = [said(0.0, " Two.", 8.0, 8.0, " Thanks.", 29.0), said(0.4, " Three.", 5.4)]
+    transcription, script = transcribe(decodes, 120, speech=QUIET)
+    assert transcription.text == " Two. Three."
+    assert [bool(each.tokens) for each in transcription.segments] == [True, False, True]
+    assert TOKENIZER.encode(" Thanks.")[0] not in script.asked[1].prompt

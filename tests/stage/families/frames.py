@@ -121,7 +121,7 @@ class FrameTranscription:
     def text(self):
         return "".join(segment.text for segment in self.segments)
 
-    def requests(self, features):
+    def requests(self, features, speech):
         letters = yield from ask(Walk(features.levels))
         self.counts.windows += 1
         self.counts.generated_tokens += len(letters)

@@ -62,7 +62,7 @@ class PieceTranscription:
     def seconds_done(self):
         return self.segments[-1].end if self.segments else 0.0
 
-    def requests(self, features):
+    def requests(self, features, speech):
         for first, last in cut_at_pauses(features.samples)[len(self.segments) :]:
             word = yield from ask(Classify(features.samples[first * FRAME : last * FRAME]))
             self.counts.windows += 1

@@ -210,9 +210,9 @@ class LogMel:
         """
         return _pad(self._normalized(self._cut(seek, min(seek + size, self.content_frames))), 0.0)
 
-    def language_window(self) -> mx.array:
-        """Return the first 3000 frames with silence after the recording's end, (3000, n_mels)."""
-        return self._normalized(_pad(self._cut(0, WINDOW_FRAMES), SILENCE))
+    def language_window(self, seek: int = 0) -> mx.array:
+        """Return 3000 frames from `seek` with silence after the recording's end, (3000, n_mels)."""
+        return self._normalized(_pad(self._cut(seek, seek + WINDOW_FRAMES), SILENCE))
 
     def _normalized(self, frames: mx.array) -> mx.array:
         return (mx.maximum(frames, self._loudest - 8.0) + 4.0) / 4.0

@@ -16,8 +16,8 @@ from worker.engine.requests import Batched
 class Encode(Batched[Any]):
     """Encode `size` mel frames from `seek`; the reply is the window's encoder states.
 
-    With `for_language` the window is the start of the recording as language detection sees it:
-    silence, not zeros, after the recording's end.
+    With `for_language` it is a whole window as language detection sees it: silence, not zeros,
+    after the recording's end.
 
     Attributes:
         features: The recording's `LogMel`.

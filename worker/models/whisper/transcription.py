@@ -5,22 +5,24 @@ tensor or batch in it. The engine drives many at once and batches windows of dif
 within a recording windows stay sequential, so its text is what Whisper gives for that file alone.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import Any
 
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from producer.languages import parse_language
-from producer.result import Segment
+from producer.result import LIKELY_NOT_ENGLISH, Segment, Word
 from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
+from worker.engine.speech import Speech
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
+from worker.models.whisper.resumed import Resumed
 from worker.models.whisper.seeds import derive_seed
 from worker.models.whisper.segments import cut_window
 from worker.models.whisper.tokenizer import Tokenizer
@@ -33,50 +35,20 @@ HOTTEST_HISTORY = 0.5
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What a transcription must know of its model."""
+    """What a transcription must know of its model.
+
+    Attributes:
+        knows_english_alone: It was trained on English only, whatever its vocabulary holds.
+    """
 
     n_vocab: int
     context_length: int
+    knows_english_alone: bool = False
 
 
-# Frames and tokens of a recording; a larger number is damage.
-Count = Annotated[int, Field(ge=0, le=10**9)]
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """What a checkpoint's `state` holds for this family, beside segments and language.
-
-    Attributes:
-        seek: Next mel frame (10 ms) to decode.
-        prompt_reset_since: How many tokens of the initial prompt and of the segments later
-            windows are not conditioned on.
-        last_speech_s: Seconds at which the last word so far ends.
-        language_probability: Of the language, if it was detected.
-    """
-
-    seek: Count
-    prompt_reset_since: Count
-    last_speech_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    language_probability: Annotated[float, Field(ge=0, le=1)] | None
-
-    # A state of another shape is refused, never read in part.
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    def to_state(self) -> dict[str, Any]:
-        """Return the JSON values of `Checkpoint.state`."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint | None) -> "Resumed | None":
-        """Return what `to_state` wrote; None if there is none, or it is damaged."""
-        try:
-            return _RESUMED.validate_python(checkpoint.state) if checkpoint else None
-        except ValidationError:
-            return None
-
-
-_RESUMED = TypeAdapter(Resumed)
+# Of the time of some text that somebody speaks in. Over speech (tiny.en, 177 segments of the shared
+# archive) 0.22 and more; over music and noise at most 0.11. See tests/benchmarks/bench_vad.py.
+LEAST_SPEECH_SHARE = 0.15
 
 
 def check_options(options: Options, limits: ModelLimits) -> None:
@@ -125,6 +97,7 @@ class Transcription:
         self.options = options
         self.limits = limits
         self.counts = Counts()
+        self._speech = Speech()
         try:
             self._start(checkpoint)
         except InvalidOptions:
@@ -143,7 +116,7 @@ class Transcription:
         self._seek = resumed.seek
         self._prompt_reset_since = resumed.prompt_reset_since
         self._words = WordTimes(self.options, resumed.last_speech_s)
-        self._encoded_for_language: Any = None
+        self._first_window: tuple[int, Any] | None = None
 
     @property
     def language(self) -> str:
@@ -164,7 +137,14 @@ class Transcription:
     @property
     def flags(self) -> list[str]:
         """Every reason to look at this recording, each once."""
-        return sorted({flag for segment in self.segments for flag in segment.flags})
+        flags = {flag for segment in self.segments for flag in segment.flags}
+        return sorted(flags | {LIKELY_NOT_ENGLISH} if self._is_likely_not_english else flags)
+
+    @property
+    def _is_likely_not_english(self) -> bool:
+        if self._tokenizer.is_multilingual and not self.limits.knows_english_alone:
+            return False
+        return self.language != "en" or is_likely_not_english(self.segments, self.content_frames)
 
     def checkpoint(self) -> Checkpoint:
         """Return all that another worker needs to go on from here."""
@@ -176,15 +156,18 @@ class Transcription:
         )
         return Checkpoint(tuple(self.segments), self._language, state.to_state())
 
-    def requests(self, features: Any) -> Requests[None]:
+    def requests(self, features: Any, speech: Speech) -> Requests[None]:
         """Go through the recording's mel frames (10 ms, whole ones).
 
         Args:
             features: A `LogMel`, finished; only its `content_frames` are looked at here.
+            speech: No window begins where it is silent and skipped. Windows reach into such a
+                stretch as far as they always did.
 
         Yields requests, and a `Checkpoint` after each window.
         """
         self.content_frames = features.content_frames
+        self._speech = speech
         # The last window's timestamps may point behind the end, but into that window.
         if self._seek > self.content_frames + WINDOW_FRAMES:
             self._start(None)
@@ -192,17 +175,25 @@ class Transcription:
             yield from self._detect_language(features)
         self._language = self.language
         for start, end in clips(self.options, self.content_frames):
-            self._seek = max(self._seek, start)
+            self._seek = self._after_silence(max(self._seek, start))
             while self._seek < end:
                 yield from self._window(features, end)
-                self._encoded_for_language = None
+                self._first_window = None
                 yield self.checkpoint()
+                self._seek = self._after_silence(self._seek)
+
+    def _after_silence(self, seek: int) -> int:
+        """Return the frame itself, or the first one behind the skipped silence that it is in."""
+        seconds = seek / FRAMES_PER_SECOND
+        after = self._speech.after_silence(seconds)
+        return math.ceil(after * FRAMES_PER_SECOND) if after > seconds else seek
 
     def _detect_language(self, features: Any) -> Requests[None]:
-        """Choose the likeliest (allowed) language of the first 30 s."""
-        if not self._tokenizer.is_multilingual:
+        """Choose the likeliest (allowed) language of the first 30 s behind skipped silence."""
+        seek = self._after_silence(0)
+        if not self._tokenizer.is_multilingual or (seek and seek >= self.content_frames):
             return
-        states = yield from ask(Encode(0, WINDOW_FRAMES, for_language=True, features=features))
+        states = yield from ask(Encode(seek, WINDOW_FRAMES, for_language=True, features=features))
         tokenizer = self._tokenizer
         weighed = DetectLanguage(states, tokenizer.sot, tokenizer.all_language_tokens)
         probabilities = yield from ask(weighed)
@@ -213,15 +204,15 @@ class Transcription:
             if not allowed or code in allowed
         )
         self._tokenizer = Tokenizer(self.limits.n_vocab, self._language, self.options.task)
-        if self.content_frames >= WINDOW_FRAMES:
+        if self.content_frames - seek >= WINDOW_FRAMES:
             # No silence was needed to fill it: this is the first window, encoded already.
-            self._encoded_for_language = states
+            self._first_window = seek, states
 
     def _window(self, features: Any, end: int) -> Requests[None]:
         """Decode the window at `seek`, keep its segments, and move on."""
         size = min(WINDOW_FRAMES, self.content_frames - self._seek, end - self._seek)
-        states = self._encoded_for_language
-        if states is None or self._seek > 0 or size < WINDOW_FRAMES:
+        first_seek, states = self._first_window or (None, None)
+        if first_seek != self._seek or size < WINDOW_FRAMES:
             states = yield from ask(Encode(self._seek, size, features=features))
         self.counts.windows += 1
         attempt = yield from self._decode_with_fallback(states)
@@ -296,18 +287,32 @@ class Transcription:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
             kept: dict[str, Any] = {"id": len(self.segments)}
-            if segment.start == segment.end or not segment.text.strip():
-                kept |= {
-                    "text": "",
-                    "tokens": [],
-                    "words": [] if segment.words is not None else None,
-                }
-            elif is_doubtful_language(self.language_probability) and not any(
-                earlier.text for earlier in self.segments
-            ):
-                # Said once a recording, not for each of its segments.
-                kept["flags"] = [*segment.flags, "uncertain_language"]
+            is_unheard = self._is_unheard(segment)
+            is_empty = segment.start == segment.end or not segment.text.strip()
+            # Where silence is skipped, so is what a window invents in the silence that it reaches.
+            if is_empty or (is_unheard and self._speech.skipped):
+                words: list[Word] | None = [] if segment.words is not None else None
+                kept |= {"text": "", "tokens": [], "words": words}
+            else:
+                kept["flags"] = self._flags_of(segment, is_unheard=is_unheard)
             self.segments.append(segment.model_copy(update=kept))
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
             num_initial = num_initial_tokens(self._tokenizer, self.options)
             self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
+
+    def _is_unheard(self, segment: Segment) -> bool:
+        """Return whether (nearly) nobody speaks while a segment's text is said to be spoken."""
+        end = min(segment.end, self.content_frames / FRAMES_PER_SECOND)
+        speech_s = self._speech.seconds_within(segment.start, end)
+        return speech_s < LEAST_SPEECH_SHARE * (end - segment.start)
+
+    def _flags_of(self, segment: Segment, *, is_unheard: bool) -> list[str]:
+        """Return a segment's flags, with those that the whole recording is needed for."""
+        flags = list(segment.flags)
+        if is_unheard and "likely_silence" not in flags:
+            flags.append("likely_silence")
+        is_first = not any(earlier.text for earlier in self.segments)
+        if is_first and is_doubtful_language(self.language_probability):
+            # Said once a recording, not for each of its segments.
+            flags.append("uncertain_language")
+        return flags
