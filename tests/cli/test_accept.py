@@ -71,7 +71,7 @@ def test_texts_that_differ_alone_and_in_a_batch_are_shown():
     rows = list(acceptance.rows_alone_rows(Bench("tiny.en", (), 1.0), ["x"] * 4, run))
     assert [row.verdict for row in rows] == ["as expected", "look", "not shown", "look"]
     assert rows[1].found == "5 of 6 the same; 'a' and alone 'b'"
-    assert commands[0][2:] == ["worker.cli.rows_alone", "--model", "tiny.en", "--dtype", "x"]
+    assert commands[0][3:] == ["worker.cli.rows_alone", "--model", "tiny.en", "--dtype", "x"]
 
 
 @pytest.mark.parametrize(
