@@ -84,7 +84,7 @@ class Flags:
         names = self._names_of(name)
         if kind is bool:
             names = tuple(f"{each}/--no-{each.removeprefix('--')}" for each in names)
-        choices = list(get_args(about.annotation)) if kind is Literal else []
+        choices = _choices(about.annotation) if kind is Literal else []
         option = typer.Option(
             *names,
             help=about.description or "",
@@ -189,6 +189,14 @@ def _plain_type(annotation: Any) -> Any:
     if kind is tuple and _plain_type(get_args(annotation)[0]) in {None, tuple}:
         return None
     return kind if kind is Literal or kind in _METAVARS else None
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the words that a Literal allows, and N for a number beside them."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    words = [word for each in get_args(annotation) for word in _choices(each) or ["N"]]
+    return list(dict.fromkeys(words))
 
 
 def _shown(default: Any) -> str:
