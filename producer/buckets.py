@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from producer.errors import InvalidSettings, SourceForbidden, SourceNotFound
+from producer.installation import install_hint
 from producer.settings import AudioSettings
 
 # Of a signature: longer than any download may take is allowed by nobody.
@@ -64,7 +65,7 @@ def s3_client() -> Any:
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        needed = "must be installed for s3://; pip install 'scribefarm[s3]'"
+        needed = f"must be installed for s3://; {install_hint('s3')}"
         raise InvalidSettings("s3: packages", needed, error.name) from error
     try:
         session = botocore.session.get_session()

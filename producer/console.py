@@ -5,7 +5,7 @@ import math
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -44,22 +44,6 @@ _JOINERS = frozenset({"\u200c", "\u200d"})
 def hyphened(name: str) -> str:
     """Return a flag's name as ours are written: --output_dir is --output-dir."""
     return name.replace("_", "-")
-
-
-def program(app: typer.Typer) -> Any:
-    """Return a program's command, whose help shows no type for what is only on or off."""
-    command: Any = typer.main.get_command(app)
-    _hide_types(command)
-    return command
-
-
-def _hide_types(command: Any, above: typer.Context | None = None) -> None:
-    context = typer.Context(command, parent=above, **command.context_settings)
-    for parameter in command.get_params(context):
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-    for below in getattr(command, "commands", {}).values():
-        _hide_types(below, context)
 
 
 def report(error: ScribefarmError, about: str = "") -> None:

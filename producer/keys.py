@@ -7,8 +7,8 @@ ours. The scripts build the same names in `lua/prelude.lua`, from the same two p
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from rq.defaults import RQ_KEY_PREFIX
-
+# RQ's own, written here since RQ takes long to import (tests/farm/test_rq_contract.py).
+RQ_KEY_PREFIX = "rq"
 FARM_KEY_PREFIX = "scribefarm"
 
 # A stream: see `producer.events`.

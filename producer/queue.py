@@ -14,7 +14,7 @@ import redis
 from producer.archive.hash_cache import hash_audio
 from producer.connection import server_errors
 from producer.errors import InvalidOptions, JobNotFound, QueueFull
-from producer.job import TASK_NAME, Job
+from producer.job import TASK_NAME, AudioOptions, Job
 from producer.keys import job_key, model_queue, progress_key, result_key
 from producer.paging import pages
 from producer.result import Failure, Transcript, read_stored
@@ -83,7 +83,9 @@ def with_defaults(job: Job, settings: Settings) -> Job:
     The model of the settings comes at the revision pinned there.
     """
     pinned = settings.model
-    taken: dict[str, Any] = {"audio": job.audio or settings.audio.for_job()}
+    read_as = job.audio or settings.audio.for_job()
+    # What is the default needs no place in a million jobs' data.
+    taken: dict[str, Any] = {"audio": None if read_as == AudioOptions() else read_as}
     if job.revision is None and job.model in {None, pinned.name}:
         taken |= {"model": pinned.name, "revision": pinned.revision}
     return job.model_copy(update=taken)

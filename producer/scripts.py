@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
 
-from producer.keys import FARM_KEY_PREFIX
+from producer.keys import FARM_KEY_PREFIX, RQ_KEY_PREFIX
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 

@@ -21,7 +21,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.active_hours import parse_hours, zone_of
 from producer.errors import InvalidOptions, InvalidSettings
@@ -29,8 +28,7 @@ from producer.job import AudioOptions, Options
 from producer.masking import mask_url
 from producer.model_names import canonical_model
 from producer.settings_sources import (
-    ENV_DELIMITER,
-    ENV_PREFIX,
+    NONE,
     SETTINGS_VARIABLE,
     Layers,
     invalid_settings,
@@ -239,18 +237,8 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """All settings of both programs; make them with `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter=ENV_DELIMITER,
-        # A compose file hands over an unset variable as an empty one.
-        env_ignore_empty=True,
-        env_parse_none_str="null",
-        extra="forbid",
-        frozen=True,
-    )
 
     redis: RedisSettings = RedisSettings()
     queue: QueueSettings = QueueSettings()
@@ -318,7 +306,7 @@ def setting_keys() -> Iterator[tuple[str, str]]:
 
 def _env_text(value: Any) -> str:
     if value is None:
-        return "null"
+        return NONE
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, str | Path):

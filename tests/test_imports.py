@@ -29,7 +29,7 @@ ROOMS = {
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
     "worker/sources": "pydantic, redis, rq, structlog",
     "worker/audio": "av, numpy, soundfile, soxr, structlog",
-    "worker/engine": "structlog; audio",
+    "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
     "worker/models": "huggingface_hub, mlx, numpy; device, engine",
     "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",
@@ -39,7 +39,6 @@ LIGHT = QUEUE | {
     "jinja2",
     "platformdirs",
     "pydantic",
-    "pydantic_settings",
     "rich",
     "structlog",
     # With the extra `s3` alone, and imported where an address is signed.
@@ -192,8 +191,8 @@ def test_every_line_of_the_rules_is_a_folder():
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("worker")])
 def test_no_module_of_the_worker_knows_both_device_and_queue(name):
-    """Device code has no Redis, queue code no tensors; they meet in worker.__main__ alone."""
-    if name != "worker.__main__":
+    """Device code has no Redis, queue code no tensors; they meet in worker.run alone."""
+    if name != "worker.run":
         assert not ("mlx" in reach(name) and reach(name) & QUEUE)
 
 

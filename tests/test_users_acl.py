@@ -227,6 +227,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("models",): [((), 0), (("fetch",), 2)],
         ("server", "status"): [((), 0)],
         ("server", "stop"): [((), 2)],
+        ("deploy", "files"): [((folder / "farm",), 0)],
         ("drain",): [((worker,), 0)],
     }
 

@@ -17,6 +17,7 @@ from producer.batches.review import FlaggedFile
 from producer.batches.summary import next_steps, state_line, summary_rows
 from producer.console import one_line
 from producer.errors import InvalidOptions
+from producer.installation import install_hint
 
 Cell = str | float | int | None
 
@@ -62,7 +63,7 @@ def check_xlsx() -> None:
         InvalidOptions: XlsxWriter is not installed.
     """
     if find_spec("xlsxwriter") is None:
-        needed = "xlsx needs XlsxWriter: pip install 'scribefarm[report]'"
+        needed = f"xlsx needs XlsxWriter; {install_hint('report')}"
         raise InvalidOptions("--format", needed, "xlsx")
 
 

@@ -91,7 +91,9 @@ class Flags:
             metavar="|".join(choices) or _METAVARS.get(kind),
             show_default=_shown(about.default) or False,
             rich_help_panel=panel,
-            autocompletion=(lambda: choices) if choices else None,
+            autocompletion=(lambda: [each for each in choices if each.islower()])
+            if choices
+            else None,
         )
         return optional(name, bool if kind is bool else str, option)
 
@@ -192,11 +194,15 @@ def _plain_type(annotation: Any) -> Any:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Return the words that a Literal allows, and N for a number beside them."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    words = [word for each in get_args(annotation) for word in _choices(each) or ["N"]]
-    return list(dict.fromkeys(words))
+    """Return the words that an annotation with a Literal allows, and NUMBER for numbers beside them."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return list(map(str, get_args(annotation)))
+    if origin is Annotated:
+        return _choices(get_args(annotation)[0])
+    if origin in {Union, UnionType}:
+        return [word for each in get_args(annotation) for word in _choices(each)]
+    return [_METAVARS[annotation] or ""] if annotation in {int, float} else []
 
 
 def _shown(default: Any) -> str:

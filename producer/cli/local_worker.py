@@ -103,7 +103,8 @@ class LocalWorker:
         self._started_at = time.monotonic()
         self._log_start = os.fstat(self._log.fileno()).st_size
         return subprocess.Popen(
-            [sys.executable, "-m", "worker", "run", "--burst"],
+            # Safe path: the folder we are in may have a worker.py of its own.
+            [sys.executable, "-P", "-m", "worker", "run", "--burst"],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

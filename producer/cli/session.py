@@ -52,5 +52,8 @@ class Session:
 
 
 def session_of(context: typer.Context) -> Session:
-    """Return the session that `producer.__main__` made."""
-    return context.ensure_object(Session)
+    """Return the session of this run; `producer.__main__` has left the settings file for it."""
+    root = context.find_root()
+    if not isinstance(root.obj, Session):
+        root.obj = Session(root.obj)
+    return root.obj

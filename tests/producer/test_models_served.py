@@ -7,7 +7,7 @@ from producer.archive.hash_cache import HashCache
 from producer.archive.prepare import SubmitOptions
 from producer.archive.submit import submit_archive
 from producer.batches.watching import batch_status
-from producer.cli.watch_view import plain_line, status_lines
+from producer.cli.status_lines import plain_line, status_lines
 from producer.errors import InvalidOptions, QueueFull
 from producer.fleet import WorkerView, farm_status
 from producer.job import Job

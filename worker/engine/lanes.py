@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.result import Segment
@@ -38,7 +37,7 @@ class LaneFeatures:
         if not self.lanes:
             self.lanes = [self._make() for _ in columns]
         for lane, column in zip(self.lanes, columns, strict=True):
-            lane.push(np.ascontiguousarray(column))
+            lane.push(column.copy())
 
     def finish(self) -> None:
         """Take note that the recording has ended."""

