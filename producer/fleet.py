@@ -5,7 +5,6 @@ from typing import cast
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
-from rq.utils import str_to_date
 
 from producer.batches.counts import read_counts
 from producer.batches.running import Running, running_files
@@ -14,6 +13,7 @@ from producer.connection import server_errors, server_time_s
 from producer.errors import JobNotFound
 from producer.keys import SUSPENDED_KEY, WORKERS_KEY, worker_key
 from producer.models_served import count_jobs, farm_queues
+from producer.rq_data import parse_time
 from producer.settings import Settings
 
 # Batches that are counted for the farm's status.
@@ -127,7 +127,7 @@ def _worker_view(name: str, record: list[bytes | None], now_s: float) -> WorkerV
     texts = [(value or b"").decode(errors="replace") for value in record]
     fields = dict(zip(_WORKER_FIELDS, texts, strict=True))
     try:
-        beat_s = str_to_date(fields["last_heartbeat"]).timestamp()
+        beat_s = parse_time(fields["last_heartbeat"])
     except ValueError:
         return None
     if fields["death"]:

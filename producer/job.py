@@ -13,11 +13,16 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from producer.errors import InvalidOptions
+from producer.masking import mask_urls
+from producer.model_names import canonical_model
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
+from producer.replacements import Replacements, check_agree
+from producer.source import SourceVersion, is_fetched, is_remote
 
 # Part of every job id: raising it makes all work new. Raise it when the same audio, model and
 # options would give another transcript or another result schema.
@@ -53,33 +58,61 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    language: LanguageCode | None = Field(None, description="Language code; None detects it.")
+    language: LanguageCode | None = Field(
+        None, description="Code or English name, like de or german; detected if absent."
+    )
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
     )
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: Literal["transcribe", "translate"] = Field(
+        "transcribe", description="Write down what is said, or translate it into English."
+    )
     temperatures: tuple[Temperature, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         min_length=1,
         max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
-    best_of: int = Field(1, ge=1, le=16, description="Samples a window at temperatures above 0.")
+    best_of: int = Field(1, ge=1, le=16, description="Samples of a window above temperature 0.")
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same text.")
-    compression_ratio_threshold: float | None = Field(2.4, gt=0, allow_inf_nan=False)
-    logprob_threshold: float | None = Field(-1.0, allow_inf_nan=False)
-    no_speech_threshold: Probability | None = 0.6
-    condition_on_previous_text: bool = True
-    initial_prompt: Text | None = Field(None, max_length=4000)
+    compression_ratio_threshold: float | None = Field(
+        2.4,
+        gt=0,
+        allow_inf_nan=False,
+        description="Above it, text repeats itself and is tried again.",
+    )
+    logprob_threshold: float | None = Field(
+        -1.0, allow_inf_nan=False, description="Less likely text is tried again."
+    )
+    no_speech_threshold: Probability | None = Field(
+        0.6, description="Unlikely text in a window more probably silent is dropped."
+    )
+    condition_on_previous_text: bool = Field(
+        True, description="Each window sees the text before it."
+    )
+    initial_prompt: Text | None = Field(
+        None, max_length=4000, description="Names, spelling, style to expect."
+    )
     carry_initial_prompt: bool = Field(False, description="Give the prompt to every window.")
     hotwords: Text | None = Field(
         None, max_length=1000, description="Words to expect, every window."
     )
-    word_timestamps: bool = False
-    hallucination_silence_threshold: float | None = Field(None, gt=0, allow_inf_nan=False)
-    without_timestamps: bool = False
-    max_initial_timestamp: float | None = Field(1.0, ge=0.0, le=30.0, allow_inf_nan=False)
-    suppress_blank: bool = True
+    word_timestamps: bool = Field(False, description="Times and probabilities of words.")
+    hallucination_silence_threshold: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Skip longer silences around invented text, in seconds; needs word times.",
+    )
+    without_timestamps: bool = Field(False, description="Text only, no times.")
+    max_initial_timestamp: float | None = Field(
+        1.0,
+        ge=0.0,
+        le=30.0,
+        allow_inf_nan=False,
+        description="Latest start of a window's first segment, in seconds.",
+    )
+    suppress_blank: bool = Field(True, description="A window does not start with a blank.")
     suppress_tokens: tuple[TokenId, ...] = Field(
         (-1,),
         max_length=MAX_SUPPRESSED,
@@ -88,15 +121,26 @@ class Options(BaseModel):
     clip_timestamps: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         (),
         max_length=MAX_CLIP_TIMES,
-        description="start,end,start,end,... in seconds; only these parts are transcribed.",
+        description="Only these parts: start,end,start,end,... in seconds.",
     )
     sample_len: int | None = Field(None, ge=1, le=448, description="Most tokens in a window.")
+    replacements: Replacements = Field(
+        (), description="Glossary: pairs of wrong and right phrases, replaced after decoding."
+    )
+    replacements_ignore_case: bool = Field(
+        False, description="Find the wrong phrases of a glossary in capitals too."
+    )
 
     @model_validator(mode="after")
     def _words_before_silence(self) -> Self:
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             msg = "hallucination_silence_threshold needs word_timestamps"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _one_replacement_a_phrase(self) -> Self:
+        check_agree(self.replacements, ignore_case=self.replacements_ignore_case)
         return self
 
 
@@ -114,6 +158,19 @@ class AudioOptions(BaseModel):
     vad: Literal["off", "skip-silence"] = Field(
         "off", description="Long stretches without speech: transcribed, or skipped."
     )
+    channels: Literal["mix", "split"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        "mix", description="split transcribes each channel apart; a number takes one, from 1."
+    )
+    tracks: Literal["first", "mix", "split"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        "first", description="Of a file with several sounds: FFmpeg's choice, all, or one, from 1."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind_of_split(self) -> Self:
+        if self.tracks in {"mix", "split"} and self.channels == "split":
+            msg = f"tracks = {self.tracks} needs channels that are not split"
+            raise ValueError(msg)
+        return self
 
 
 class Job(BaseModel):
@@ -125,12 +182,16 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Text = Field(min_length=1, max_length=4096, description="Path as the worker sees it.")
+    source: Text = Field(
+        min_length=1,
+        max_length=4096,
+        description="Path as the worker sees it, or an address: http, https, s3.",
+    )
     model: Text | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="Model that must give the text; None takes the worker's.",
+        description="Model that must give the text, by any of its names; None takes the worker's.",
     )
     revision: Text | None = Field(
         None, min_length=1, max_length=200, description="Of the model; None takes any."
@@ -148,6 +209,18 @@ class Job(BaseModel):
         default_factory=dict, description="Yours: comes back in the result, unread."
     )
     audio_sha256: Sha256 | None = Field(None, description="Hash of the audio's bytes, if known.")
+    version: SourceVersion | None = Field(
+        None, description="Of a source that is no file: what its server said when it was submitted."
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _one_name_of_a_model(cls, name: str | None) -> str | None:
+        """Take any name by which a model is known; the farm has one for each."""
+        try:
+            return name if name is None else canonical_model(name)
+        except InvalidOptions as error:
+            raise OutOfBounds(error.constraint, error.value) from error
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:
@@ -170,10 +243,28 @@ class Job(BaseModel):
 
     @property
     def path(self) -> Path:
-        """Return `source` as a path to open; `file://` URLs carry names that are not UTF-8."""
+        """Return `source` as a path to open; `file://` URLs carry names that are not UTF-8.
+
+        Of no meaning where a worker fetches the source.
+        """
         if self.source.startswith(FILE_URL):
             return Path(os.fsdecode(unquote_to_bytes(self.source.removeprefix(FILE_URL))))
         return Path(self.source)
+
+    @property
+    def location(self) -> str:
+        """Return what a worker opens, as text: the path, or the address that it fetches."""
+        return self.source if is_fetched(self.source) else str(self.path)
+
+    @property
+    def identity(self) -> str | None:
+        """Return what stands for the audio in the job's id: its hash, or else its version's.
+
+        None while neither is known. On a server's word a hash counts only if the worker finds it.
+        """
+        if self.audio_sha256 is None and self.version is not None and is_remote(self.source):
+            return self.version.identity(self.source)
+        return self.audio_sha256
 
     @property
     def read_as(self) -> AudioOptions:
@@ -184,10 +275,14 @@ class Job(BaseModel):
         """Return the keyword arguments that `from_kwargs` reads, without the defaults."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def content_id(self, audio_sha256: str) -> str:
-        """Return the job's id: 32 hex digits over all that its text depends on."""
+    def content_id(self, identity: str) -> str:
+        """Return the job's id: 32 hex digits over all that its text depends on.
+
+        Args:
+            identity: What stands for the audio, as `identity` has it.
+        """
         asked = {
-            "audio": audio_sha256,
+            "audio": identity,
             "model": [self.model, self.revision or "default"],
             "options": self.options.model_dump(mode="json"),
             "read": self.read_as.model_dump(mode="json"),
@@ -200,15 +295,17 @@ class Job(BaseModel):
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     """Name the first wrong key of a pydantic error, with the bound and the value."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"]) or "options"
-    constraint, value = first["msg"], first["input"]
+    key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"])
+    constraint, value = first["msg"].removeprefix("Value error, "), first["input"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, OutOfBounds):
         constraint, value = cause.constraint, cause.found
     if isinstance(value, str):
-        value = as_text(value, _MAX_VALUE_CHARS)
+        value = as_text(mask_urls(value[: 5 * _MAX_VALUE_CHARS]), _MAX_VALUE_CHARS)
     is_short = isinstance(value, str | float | bool) or (isinstance(value, int) and _fits(value))
-    return InvalidOptions(f"{context}: {key}", constraint, value if is_short else None)
+    return InvalidOptions(
+        f"{context}: {key}" if key else context, constraint, value if is_short else None
+    )
 
 
 def _fits(number: int) -> bool:

@@ -7,8 +7,8 @@ ours. The scripts build the same names in `lua/prelude.lua`, from the same two p
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from rq.defaults import RQ_KEY_PREFIX
-
+# RQ's own, written here since RQ takes long to import (tests/farm/test_rq_contract.py).
+RQ_KEY_PREFIX = "rq"
 FARM_KEY_PREFIX = "scribefarm"
 
 # A stream: see `producer.events`.
@@ -67,6 +67,11 @@ def checkpoint_key(job_id: str) -> str:
     return f"{FARM_KEY_PREFIX}:checkpoint:{job_id}"
 
 
+def upload_key(audio_sha256: str) -> str:
+    """Key of the hash with an uploaded file's pieces; expires after audio.upload_ttl_s."""
+    return f"{FARM_KEY_PREFIX}:upload:{audio_sha256}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"{FARM_KEY_PREFIX}:batch:{batch}"
@@ -77,6 +82,11 @@ def counts_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:counts:{batch}"
 
 
+def ended_key(batch: str) -> str:
+    """Key of the hash with a record of each job of a batch that ended; expires with the counts."""
+    return f"{FARM_KEY_PREFIX}:ended:{batch}"
+
+
 def models_key(batch: str) -> str:
     """Key of the set of models that a batch asks for, as `MODEL@REVISION`; expires with it."""
     return f"{FARM_KEY_PREFIX}:models:{batch}"
@@ -85,6 +95,11 @@ def models_key(batch: str) -> str:
 def submission_key(batch: str) -> str:
     """Key of what the batch's last submission left out, and why; expires with the batch."""
     return f"{FARM_KEY_PREFIX}:submission:{batch}"
+
+
+def reported_key(batch: str) -> str:
+    """Key of the time of the last report on a batch; expires as a batch does."""
+    return f"{FARM_KEY_PREFIX}:reported:{batch}"
 
 
 def job_key(job_id: str) -> str:

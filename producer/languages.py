@@ -1,6 +1,5 @@
 """The languages that Whisper knows, by code, English name and other names."""
 
-import re
 from types import MappingProxyType
 
 from producer.errors import InvalidOptions
@@ -64,12 +63,3 @@ def parse_language(language: str) -> str:
     if asked in _CODES:
         return _CODES[asked]
     raise InvalidOptions("language", "must be a language code or name that Whisper knows", language)
-
-
-def knows_english_alone(model: str) -> bool:
-    """Return whether a model's name says so, as OpenAI's do and those made of them.
-
-    Like tiny.en, openai/whisper-small.en and mlx-community/whisper-base.en-mlx; a folder may be
-    named as it likes.
-    """
-    return not model.startswith(("/", ".")) and re.search(r"\.en(?![a-z])", model) is not None

@@ -48,8 +48,9 @@ def configure(settings: LogSettings) -> None:
             *renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # One write a line: lines of several workers in one file do not run into each other.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        # One write a line: lines of several workers in one file do not run into each other. It goes to
+        # what stderr is then: who ran a command within another program has taken its own away.
+        logger_factory=lambda *_names: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     # RQ reports through logging what the farm worker says itself.

@@ -21,7 +21,7 @@ from producer.temporary_database import open_temporary_database
 _MAX_NAME_BYTES = 255
 
 # What outputs end in, and the part of one of them that may end another's stem.
-_SUFFIXES = tuple(f".{file_extension(name)}" for name in FORMATS)
+_SUFFIXES = tuple(f".{file_extension(name).casefold()}" for name in FORMATS)
 _TIMED = ".timed"
 
 _PAGE = 1000

@@ -13,8 +13,8 @@ import redis
 
 from producer.archive.hash_cache import hash_audio
 from producer.connection import server_errors
-from producer.errors import JobNotFound, QueueFull
-from producer.job import TASK_NAME, Job
+from producer.errors import InvalidOptions, JobNotFound, QueueFull
+from producer.job import TASK_NAME, AudioOptions, Job
 from producer.keys import job_key, model_queue, progress_key, result_key
 from producer.paging import pages
 from producer.result import Failure, Transcript, read_stored
@@ -22,7 +22,9 @@ from producer.rq_data import dump_call
 from producer.scripts import Scripts
 from producer.server_replies import lenient_replies
 from producer.settings import Settings
+from producer.source import is_fetched, is_remote, shown_source
 from producer.stored_fields import stored_text
+from producer.versions import source_version
 
 # One script call holds the server for about 10 ms at this size; larger ones gain nothing.
 BATCH_SIZE = 500
@@ -56,7 +58,8 @@ def submit(
 
     Raises:
         QueueFull: the batch would exceed queue.max_queued; earlier batches stay enqueued.
-        SourceNotFound, SourceForbidden, SourceUnreachable: the audio could not be hashed.
+        SourceNotFound, SourceForbidden, SourceUnreachable: the audio could not be hashed, or its
+            server does not say what version it has.
         ServerUnreachable: the server went away.
     """
     return [
@@ -70,7 +73,7 @@ def submit(
 
 
 def job_id_of(job: Job, settings: Settings) -> str:
-    """Return the job's id; reads the audio to hash it unless `audio_sha256` is given."""
+    """Return the job's id; hashes the audio, or asks its server, unless that was done."""
     return _complete(job, settings)[0]
 
 
@@ -80,7 +83,9 @@ def with_defaults(job: Job, settings: Settings) -> Job:
     The model of the settings comes at the revision pinned there.
     """
     pinned = settings.model
-    taken: dict[str, Any] = {"audio": job.audio or settings.audio.for_job()}
+    read_as = job.audio or settings.audio.for_job()
+    # What is the default needs no place in a million jobs' data.
+    taken: dict[str, Any] = {"audio": None if read_as == AudioOptions() else read_as}
     if job.revision is None and job.model in {None, pinned.name}:
         taken |= {"model": pinned.name, "revision": pinned.revision}
     return job.model_copy(update=taken)
@@ -88,9 +93,20 @@ def with_defaults(job: Job, settings: Settings) -> Job:
 
 def _complete(job: Job, settings: Settings) -> tuple[str, Job]:
     """Return the job's id, and the job with all that the id is made of."""
-    audio_sha256 = job.audio_sha256 or hash_audio(job.path)
-    named = with_defaults(job, settings).model_copy(update={"audio_sha256": audio_sha256})
-    return named.content_id(audio_sha256), named
+    named = with_defaults(job, settings)
+    if named.identity is None:
+        found = _identified(job, settings)
+        named = named.model_copy(update=found)
+    return named.content_id(str(named.identity)), named
+
+
+def _identified(job: Job, settings: Settings) -> dict[str, Any]:
+    """Return the field of a job that stands for its audio."""
+    if is_remote(job.source):
+        return {"version": source_version(job.source, settings.audio)}
+    if is_fetched(job.source):
+        raise InvalidOptions("job", "audio_sha256 must be given of an upload", job.source)
+    return {"audio_sha256": hash_audio(job.path)}
 
 
 def job_state(connection: redis.Redis, job_id: str) -> str:
@@ -190,4 +206,4 @@ def _submit(
 def _record(job_id: str, job: Job, queue: str) -> tuple[str, ...]:
     """Return what the script must know of a job, beside its data."""
     own_queue = model_queue(queue, job.model, job.revision)
-    return job_id, job.name or job.source, own_queue, job.audio_sha256 or ""
+    return job_id, job.name or shown_source(job.source), own_queue, job.audio_sha256 or ""

@@ -9,6 +9,8 @@ from producer.errors import ScribefarmError, Unreadable
 from producer.plain_json import as_text
 
 SCHEMA_VERSION: Final = 1
+# In `Transcript.flags`: a model of English alone most likely heard another language.
+LIKELY_NOT_ENGLISH: Final = "likely_not_english"
 # Of a foreign id, in a message.
 _MAX_QUOTED = 200
 # No version will ever have it: a larger number is damage.
@@ -47,6 +49,8 @@ class Segment(_Stored):
             silence is clearly more likely), `uncertain_language` (the recording's, detected with a
             probability of at most one half; on its first segment), `fallback_exhausted` (no
             temperature gave acceptable text; the last attempt is kept).
+        channel: From 1, where channels were transcribed apart.
+        track: From 1, where the tracks of a file were.
     """
 
     id: int
@@ -61,6 +65,8 @@ class Segment(_Stored):
     no_speech_prob: float
     flags: list[str] = []
     words: list[Word] | None = None
+    channel: int | None = None
+    track: int | None = None
 
 
 class Lost(_Stored):
@@ -75,6 +81,22 @@ class Lost(_Stored):
     start_s: float
     duration_s: float | None = None
     reason: str
+
+
+class Replacement(_Stored):
+    """What a glossary changed in a segment.
+
+    Attributes:
+        segment: Id of the segment.
+        wrong: The glossary's phrase that was found.
+        right: What stands in its place.
+        count: How often.
+    """
+
+    segment: int
+    wrong: str
+    right: str
+    count: int
 
 
 class Audio(_Stored):
@@ -161,6 +183,7 @@ class Transcript(_Outcome):
     model: Model
     timing: Timing
     flags: list[str] = []
+    replacements: list[Replacement] = Field([], description="What a glossary changed.")
     metadata: dict[str, Any] = {}
     worker: str = ""
 
@@ -252,6 +275,7 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
             "is_empty": "0",
             "flags": "",
             "model": "",
+            "language": "",
         }
     return {
         "code": "",
@@ -260,4 +284,5 @@ def outcome_fields(result: Transcript | Failure) -> dict[str, str]:
         "is_empty": "0" if result.text.strip() else "1",
         "flags": ",".join(result.flags),
         "model": f"{result.model.name}@{result.model.revision}",
+        "language": result.language,
     }

@@ -1,11 +1,12 @@
-"""The field `data` of an RQ job hash: function, instance, args and kwargs in compressed JSON.
+"""Fields of RQ's hashes as RQ writes them, read and written without importing RQ, which is slow.
 
-RQ's `serializer="json"` writes it, and we write the same. Another program may have written it, so
-it is untrusted input.
+The field `data` of a job holds function, instance, args and kwargs in compressed JSON, as RQ's
+`serializer="json"` writes it. Another program may have written it, so it is untrusted input.
 """
 
 import json
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 from producer.errors import JobRefused
@@ -35,6 +36,23 @@ def load_call(data: bytes) -> tuple[Any, Any, Any, Any]:
             "job: data", 'must be RQ\'s JSON; enqueue with Queue(serializer="json")'
         ) from error
     return function, instance, args, kwargs
+
+
+def format_time(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as RQ writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str | bytes) -> float:
+    """Return a time that RQ wrote, in seconds since the epoch.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    written = text.decode() if isinstance(text, bytes) else text
+    if not written.endswith("Z"):
+        raise ValueError(written)
+    return datetime.fromisoformat(written).timestamp()
 
 
 def _decompress(data: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """How Lua is called: one way for all scripts of producer and worker.
 
 A script is a file. In front of it stand `lua/prelude.lua`, which gives it the key names, the
-server's clock and its arguments, and `lua/counts.lua`, which keeps the counts of batches: ARGV[1]
-is a JSON document of named arguments, `args` in Lua, and what must stay bytes follows from ARGV[2]
-on. Scripts build their keys themselves, so they need a
+server's clock and its arguments, and `lua/ended.lua` and `lua/counts.lua`, which keep the counts of
+batches and records of what ended: ARGV[1] is a JSON document of named arguments, `args` in Lua, and
+what must stay bytes follows from ARGV[2] on. Scripts build their keys themselves, so they need a
 single server, not a cluster.
 """
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
 
-from producer.keys import FARM_KEY_PREFIX
+from producer.keys import FARM_KEY_PREFIX, RQ_KEY_PREFIX
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -63,8 +62,7 @@ def _named(args: dict[str, Any]) -> str:
 
 @cache
 def _source(folder: Path, shared: str | None, name: str) -> str:
-    files = [LUA_FOLDER / "prelude.lua", LUA_FOLDER / "counts.lua", folder / f"{name}.lua"]
-    if shared is not None:
-        files.insert(2, folder / f"{shared}.lua")
+    files = [LUA_FOLDER / f"{part}.lua" for part in ("prelude", "ended", "counts")]
+    files += [folder / f"{part}.lua" for part in (shared, name) if part is not None]
     prefixes = f"local RQ, FARM = '{RQ_KEY_PREFIX}', '{FARM_KEY_PREFIX}'\n"
     return prefixes + "".join(file.read_text(encoding="utf-8") for file in files)

@@ -21,15 +21,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.active_hours import parse_hours, zone_of
-from producer.errors import InvalidSettings
+from producer.errors import InvalidOptions, InvalidSettings
 from producer.job import AudioOptions, Options
 from producer.masking import mask_url
+from producer.model_names import canonical_model
 from producer.settings_sources import (
-    ENV_DELIMITER,
-    ENV_PREFIX,
+    NONE,
     SETTINGS_VARIABLE,
     Layers,
     invalid_settings,
@@ -54,6 +53,7 @@ _LONGEST_LIFE_S = 3650 * _DAY_S
 _MOST_QUEUED = 1_000_000_000
 # No machine has more: a pebibyte.
 _MOST_BYTES = 2**50
+_MIB, _GIB = 2**20, 2**30
 # More tries or deaths than that are a loop.
 _MOST_TRIES = 100
 # A thousand times its own length: the slowest machine is at about ten.
@@ -62,6 +62,8 @@ _MOST_TIMES_DURATION = 1000
 Seconds = Annotated[float, Field(ge=_SHORTEST_S, le=_DAY_S, allow_inf_nan=False)]
 AudioSeconds = Annotated[float, Field(gt=0, le=_LONGEST_AUDIO_S, allow_inf_nan=False)]
 LifeSeconds = Annotated[int, Field(gt=0, le=_LONGEST_LIFE_S)]
+# A folder as jobs name it and where this machine has it, both from the root.
+PathRule = Annotated[str, Field(pattern=r"^/[^\x00]*=/[^\x00]*$", max_length=8192)]
 # Behind an @ stands the model of a queue's jobs; RQ joins the names with commas.
 QueueBase = Annotated[str, Field(pattern=r"^[^@,]+$")]
 
@@ -121,7 +123,31 @@ class AudioSettings(AudioOptions):
     auto_resample: bool = True
     listen: bool = Field(True, description="Listen for voices also where no silence is skipped.")
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
-    read_timeout_s: Seconds = Field(60.0, description="A silent disk or share is given up then.")
+    read_timeout_s: Seconds = Field(
+        60.0, description="A silent disk, share or server is given up then."
+    )
+    path_map: tuple[PathRule, ...] = Field(
+        (), max_length=1000, description="FROM=TO: folders that this worker has elsewhere."
+    )
+    allow_private_hosts: tuple[str, ...] = Field(
+        (), max_length=1000, description="Hosts and networks that are asked though private."
+    )
+    s3_buckets: tuple[str, ...] = Field(
+        (), max_length=1000, description="Only these buckets are read; empty: any."
+    )
+    spool_dir: Path | None = Field(
+        None, description="Downloads in hand; by default the system's folder."
+    )
+    max_download_bytes: int = Field(
+        4 * _GIB, gt=0, le=_MOST_BYTES, description="Larger sources are refused."
+    )
+    download_timeout_s: Seconds = Field(
+        7200.0, description="A download that takes longer is given up."
+    )
+    max_upload_bytes: int = Field(
+        32 * _MIB, gt=0, le=_GIB // 4, description="Larger files are not taken by --upload."
+    )
+    upload_ttl_s: LifeSeconds = Field(_DAY_S, description="Uploads are dropped after this.")
 
     def for_job(self) -> AudioOptions:
         """Return what a job takes from here if it does not say itself how it is read."""
@@ -131,9 +157,19 @@ class AudioSettings(AudioOptions):
 class ModelSettings(_Section):
     """Which weights are pinned."""
 
-    name: str = Field("tiny.en", description="Packaged name, folder or hub id.")
+    name: str = Field(
+        "tiny.en", min_length=1, description="Name like large-v3 or turbo, folder or hub id."
+    )
     revision: str | None = Field(None, description="Hub commit; pinned on first use if None.")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    @field_validator("name")
+    @classmethod
+    def _one_name_of_a_model(cls, name: str) -> str:
+        try:
+            return canonical_model(name)
+        except InvalidOptions as error:
+            raise ValueError(error.constraint) from error
 
 
 class WorkerSettings(_Section):
@@ -201,18 +237,8 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """All settings of both programs; make them with `load_settings`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter=ENV_DELIMITER,
-        # A compose file hands over an unset variable as an empty one.
-        env_ignore_empty=True,
-        env_parse_none_str="null",
-        extra="forbid",
-        frozen=True,
-    )
 
     redis: RedisSettings = RedisSettings()
     queue: QueueSettings = QueueSettings()
@@ -280,7 +306,7 @@ def setting_keys() -> Iterator[tuple[str, str]]:
 
 def _env_text(value: Any) -> str:
     if value is None:
-        return "null"
+        return NONE
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, str | Path):

@@ -9,10 +9,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from producer.errors import InvalidSettings
 from producer.masking import mask_secrets
@@ -21,6 +20,8 @@ ENV_PREFIX = "SCRIBEFARM_"
 ENV_DELIMITER = "__"
 SETTINGS_VARIABLE = "SCRIBEFARM_SETTINGS"
 DEFAULT_FILE = Path("settings.toml")
+# What a variable says for no value.
+NONE = "null"
 
 
 class Layers(NamedTuple):
@@ -38,7 +39,7 @@ class Layers(NamedTuple):
 
 
 def read_layers(
-    model: type[BaseSettings], path: Path | None, init: Mapping[str, Mapping[str, Any]]
+    model: type[BaseModel], path: Path | None, init: Mapping[str, Mapping[str, Any]]
 ) -> Layers:
     """Return what file, environment and `init` say; the later ones win.
 
@@ -58,7 +59,7 @@ def read_layers(
     return Layers(merged, origins, file)
 
 
-def keys_of(model: type[BaseSettings]) -> Iterator[tuple[str, str]]:
+def keys_of(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Yield section and key of every setting there is."""
     for section, field in model.model_fields.items():
         for key in type(field.default).model_fields:
@@ -71,7 +72,7 @@ def variable_of(dotted: str) -> str:
 
 
 def invalid_settings(
-    model: type[BaseSettings], error: ValidationError, origins: Mapping[str, str]
+    model: type[BaseModel], error: ValidationError, origins: Mapping[str, str]
 ) -> InvalidSettings:
     """Name the first wrong setting: where it stands, its key, the bound and the value."""
     first = error.errors(include_url=False)[0]
@@ -113,35 +114,58 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise InvalidSettings(str(file), f"must be TOML: {error}") from error
 
 
-def _read_environment(model: type[BaseSettings]) -> dict[str, Any]:
-    for variable in os.environ:
-        if variable.upper().startswith(ENV_PREFIX) and variable.upper() != SETTINGS_VARIABLE:
-            _check_variable(model, variable)
-    try:
-        return EnvSettingsSource(model)()
-    except SettingsError as error:
-        raise InvalidSettings("environment", "must be text, a number or JSON", error) from error
+def _read_environment(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what variables with our prefix say; a key's own wins over its section's."""
+    found: dict[str, Any] = {}
+    ours = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
+    # A section's variable is shorter than those of its keys, so it comes first.
+    for variable in sorted(ours, key=len):
+        if variable.upper() == SETTINGS_VARIABLE:
+            continue
+        section, key = _known_keys(model, variable)
+        # A compose file hands over an unset variable as an empty one.
+        if not os.environ[variable]:
+            continue
+        value = _read_variable(model, variable, section, key)
+        below = found.get(section)
+        found[section] = (
+            {**(below if isinstance(below, dict) else {}), key: value} if key else value
+        )
+    return found
 
 
-def _check_variable(model: type[BaseSettings], variable: str) -> None:
-    """Refuse a variable with our prefix that sets nothing."""
+def _known_keys(model: type[BaseModel], variable: str) -> tuple[str, str]:
+    """Return section and key of a variable, the key empty for a section; refuse one of neither."""
     known = [variable_of(f"{section}.{key}") for section, key in keys_of(model)]
     known += [variable_of(section) for section in model.model_fields]
     name = variable.upper()
     if name not in known:
         raise InvalidSettings(f"env {variable}", "no such setting" + _hint(name, known))
     section, _, key = name.removeprefix(ENV_PREFIX).lower().partition(ENV_DELIMITER)
-    default = model.model_fields[section].default
-    if os.environ[variable] and (not key or isinstance(getattr(default, key), tuple)):
-        _check_json(variable, 'like {"key": 1}' if not key else 'like ["a", "b"]')
+    return section, key
 
 
-def _check_json(variable: str, example: str) -> None:
+def _read_variable(model: type[BaseModel], variable: str, section: str, key: str) -> Any:
+    text = os.environ[variable]
+    if text == NONE:
+        return None
+    fields = type(model.model_fields[section].default).model_fields
+    if key and not _is_json(fields[key].annotation):
+        return text
     try:
-        json.loads(os.environ[variable])
+        return json.loads(text)
     except ValueError as error:
-        shown = mask_secrets(os.environ[variable])
+        example = 'like ["a", "b"]' if key else 'like {"key": 1}'
+        shown = mask_secrets(text)
         raise InvalidSettings(f"env {variable}", f"must be JSON, {example}", shown) from error
+
+
+def _is_json(annotation: Any) -> bool:
+    """Return whether values of a type are lists or tables, which a variable holds as JSON."""
+    origin = get_origin(annotation) or annotation
+    if isinstance(origin, type) and issubclass(origin, tuple | list | dict | BaseModel):
+        return True
+    return any(_is_json(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
 def _hint(word: str, known: list[str]) -> str:

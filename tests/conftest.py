@@ -225,13 +225,14 @@ def start_scribefarm(settings, tmp_path):
 def scribefarm(settings, tmp_path):
     """Return a function that runs the command line to its end."""
 
-    def run(*arguments, **env):
+    def run(*arguments, stdin=b"", **env):
         # Off a terminal there is no width to go by.
         variables = {**os.environ, "COLUMNS": "200", **settings.to_environment(), **env}
         done = run_command(
             [str(argument) for argument in arguments],
             env={name: value for name, value in variables.items() if value is not None},
             cwd=tmp_path,
+            stdin=stdin,
             timeout_s=90,
         )
         stdout, stderr = done.stdout.decode(), done.stderr.decode()

@@ -139,7 +139,7 @@ def test_an_evening_and_a_morning(desk):
     assert batch == "archive\n"
     assert "3/3 done, 1 failed (unsupported_format 1)" in watched
     _, files, listed, again, resubmitted = run_lines(block("morning"), [1, 1, 1, 0, 0])
-    assert "noise.wav" in (desk / "report.md").read_text()
+    assert "noise.wav" in (desk / "report.html").read_text()
     names = {"talk.txt", "talk.srt", "reel 2.txt", "reel 2.srt"}
     assert {Path(line).name for line in files.splitlines()} == names
     assert "unsupported_format" in listed
@@ -159,6 +159,12 @@ def test_the_other_ways_to_submit(desk, connection):
         str(desk / "archive" / name) for name in ("talk.wav", "reel 2.flac")
     }
     assert {"id": 17, "speaker": "B. B."} in [result["metadata"] for result in stored]
+
+
+def test_the_stdin_example_writes_subtitles(desk):
+    """A recording in a pipe, whose file goes with the command."""
+    run_shell(block("stdin"))
+    assert (desk / "interview.srt").read_text().startswith("1\n00:00:00,000 --> ")
 
 
 def all_of(values):

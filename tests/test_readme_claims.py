@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from producer import errors
+from producer.console import hyphened
 from producer.errors import Exit, ScribefarmError
 from producer.events import Event
 from producer.formats import FORMATS, file_extension
@@ -99,9 +100,9 @@ def test_every_command_named_shows_its_help(script):
 
 
 def test_every_option_in_running_text_exists():
-    """Options are quoted without their commands now and then."""
+    """Options are quoted without their commands now and then, openai-whisper's as it spells them."""
     known = set().union(*(options_of(command) for command in COMMANDS.values()))
-    named = {code.split()[0] for code in INLINE if code.startswith("--")}
+    named = {hyphened(code.split()[0]) for code in INLINE if code.startswith("--")}
     assert named
     assert named - known == set()
 
@@ -285,6 +286,14 @@ def test_the_example_of_settings_is_valid(tmp_path):
     settings = load_settings(file)
     assert settings.worker.active_hours == "22:00-06:00"
     assert settings.redis.url.get_secret_value().startswith("rediss://worker:")
+
+
+def test_the_example_of_a_glossary_is_valid(tmp_path):
+    """Read as settings are: a table of phrases."""
+    file = tmp_path / "settings.toml"
+    file.write_text(block("glossary"))
+    pairs = load_settings(file).options.replacements
+    assert pairs == (("Kate Winslow", "Cate Winslow"), ("cray peas", "CraPi"))
 
 
 def test_the_cron_lines_are_well_formed():

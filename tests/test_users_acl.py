@@ -1,5 +1,7 @@
 """The shipped users.acl on a real server: what producer, worker and relay may do, and what not."""
 
+import hashlib
+import os
 import re
 import shutil
 from datetime import timedelta
@@ -16,12 +18,16 @@ from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.connection import connect
 from producer.errors import ServerUnreachable
 from producer.fleet import live_workers, pause, resume
+from producer.job import Job
 from producer.keys import batch_key
 from producer.queue import job_state, read_progress, read_result, submit
+from producer.source import upload_source
+from producer.uploads import upload
 from producer.waiting import wait_for_results
 from tests.producer.test_webhooks import SECRET, Receiver
 from tests.stage.fake_engine import FakeEngine, job, source
 from tests.stage.farm import Server, ThreadWorker, make_settings, wait_until
+from worker.sources.fetch import Fetch
 
 ACL = Path(__file__).resolve().parent.parent / "deploy" / "redis" / "users.acl"
 
@@ -67,6 +73,7 @@ A_PRODUCER_MAY_NOT = [
 ]
 A_WORKER_MAY_NOT = [("PUBLISH", "rq:pubsub:a", "x"), ("XRANGE", "scribefarm:events", "-", "+")]
 A_RELAY_MAY_NOT = [
+    ("HGET", "scribefarm:upload:a", "0"),
     ("GET", "scribefarm:result:a"),
     ("HGETALL", "rq:job:a"),
     ("XADD", "scribefarm:events", "*", "job_id", "forged"),
@@ -111,6 +118,20 @@ def _server_with_users(folder):
             self.server.stop()
 
     return Context()
+
+
+def test_an_upload_passes_from_a_producer_to_a_worker(url_of, tmp_path):
+    """Piece by piece, and a second one only lives on."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"audio")
+    digest = hashlib.sha256(b"audio").hexdigest()
+    producing, working = make_settings(url_of("producer")), make_settings(url_of("worker"))
+    with connect(producing) as connection:
+        for _ in range(2):
+            upload(connection, path, digest, producing.audio)
+    job = Job(source=upload_source(digest, "a.wav"), audio_sha256=digest)
+    with os.fdopen(Fetch(working)(job, lambda: None), "rb") as file:
+        assert file.read() == b"audio"
 
 
 def test_the_users_can_do_all_of_their_work(url_of):
@@ -194,7 +215,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("results",): [(("--output-dir", folder / "out"), 0)],
         ("watch",): [(("b",), 0)],
         ("status",): [((), 0), (("b",), 0)],
-        ("report",): [((), 0)],
+        ("report",): [((), 0), (("--since", "last"), 0)],
         ("errors",): [((), 0)],
         ("retry",): [((), 0), (("b",), 0)],
         ("cancel",): [(("b",), 0), ((job_id,), 0)],
@@ -203,8 +224,10 @@ def asked(job_id, recording, folder, hook, worker):
         ("events",): [((), 0)],
         ("relay",): [(("--url", hook, "--from-start", "--once"), 0)],
         ("config",): [((), 0)],
+        ("models",): [((), 0), (("fetch",), 2)],
         ("server", "status"): [((), 0)],
         ("server", "stop"): [((), 2)],
+        ("deploy", "files"): [((folder / "farm",), 0)],
         ("drain",): [((worker,), 0)],
     }
 

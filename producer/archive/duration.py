@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from tinytag import TinyTag, TinyTagException
-
 # Raw AAC frames have no header that tells a duration, and tinytag takes them for MP3.
 _NO_HEADER = {".aac", ".raw", ".pcm"}
 
@@ -15,6 +13,8 @@ def header_duration_s(path: Path) -> float | None:
     Reads a few kilobytes and decodes nothing, so it is for estimates: the worker trusts only
     what it decodes.
     """
+    from tinytag import TinyTag, TinyTagException  # noqa: PLC0415 - only a dry run asks
+
     if path.suffix.lower() in _NO_HEADER:
         return None
     try:

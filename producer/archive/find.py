@@ -5,17 +5,17 @@ a `Problem` in its place, and the rest goes on.
 """
 
 import errno
-import fnmatch
 import glob
 import os
+import posixpath
 import sqlite3
 import stat
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple, Self
 
+from producer.archive.patterns import Patterns
 from producer.errors import (
     InvalidOptions,
     PrivacyDenied,
@@ -25,13 +25,13 @@ from producer.errors import (
     SourceUnreachable,
     UnsupportedFormat,
 )
-
-# What a folder is searched for unless patterns say otherwise: containers that libsndfile or
-# FFmpeg read. A file named on its own is taken whatever it is called.
-AUDIO_EXTENSIONS = frozenset(
-    "3g2 3gp aac ac3 aif aifc aiff amr ape asf au avi awb caf dss flac flv gsm m2ts m4a m4b m4v"  # noqa: SIM905 a list would take fifty lines
-    " mka mkv mov mp1 mp2 mp3 mp4 mpeg mpg mpga mts oga ogg ogv opus ra rf64 snd spx tta voc vob"
-    " w64 wav wave webm wma wmv wv".split()
+from producer.source import (
+    SourceVersion,
+    is_foreign,
+    is_prefix,
+    is_remote,
+    name_of_address,
+    shown_source,
 )
 
 _LIST_BLOCK_BYTES = 1 << 16
@@ -51,6 +51,22 @@ class FoundFile(NamedTuple):
     path: Path
     name: str
     asked: Mapping[str, Any] = {}
+
+
+class FoundAddress(NamedTuple):
+    """A recording on a server: http(s):// or s3://.
+
+    Attributes:
+        address: As it was given, secrets included.
+        name: As of a `FoundFile`.
+        asked: As of a `FoundFile`.
+        version: What its server has said of it, if it was asked already.
+    """
+
+    address: str
+    name: str
+    asked: Mapping[str, Any] = {}
+    version: SourceVersion | None = None
 
 
 class Problem(NamedTuple):
@@ -80,32 +96,12 @@ class Ignored(NamedTuple):
     kind: str
 
 
-Found = FoundFile | Problem | Duplicate | Ignored
+Found = FoundFile | FoundAddress | Problem | Duplicate | Ignored
 
 
-class Patterns(NamedTuple):
-    """Which files of a folder are taken: shell patterns, upper and lower case alike.
-
-    A pattern with a slash is held against the path within the folder, one without against the
-    file's own name and the name of each folder above it.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    def accept(self, relative: PurePath) -> bool:
-        """Return whether the file at this path within the folder is taken."""
-        return not self.why_ignored(relative)
-
-    def why_ignored(self, relative: PurePath) -> str:
-        """Return the kind of `Ignored` that a file is; "" if it is taken."""
-        if any(_matches(relative, pattern) for pattern in self.exclude):
-            return "excluded"
-        if self.include:
-            is_taken = any(_matches(relative, pattern) for pattern in self.include)
-        else:
-            is_taken = relative.suffix[1:].lower() in AUDIO_EXTENSIONS
-        return "" if is_taken else readable(relative.suffix.lower()) or "no extension"
+class _Claimed(NamedTuple):
+    name: str
+    is_new: bool
 
 
 class Names:
@@ -127,17 +123,37 @@ class Names:
         self, path: Path, name: str, asked: Mapping[str, Any] | None = None
     ) -> FoundFile | Duplicate:
         """Return the file under its name, which is `name` unless another file has it."""
-        encoded = os.fsencode(path)
-        if self._insert(encoded, name):
-            return FoundFile(path, name, asked or {})
-        known = self._database.execute("SELECT name FROM named WHERE path = ?", (encoded,))
+        given = self._claim(os.fsencode(path), name, readable(str(path)).lstrip("/"))
+        if given.is_new:
+            return FoundFile(path, given.name, asked or {})
+        return Duplicate(readable(str(path)), given.name)
+
+    def claim_address(
+        self,
+        address: str,
+        name: str,
+        asked: Mapping[str, Any] | None = None,
+        version: SourceVersion | None = None,
+    ) -> FoundAddress | Duplicate:
+        """Return the recording at an address under its name, as `claim` does for a file."""
+        shown = readable(shown_source(address))
+        whole = shown.partition("://")[2].partition("?")[0].rpartition("@")[2]
+        given = self._claim(os.fsencode(address), name, whole)
+        if given.is_new:
+            return FoundAddress(address, given.name, asked or {}, version)
+        return Duplicate(shown, given.name)
+
+    def _claim(self, key: bytes, name: str, whole: str) -> "_Claimed":
+        """Give a name, or the one given before; `whole` tells apart what has the same name."""
+        if self._insert(key, name):
+            return _Claimed(name, is_new=True)
+        known = self._database.execute("SELECT name FROM named WHERE path = ?", (key,))
         if row := known.fetchone():
-            return Duplicate(readable(str(path)), row[0])
+            return _Claimed(row[0], is_new=False)
         # Two folders of the same name were given: the whole path tells them apart.
-        whole = readable(str(path)).lstrip("/")
-        candidates = (f"{whole}{'-' * (tries > 0)}{tries or ''}" for tries in range(1000))
-        free = next(other for other in candidates if self._insert(encoded, other))
-        return FoundFile(path, free, asked or {})
+        stem, suffix = posixpath.splitext(whole)
+        tries = (whole, *(f"{stem}-{number}{suffix}" for number in range(1, 1000)))
+        return _Claimed(next(other for other in tries if self._insert(key, other)), is_new=True)
 
     def _insert(self, path: bytes, name: str) -> bool:
         cursor = self._database.execute("INSERT OR IGNORE INTO named VALUES (?, ?)", (path, name))
@@ -149,11 +165,28 @@ def find(
 ) -> Iterator[Found]:
     """Yield the recordings at paths: a file is itself, a folder all below it, a pattern its files.
 
+    So is an http(s):// or s3:// address, whose path is its name; nothing is asked of its server. An
+    s3:// address that ends in a slash is a folder.
+
     Names mirror the archive: files in a folder are named from that folder on, single files from
     the current folder on. In folders, files of other kinds and hidden ones are yielded as
     `Ignored`, and so are links to folders, which are not followed.
     """
     for argument in arguments:
+        if is_prefix(argument):
+            # Most submit no buckets; this one needs what is here.
+            from producer.archive.bucket_files import find_in_bucket  # noqa: PLC0415
+
+            yield from find_in_bucket(argument, names, patterns or Patterns())
+            continue
+        if is_remote(argument):
+            yield names.claim_address(argument, name_of_address(argument))
+            continue
+        if is_foreign(argument):
+            shown = shown_source(argument)
+            must = "must be a path, or an http://, https:// or s3:// address"
+            yield Problem(shown, UnsupportedFormat("submit", must, shown))
+            continue
         path = Path(os.path.abspath(argument))  # noqa: PTH100 resolve() would follow links
         if is_folder(path):
             found = _in_folder(path, patterns or Patterns())
@@ -168,10 +201,13 @@ def read_list(stream: IO[bytes], separator: bytes = b"\n") -> Iterator[str]:
     r"""Yield the paths of a list, one a line or, with `b"\\0"`, NUL-separated; empty ones not.
 
     Raises:
-        InvalidOptions: a line too long to be a path.
+        InvalidOptions: a line too long to be a path, or a NUL in one.
     """
     rest = b""
     while block := stream.read1(_LIST_BLOCK_BYTES):  # type: ignore[attr-defined]  # buffered
+        if separator != b"\0" and b"\0" in block:
+            must = "has a path a line; with NULs between them: -0; audio: scribefarm transcribe -"
+            raise InvalidOptions("list", must)
         *lines, rest = (rest + block).split(separator)
         yield from (os.fsdecode(line) for line in lines if line)
         if len(rest) > _MAX_LINE_BYTES:
@@ -229,9 +265,11 @@ def _in_pattern(pattern: str, names: Names, patterns: Patterns | None) -> Iterat
         has_matches = True
         path = Path(os.path.abspath(match))  # noqa: PTH100 resolve() would follow links
         # A pattern such as talks/** names folders too; their files match too.
-        if is_folder(path) or (patterns and not patterns.accept(PurePath(match))):
+        if is_folder(path):
             continue
-        yield _named(checked(path), PurePath(Path.cwd()), names)
+        kind = patterns.why_ignored(PurePath(match)) if patterns else ""
+        item = Ignored(readable(str(path)), kind) if kind else checked(path)
+        yield _named(item, PurePath(Path.cwd()), names)
     if not has_matches:
         error = SourceNotFound("submit", "the pattern must match a file", readable(pattern))
         yield Problem(readable(pattern), error)
@@ -251,7 +289,7 @@ def _in_folder(root: Path, patterns: Patterns) -> Iterator[Path | Problem | Igno
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                     folders.append(path)
                 else:
-                    kind = _why_ignored(entry, path.relative_to(root), patterns)
+                    kind = why_ignored(entry, path.relative_to(root), patterns)
                     yield Ignored(readable(entry.path), kind) if kind else checked(path)
             except OSError as error:
                 yield _problem(path, error)
@@ -266,7 +304,12 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str] | Problem"]:
         yield _problem(folder, error)
 
 
-def _why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> str:
+def why_ignored(entry: "os.DirEntry[str]", relative: PurePath, patterns: Patterns) -> str:
+    """Return the kind of `Ignored` that an entry of a folder is; "" if it is taken.
+
+    Raises:
+        OSError: a link that leads nowhere.
+    """
     if entry.name.startswith("._"):
         return "AppleDouble"
     if entry.name.startswith("."):
@@ -305,15 +348,3 @@ def _problem(path: Path, error: Exception) -> Problem:
     if isinstance(error, ValueError):
         return Problem(text, SourceNotFound("submit", "a path holds no NUL", text))
     return Problem(text, SourceUnreachable("submit", f"must be readable: {error}", text))
-
-
-def _matches(relative: PurePath, pattern: str) -> bool:
-    pattern = _folded(pattern)
-    if "/" in pattern:
-        return fnmatch.fnmatchcase(_folded(str(relative)), pattern.lstrip("/"))
-    return any(fnmatch.fnmatchcase(_folded(part), pattern) for part in relative.parts)
-
-
-def _folded(name: str) -> str:
-    """Return a name in one case and in composed form: HFS+, zip and rsync leave names in NFD."""
-    return unicodedata.normalize("NFC", name).lower()

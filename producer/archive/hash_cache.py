@@ -1,6 +1,7 @@
 """Hash audio files, and remember their hashes: an archive is read once and not every evening."""
 
 import hashlib
+import logging
 import os
 import sqlite3
 import stat
@@ -8,7 +9,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import structlog
 from platformdirs import user_cache_path
 
 from producer.errors import SourceForbidden, SourceNotFound, SourceUnreachable
@@ -46,7 +46,7 @@ DELETE FROM hashes WHERE path IN
 """
 _PRUNE_JOBS = "DELETE FROM submissions WHERE path NOT IN (SELECT path FROM hashes)"
 
-log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def hash_audio(path: Path, context: str = "submit") -> str:
@@ -198,7 +198,8 @@ class HashCache:
 
     def _give_up(self, error: Exception) -> None:
         """Go on without a cache: it only saves time."""
-        log.warning("hash_cache_unusable", path=str(self._path), error=str(error))
+        # Quoted: what is no plain character of a name or a message is an escape.
+        _log.warning("hash_cache_unusable: %r: %r", str(self._path), str(error))
         self._database = None
 
 

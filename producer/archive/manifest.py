@@ -25,6 +25,7 @@ from producer.errors import (
     UnsupportedFormat,
 )
 from producer.job import AudioOptions, Job, Options, invalid_options
+from producer.source import is_remote, name_of_address
 
 # Deeper metadata could not be written as JSON everywhere.
 _MAX_DEPTH = 100
@@ -35,7 +36,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = Field(min_length=1, max_length=4096, description="File, or file:// URL.")
+    path: str = Field(min_length=1, max_length=4096, description="File, or address.")
     id: str | int | None = Field(None, description="Yours; comes back as metadata.id.")
     name: str | None = Field(None, min_length=1, max_length=4096, description="Where results go.")
     language: str | None = None
@@ -108,7 +109,10 @@ def _found(manifest: Path, line: _Line, names: Names) -> Found:
         row = _checked_row(line)
         fields = row.to_job_fields()
         # All that a job checks is checked here as well, where the line is known.
-        path = (manifest.parent / Job(source=row.path, **fields).path).absolute()
+        job = Job(source=row.path, **fields)
+        if is_remote(row.path):
+            return names.claim_address(row.path, row.name or name_of_address(row.path), fields)
+        path = (manifest.parent / job.path).absolute()
     except ValidationError as error:
         return Problem(where, invalid_options(where, error))
     except ScribefarmError as error:

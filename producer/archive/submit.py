@@ -6,30 +6,30 @@ became of each; memory does not grow with the archive.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
 
 import redis
-from pydantic import ValidationError
 
 from producer.archive.copies import Copies
 from producer.archive.find import (
-    Duplicate,
     Found,
+    FoundAddress,
     FoundFile,
-    Ignored,
-    Problem,
-    path_to_source,
-    readable,
 )
 from producer.archive.hash_cache import HashCache, Hashed
+from producer.archive.prepare import (
+    Entry,
+    Ready,
+    Reason,
+    SubmitOptions,
+    prepared_pages,
+    remember,
+    shown,
+)
 from producer.archive.submission_log import SubmissionLog
 from producer.batches.views import note_batch
-from producer.errors import JobNotFound, QueueFull, ScribefarmError
-from producer.job import AudioOptions, Job, Options, invalid_options
-from producer.paging import pages
+from producer.errors import JobNotFound, QueueFull, ScribefarmError, ServerUnreachable
+from producer.job import Job
 from producer.queue import (
-    BATCH_SIZE,
     Submitted,
     foreign_audio,
     job_id_of,
@@ -40,70 +40,20 @@ from producer.queue import (
 )
 from producer.result import Failure, Transcript
 from producer.settings import Settings
-from producer.states import ENDED_BADLY
+from producer.source import is_fetched
+from producer.states import ENDED_BADLY, state_of
+from producer.uploads import upload
 
 # Codes of failures that are the path's fault, not the recording's.
 _PATH_CODES = frozenset({"source_not_found", "source_forbidden"})
 # Permanent for the job as it was submitted; a new submission is another job.
 _ANEW_CODES = frozenset({"source_changed"})
 
+# Where a worker may still ask for the audio.
+_UNDONE = frozenset({"queued", "running", "waiting"})
+
 # How long submit waits before it asks a full queue again.
 FULL_QUEUE_PAUSE_S = 2.0
-
-Verdict = Literal["new", "known", "duplicate", "problem", "ignored"]
-Reason = Literal["first_time", "audio_changed", "request_changed", "again"]
-
-
-@dataclass(frozen=True)
-class SubmitOptions:
-    """What is asked for every recording of a submission; a manifest may ask otherwise per file.
-
-    Attributes:
-        batch: The batch that counts the jobs.
-        model: Model that must give the texts; None takes the settings'.
-        queue: One of `worker.queues`.
-        retry_failed: Enqueue again what failed for good or was cancelled, too.
-    """
-
-    batch: str
-    options: Options = field(default_factory=Options)
-    audio: AudioOptions = field(default_factory=AudioOptions)
-    model: str | None = None
-    queue: str = "default"
-    metadata: dict[str, Any] = field(default_factory=dict)
-    retry_failed: bool = False
-
-
-class Entry(NamedTuple):
-    """What became of one file.
-
-    Attributes:
-        path: The file, as valid text.
-        verdict: Whether it was enqueued by this submission (`new`), `known` before, is a
-            `duplicate` (listed twice, or a copy: the same audio under another name), or was left
-            out, with a `problem` or `ignored` for its name.
-        state: RQ's word for where its job stands; "" without a job.
-        reason: Why it was enqueued.
-        error: Why it was left out.
-        same_as: Name of the file that stands for a duplicate.
-        kind: How an ignored file is counted, as in `producer.archive.find.Ignored`.
-    """
-
-    path: str
-    verdict: Verdict
-    name: str = ""
-    job_id: str = ""
-    state: str = ""
-    reason: Reason | None = None
-    error: ScribefarmError | None = None
-    same_as: str = ""
-    kind: str = ""
-
-
-class _Ready(NamedTuple):
-    file: FoundFile
-    job: Job
-    hashed: Hashed
 
 
 def submit_archive(
@@ -128,15 +78,17 @@ def submit_archive(
     """
     log = SubmissionLog(connection, settings, asked.batch)
     with Copies() as copies, log.until_the_end():
-        for settled, ready in _prepared_pages(settings, found, asked, cache):
-            for entry in settled:
+        for settled, prepared in prepared_pages(settings, found, asked, cache):
+            uploaded = list(_uploaded(connection, settings, prepared, asked))
+            ready = [item for item in uploaded if isinstance(item, Ready)]
+            for entry in (*settled, *(item for item in uploaded if isinstance(item, Entry))):
                 _note(log, entry)
                 yield entry
             results = _submit(connection, settings, ready, asked, on_full)
             if results:
                 note_batch(connection, settings, asked.batch)
             for item, submitted in zip(ready, results, strict=True):
-                cache.remember(item.file.path, item.hashed, submitted.job_id)
+                remember(cache, item, submitted.job_id)
                 entry = _entry(item, submitted, copies)
                 _note(log, entry)
                 yield entry
@@ -149,75 +101,21 @@ def plan_archive(
     found: Iterable[Found],
     asked: SubmitOptions,
     cache: HashCache,
-) -> Iterator[tuple[Entry, FoundFile | None]]:
+) -> Iterator[tuple[Entry, FoundFile | FoundAddress | None]]:
     """Yield what `submit_archive` would do, and change nothing on the server."""
     with Copies() as copies:
-        for settled, ready in _prepared_pages(settings, found, asked, cache):
+        for settled, ready in prepared_pages(settings, found, asked, cache):
             yield from ((entry, None) for entry in settled)
             for item in ready:
-                cache.remember(item.file.path, item.hashed, item.hashed.old_job_id or "")
+                remember(cache, item, item.hashed.old_job_id or "")
                 foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
                 yield _entry(item, foreseen, copies), item.file
-
-
-def to_job(file: FoundFile, asked: SubmitOptions, audio_sha256: str) -> Job:
-    """Return the job of a recording: what the submission asks for, then what its manifest says.
-
-    Raises:
-        InvalidOptions: the two together make no valid job.
-    """
-    options = asked.options
-    try:
-        if own := file.asked.get("options"):
-            options = Options.model_validate({**options.model_dump(), **own})
-        audio = asked.audio
-        if own := file.asked.get("audio"):
-            audio = AudioOptions.model_validate({**audio.model_dump(), **own})
-        return Job(
-            source=path_to_source(file.path),
-            model=file.asked.get("model") or asked.model,
-            options=options,
-            audio=audio,
-            batch=asked.batch,
-            name=file.name,
-            metadata={**asked.metadata, **file.asked.get("metadata", {})},
-            audio_sha256=audio_sha256,
-        )
-    except ValidationError as error:
-        raise invalid_options(file.name, error) from error
-
-
-def _prepared_pages(
-    settings: Settings, found: Iterable[Found], asked: SubmitOptions, cache: HashCache
-) -> Iterator[tuple[list[Entry], list[_Ready]]]:
-    """Group what was found: entries that need no server, and jobs for one call."""
-    # A page larger than the cap could never be enqueued.
-    size = min(BATCH_SIZE, settings.queue.max_queued)
-    for page in pages(found, size):
-        prepared = [_prepare(item, asked, cache) for item in page]
-        settled = [item for item in prepared if isinstance(item, Entry)]
-        yield settled, [item for item in prepared if isinstance(item, _Ready)]
-
-
-def _prepare(item: Found, asked: SubmitOptions, cache: HashCache) -> Entry | _Ready:
-    if isinstance(item, Problem):
-        return Entry(item.path, "problem", error=item.error)
-    if isinstance(item, Duplicate):
-        return Entry(item.path, "duplicate", same_as=item.of)
-    if isinstance(item, Ignored):
-        return Entry(item.path, "ignored", kind=item.kind)
-    try:
-        hashed = cache.look_up(item.path)
-        job = to_job(item, asked, hashed.sha256)
-    except ScribefarmError as error:
-        return Entry(readable(str(item.path)), "problem", name=item.name, error=error)
-    return _Ready(item, job, hashed)
 
 
 def _submit(
     connection: redis.Redis,
     settings: Settings,
-    ready: list[_Ready],
+    ready: list[Ready],
     asked: SubmitOptions,
     on_full: Callable[[QueueFull], None] | None,
 ) -> list[Submitted]:
@@ -232,7 +130,7 @@ def _submit(
 
 
 def _submit_once(
-    connection: redis.Redis, settings: Settings, ready: list[_Ready], asked: SubmitOptions
+    connection: redis.Redis, settings: Settings, ready: list[Ready], asked: SubmitOptions
 ) -> list[Submitted]:
     jobs = [item.job for item in ready]
     results = submit(
@@ -266,6 +164,26 @@ def _submit_once(
     ]
 
 
+def _uploaded(
+    connection: redis.Redis, settings: Settings, ready: list[Ready], asked: SubmitOptions
+) -> Iterator[Ready | Entry]:
+    """Put the files of jobs that are to be done into the server, before a worker asks for them."""
+    for item in ready:
+        if not asked.upload or isinstance(item.file, FoundAddress):
+            yield item
+            continue
+        foreseen = _foresee(connection, job_id_of(item.job, settings), item.job, asked)
+        try:
+            if foreseen.is_new or state_of(foreseen.state) in _UNDONE:
+                upload(connection, item.file.path, item.hashed.sha256, settings.audio)
+        except ServerUnreachable:
+            raise
+        except ScribefarmError as error:
+            yield Entry(shown(item.file), "problem", name=item.file.name, error=error)
+        else:
+            yield item
+
+
 def _foresee(connection: redis.Redis, job_id: str, job: Job, asked: SubmitOptions) -> Submitted:
     """Return what submitting a job would answer now."""
     try:
@@ -290,13 +208,14 @@ def _may_succeed(result: Transcript | Failure | None, source: str) -> bool:
     """
     if not isinstance(result, Failure) or result.error.retryable:
         return True
-    if result.error.code in _PATH_CODES and result.source != source:
+    # The server of an address has just been asked: it gives what it refused then.
+    if result.error.code in _PATH_CODES and (is_fetched(source) or result.source != source):
         return True
     return result.error.code in _ANEW_CODES
 
 
-def _entry(item: _Ready, submitted: Submitted, copies: Copies) -> Entry:
-    path, name = readable(str(item.file.path)), item.file.name
+def _entry(item: Ready, submitted: Submitted, copies: Copies) -> Entry:
+    path, name = shown(item.file), item.file.name
     job_id, state = submitted.job_id, submitted.state
     first = copies.first_name(job_id, name)
     # Not always its first name: a copy brings the path that works.

@@ -18,6 +18,7 @@ from producer.rq_data import load_call
 from producer.scripts import Scripts
 from producer.server_replies import lenient_replies
 from producer.settings import Settings
+from producer.source import shown_source
 
 # As long as a job's source may be.
 _MAX_TEXT_CHARS = 4096
@@ -113,7 +114,7 @@ def _cancelled(job_id: str, kwargs: dict[str, Any]) -> str:
     except ValueError:
         metadata = None
     metadata = metadata if isinstance(metadata, dict) else {}
-    fields = {"source": _text(kwargs.get("source")), "metadata": metadata}
+    fields = {"source": shown_source(_text(kwargs.get("source"))), "metadata": metadata}
     return dump_result(Failure.from_error(job_id, error, **fields))
 
 

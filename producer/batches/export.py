@@ -14,7 +14,8 @@ import redis
 from producer.batches.views import batch_files
 from producer.errors import ScribefarmError, Unreadable
 from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
-from producer.output_files import OutputStems, Written, output_errors, output_path, write_whole
+from producer.output_files import OutputStems, Written
+from producer.output_places import Place, locate, write_output
 from producer.paging import pages
 from producer.pending import PendingJobs
 from producer.queue import read_results
@@ -33,7 +34,7 @@ class Exported(NamedTuple):
         name: The recording, by its name in the batch.
         status: `kept` is a file of other content that was not overwritten; `failed` and `pending`
             recordings have no transcript to write.
-        path: The output file.
+        path: The output file, or its address in a bucket.
         error: What went wrong with a `problem`; why a recording `failed`.
         source: Path of a recording that failed, as its worker knew it.
         has_words: Whether the transcript of a file that is there has times of words.
@@ -41,7 +42,7 @@ class Exported(NamedTuple):
 
     name: str
     status: Status
-    path: Path | None = None
+    path: Path | str | None = None
     error: ScribefarmError | None = None
     source: str = ""
     has_words: bool = True
@@ -51,11 +52,12 @@ class Layout(NamedTuple):
     """What is written, and where.
 
     Attributes:
+        folder: A folder, or a prefix in a bucket.
         formats: Names of `producer.formats.FORMATS`.
         overwrite: Replace existing files of other content.
     """
 
-    folder: Path
+    folder: Place
     formats: tuple[str, ...]
     options: FormatOptions = DEFAULT_FORMAT_OPTIONS
     overwrite: bool = False
@@ -103,7 +105,7 @@ def _export(
     name: str, result: Transcript | Failure | None, stems: OutputStems, layout: Layout
 ) -> Iterator[Exported]:
     if isinstance(result, Transcript):
-        yield from _write(name, stems.of(name), result, layout)
+        yield from write_transcript(name, stems.of(name), result, layout)
     elif isinstance(result, Failure):
         error = ScribefarmError.from_dict(result.error.model_dump())
         status: Status = "problem" if error.code == Unreadable.code else "failed"
@@ -112,14 +114,16 @@ def _export(
         yield Exported(name, "pending")
 
 
-def _write(name: str, stem: str, transcript: Transcript, layout: Layout) -> Iterator[Exported]:
+def write_transcript(
+    name: str, stem: str, transcript: Transcript, layout: Layout
+) -> Iterator[Exported]:
+    """Write one transcript in each format, and yield what became of each file."""
     for format_name in layout.formats:
-        path: Path | None = None
+        path: Path | str | None = None
         try:
-            path = output_path(layout.folder, stem, format_name)
+            path = locate(layout.folder, stem, format_name)
             text = FORMATS[format_name](transcript, layout.options)
-            with output_errors("results", path):
-                status = write_whole(path, text, within=layout.folder, overwrite=layout.overwrite)
+            status = write_output(layout.folder, path, text, overwrite=layout.overwrite)
         except ScribefarmError as error:
             yield Exported(name, "problem", path, error)
         except (ArithmeticError, ValueError) as error:

@@ -2,29 +2,26 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
-from producer.batches.report import FailureGroup, FlaggedFile, Report, Run
+from producer.batches.playing import passage_time
+from producer.batches.report import Report
+from producer.batches.review import FailureGroup, FlaggedFile
+from producer.batches.summary import next_steps, state_line, summary_rows
 from producer.console import format_duration, one_line
-from producer.formats import format_timestamp
-from producer.models_served import shown
+from producer.markup import markdown_text as _text
 
 # A longer list is read by nobody; the JSON has more of them.
 MAX_ROWS = 200
 # Of one recording, so that the next is seen too.
 _MAX_SEGMENTS = 10
 
-# What begins markup anywhere in a line, GitHub's kind included: code, emphasis, links and images,
-# strikethrough, formulas, mentions. Within a word an underscore is only itself.
-_MARKUP = re.compile(r"[\\`*\[\]!~$@#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# A bare address becomes a link.
-_ADDRESS = re.compile(r"(?i)(:(?=//)|\.(?<=www\.))")
-
 
 def to_markdown(report: Report, max_rows: int | None = MAX_ROWS) -> str:
     """Return the report as a Markdown document; `max_rows` bounds each list, None does not."""
     sections = (
         _summary(report),
+        _next_section(report),
+        _folder_section(report),
         _failure_section(report, max_rows),
         _problem_section(report, max_rows),
         _empty_section(report, max_rows),
@@ -35,77 +32,37 @@ def to_markdown(report: Report, max_rows: int | None = MAX_ROWS) -> str:
 
 
 def _summary(report: Report) -> Iterator[str]:
-    counts = report.counts
     yield f"# Batch {_text(report.batch)}"
     yield ""
-    state = "Done" if not counts.left else f"{counts.left} of {counts.total} files still to do"
-    yield f"{state}, as of {_stamp(report.created_at)}."
+    yield state_line(report)
     yield ""
     yield "| | |"
     yield "|---|---|"
-    yield f"| files | {counts.total} |"
-    yield f"| succeeded | {counts.succeeded} |"
-    yield f"| failed | {counts.failed} |"
-    if counts.lost:
-        yield f"| expired or deleted | {counts.lost} |"
-    if counts.left:
-        yield f"| queued, running, waiting | {counts.queued}, {counts.running}, {counts.waiting} |"
-    yield from _submission_rows(report)
-    yield from _run_rows(report.run)
-    if report.num_empty:
-        yield f"| without any text | {report.num_empty} |"
-    yield f"| recordings to review | {report.num_flagged_files} |"
-    if report.models:
-        yield f"| model | {_text(', '.join(shown(label) for label in report.models))} |"
-    for worker, num_files in report.files_by_worker.items():
-        yield f"| files done by {_text(worker)} | {num_files} |"
-    for model, num_files in report.files_by_model.items():
-        yield f"| files done with {_text(model)} | {num_files} |"
-    for worker, number in report.taken_over.items():
-        yield f"| taken over from {_text(worker)}, which was lost | {number} |"
+    for label, value in summary_rows(report):
+        yield f"| {_text(label)} | {_text(value)} |"
     yield ""
 
 
-def _submission_rows(report: Report) -> Iterator[str]:
-    if known := report.known_succeeded + report.known_failed:
-        yield f"| known before, failed among them | {known}, {report.known_failed} |"
-    submitted = report.submission
-    if submitted is None:
+def _next_section(report: Report) -> Iterator[str]:
+    if not (steps := next_steps(report)):
         return
-    if submitted.duplicate:
-        yield f"| copies of others | {submitted.duplicate} |"
-    if submitted.problem:
-        yield f"| not submitted for a problem | {submitted.problem} |"
-    if submitted.ignored:
-        yield f"| ignored by name | {_text(ignored_words(submitted.ignored))} |"
-    if submitted.ended_at is None:
-        yield f"| submission | unfinished, begun {_stamp(submitted.began_at)} |"
+    yield "## Next"
+    yield ""
+    yield from (f"- {why}: {_code(command)}" for why, command in steps)
+    yield ""
 
 
-def _run_rows(run: Run) -> Iterator[str]:
-    if run.since:
-        yield f"| this run | since {_stamp(run.since)} |"
-    if run.until:
-        yield f"| this run | until {_stamp(run.until)} |"
-    yield f"| succeeded in this run | {run.succeeded} |"
-    yield f"| failed in this run | {run.failed} |"
-    yield f"| audio transcribed | {format_duration(run.audio_s)} |"
-    yield f"| segments to review | {run.num_flagged} |"
-    if run.started_at and run.ended_at:
-        yield f"| worked | {_stamp(run.started_at)} to {_stamp(run.ended_at)} |"
-        yield f"| without pauses | {format_duration(run.worked_s)} |"
-    if run.audio_hours_per_hour is not None:
-        yield f"| audio hours per hour | {run.audio_hours_per_hour:.1f} |"
-        yield f"| recordings per hour | {run.jobs_per_hour:.0f} |"
-
-
-def ignored_words(ignored: dict[str, int], most: int = 8) -> str:
-    """Return how many files were ignored, and what kinds: `9: 3 .aax, 2 .ul, 4 hidden`."""
-    ordered = sorted(ignored.items(), key=lambda each: (-each[1], each[0]))
-    words = [f"{number} {kind}" for kind, number in ordered[:most]]
-    if rest := sum(number for _, number in ordered[most:]):
-        words.append(f"{rest} of other kinds")
-    return f"{sum(ignored.values())}: {', '.join(words)}"
+def _folder_section(report: Report) -> Iterator[str]:
+    if len(report.folders) < 2:  # noqa: PLR2004 one folder is the batch
+        return
+    yield "## By folder"
+    yield ""
+    yield from _table_head("folder", "files", "succeeded", "failed", "audio")
+    for folder in report.folders:
+        audio = format_duration(folder.audio_s)
+        numbers = f"{folder.files} | {folder.succeeded} | {folder.failed} | {audio}"
+        yield f"| {_text(folder.path or '.')} | {numbers} |"
+    yield ""
 
 
 def _failure_section(report: Report, max_rows: int | None) -> Iterator[str]:
@@ -145,7 +102,7 @@ def _empty_section(report: Report, max_rows: int | None) -> Iterator[str]:
         return
     yield "## Without any text"
     yield ""
-    yield from (f"- {_code(name)}" for name in report.empty[:max_rows])
+    yield from (f"- {_code(file.name)}" for file in report.empty[:max_rows])
     yield from _more(report.empty, report.num_empty, max_rows)
     yield ""
 
@@ -169,7 +126,7 @@ def _flagged_file(file: FlaggedFile, max_segments: int | None) -> Iterator[str]:
         return
     yield from _table_head("from", "to", "why", "text")
     for segment in file.segments[:max_segments]:
-        start, end = format_timestamp(segment.start), format_timestamp(segment.end)
+        start, end = passage_time(segment.start), passage_time(segment.end)
         why, text = _text(", ".join(segment.flags)), _text(segment.text)
         yield f"| {start} | {end} | {why} | {text} |"
     yield ""
@@ -193,18 +150,6 @@ def _more(listed: Sequence[object], number: int, max_rows: int | None) -> Iterat
     if number > shown:
         yield ""
         yield f"And {number - shown} more; `--full` lists all."
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def _text(text: str) -> str:
-    """Write text so that nothing in it is markup, in a line or in a cell of a table."""
-    plain = one_line(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    escaped = _ADDRESS.sub(r"\\\1", _MARKUP.sub(r"\\\g<0>", plain))
-    # Tables are split at bars before backslashes are looked at.
-    return escaped.replace("|", "&#124;")
 
 
 def _code(name: str) -> str:

@@ -4,19 +4,27 @@ A run is what was worked since the batch's last submission; files that were know
 counted apart. Sums come from the server; of the results only failed and flagged ones are read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.batches.scan import Bounds, Listing, Survey, WorkedTime, survey, taken_over
+from producer.batches.folders import FolderSums
+from producer.batches.review import (
+    EmptyFile,
+    FailureGroup,
+    FlaggedFile,
+    empty_files,
+    failure_groups,
+    flagged_files,
+)
+from producer.batches.scan import survey
 from producer.batches.submission import LeftOut, Submission, read_submission
+from producer.batches.survey import Survey
 from producer.batches.views import BatchCounts, batch_size
-from producer.errors import advice_for
+from producer.batches.worked_time import Bounds, WorkedTime, taken_over
 from producer.models_served import batch_models
-from producer.queue import read_results
-from producer.result import ErrorRecord, Failure, Transcript
 
 # Of each list; all are counted, and `limit=None` lists all.
 MAX_LISTED = 1000
@@ -24,43 +32,6 @@ MAX_LISTED = 1000
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class FailedFile(_Part):
-    """One failed file and its error."""
-
-    name: str
-    job_id: str
-    error: ErrorRecord | None = Field(None, description="None if the result has expired.")
-    reason: str = Field(description="The error for people; the file is named elsewhere.")
-    attempts: int = Field(0, description="Tries that are known, the last one included.")
-
-
-class FailureGroup(_Part):
-    """The files that failed with one code; `files` may be only the first of `count`."""
-
-    code: str
-    count: int
-    advice: str
-    files: list[FailedFile]
-
-
-class FlaggedSegment(_Part):
-    """A stretch of text that a person should listen to, and why; times in seconds."""
-
-    start: float
-    end: float
-    text: str
-    flags: list[str]
-
-
-class FlaggedFile(_Part):
-    """A recording to look at: flagged as a whole, or in some segments."""
-
-    name: str
-    job_id: str
-    flags: list[str] = []
-    segments: list[FlaggedSegment] = []
 
 
 class SlowFile(_Part):
@@ -134,13 +105,15 @@ class Report(_Part):
     submission: Submitted | None = None
     files_by_worker: dict[str, int] = {}
     files_by_model: dict[str, int] = Field({}, description="Done in the run, by model.")
+    files_by_language: dict[str, int] = Field({}, description="Done in the run, by language.")
+    folders: list[FolderSums] = Field([], description="All files, of whatever run, by folder.")
     models: list[str] = Field([], description="Models that its files ask for.")
     taken_over: dict[str, int] = {}
     failures: list[FailureGroup] = []
     num_flagged_files: int = 0
     flagged: list[FlaggedFile] = []
     num_empty: int = 0
-    empty: list[str] = []
+    empty: list[EmptyFile] = []
     slowest: list[SlowFile] = []
 
 
@@ -179,86 +152,20 @@ def make_report(
         submission=None if submission is None else _submitted(submission, limit),
         files_by_worker=dict(found.workers.most_common()),
         files_by_model=dict(found.models.most_common()),
+        files_by_language=dict(found.languages.most_common()),
+        folders=found.folders.rows(),
         models=batch_models(connection, batch),
-        taken_over=dict(taken_over(connection, found.worked, bounds).most_common()),
+        taken_over=dict(taken_over(connection, batch, bounds).most_common()),
         failures=failure_groups(connection, found.failed),
         num_flagged_files=found.flagged.num_files,
-        flagged=list(_flagged(connection, found.flagged)),
+        flagged=list(flagged_files(connection, found.flagged)),
         num_empty=found.empty.num_files,
-        empty=[item.name for item in found.empty.first()],
+        empty=list(empty_files(connection, found.empty)),
         slowest=[
             SlowFile(name=name, took_s=took_s, audio_s=audio_s)
             for took_s, name, audio_s in found.slowest
         ],
     )
-
-
-def failure_groups(connection: redis.Redis, failed: dict[str, Listing]) -> list[FailureGroup]:
-    """Return the failed files by error code, the most frequent first, each with its error."""
-    ordered = sorted(failed.items(), key=lambda group: (-group[1].num_files, group[0]))
-    return [
-        FailureGroup(
-            code=code,
-            count=listing.num_files,
-            advice=advice_for(code),
-            files=list(_failed_files(connection, listing)),
-        )
-        for code, listing in ordered
-    ]
-
-
-def _failed_files(connection: redis.Redis, listing: Listing) -> Iterator[FailedFile]:
-    items = listing.first()
-    results = read_results(connection, (item.job_id for item in items))
-    for item, result in zip(items, results, strict=True):
-        if isinstance(result, Failure):
-            yield FailedFile(
-                name=item.name,
-                job_id=item.job_id,
-                error=result.error,
-                reason=failure_reason(result, item.name),
-                attempts=len(result.attempts) or 1,
-            )
-        else:
-            reason = "the result has expired"
-            yield FailedFile(name=item.name, job_id=item.job_id, reason=reason)
-
-
-def failure_reason(failure: Failure, name: str) -> str:
-    """Return why a file failed, without the file's own name.
-
-    Copies are one job, which the worker knows by the path of one of them: then that is named.
-    """
-    error, source = failure.error, failure.source
-    found = "" if error.value in {None, failure.job_id, source} else f" (got {error.value})"
-    # The worker's context is the recording's path, or where in the farm it was noticed.
-    is_path = "/" in error.context and source.endswith(error.context)
-    text = (
-        f"{error.constraint}{found}" if is_path else f"{error.context}: {error.constraint}{found}"
-    )
-    is_copy = source.startswith("/") and not f"/{source}".endswith(f"/{name}")
-    return f"same audio as {source}: {text}" if is_copy else text
-
-
-def _flagged(connection: redis.Redis, listing: Listing) -> Iterator[FlaggedFile]:
-    items = listing.first()
-    results = read_results(connection, (item.job_id for item in items))
-    for item, result in zip(items, results, strict=True):
-        if isinstance(result, Failure):
-            unread = FlaggedSegment(
-                start=0, end=0, text=f"({result.error.message})", flags=[result.error.code]
-            )
-            yield FlaggedFile(name=item.name, job_id=item.job_id, flags=[], segments=[unread])
-        if not isinstance(result, Transcript):
-            continue
-        segments = [
-            FlaggedSegment(
-                start=segment.start, end=segment.end, text=segment.text, flags=segment.flags
-            )
-            for segment in result.segments
-            if segment.flags
-        ]
-        yield FlaggedFile(name=item.name, job_id=item.job_id, flags=result.flags, segments=segments)
 
 
 def _run(found: Survey, bounds: Bounds) -> Run:

@@ -12,6 +12,7 @@ from producer.errors import JobRefused
 from producer.keys import job_key, registry_key
 from producer.queue import read_progress
 from producer.rq_data import load_call
+from producer.source import shown_source
 from producer.stored_fields import stored_number, stored_text
 
 # Jobs in hand that are looked at in each queue: forty workers with 25 recordings each.
@@ -84,7 +85,7 @@ def _name(data: bytes | None) -> str:
 
 def _texts(kwargs: Any) -> Iterator[str]:
     asked = kwargs if isinstance(kwargs, dict) else {}
-    return (str(asked[key]) for key in ("name", "source") if asked.get(key))
+    return (shown_source(str(asked[key])) for key in ("name", "source") if asked.get(key))
 
 
 def _running(name: str, job_id: str, worker: str, fields: dict[str, str]) -> Running:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
-from rq.utils import str_to_date
 
 from producer.connection import server_errors
 from producer.errors import JobNotFound
@@ -19,6 +18,7 @@ from producer.keys import BATCHES_KEY, batch_key, job_key
 from producer.paging import pages
 from producer.queue import read_result
 from producer.result import outcome_fields
+from producer.rq_data import parse_time
 from producer.server_replies import lenient_replies
 from producer.settings import Settings
 from producer.states import State, state_of
@@ -242,6 +242,6 @@ def _view_result(
 def _seconds(stamp: bytes | None) -> float | None:
     """Read RQ's time; None for what is no time."""
     try:
-        return str_to_date(stamp).timestamp() if stamp else None
+        return parse_time(stamp) if stamp else None
     except (ValueError, AttributeError, TypeError, OverflowError):
         return None

@@ -2,30 +2,52 @@
 
 import json
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from glob import has_magic
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from producer.archive.duration import header_duration_s
-from producer.archive.find import Found, Names, Patterns, find, is_folder, read_list, readable
+from producer.archive.find import Found, FoundFile, Names, readable
 from producer.archive.hash_cache import HashCache
-from producer.archive.manifest import read_manifest
-from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.archive.patterns import Patterns
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import plan_archive, submit_archive
 from producer.batches.views import batch_exists
-from producer.cli.recordings import Language, Prompt, Task, Words, asked_options
+from producer.cli.flags import FlagCommand, Given, takes
+from producer.cli.inputs import SubmitInputs
+from producer.cli.job_flags import (
+    OPTION_FLAGS,
+    ModelName,
+    Revision,
+    asked_audio,
+    asked_options,
+    use_model,
+)
 from producer.cli.session import Session, session_of
 from producer.cli.submit_summary import SubmitSummary
+from producer.cli.watch_folder import (
+    DEFAULT_SETTLE_S,
+    Formats,
+    Overwrite,
+    Results,
+    Settle,
+    Watch,
+    Watched,
+    watch_folder,
+    watched,
+)
+from producer.cli.whisper_flags import NOT_OF_SUBMIT, NOT_OURS, answer, answered
 from producer.connection import server_name
 from producer.console import emit, format_duration, note, one_line, report
 from producer.errors import EmptyInput, Exit, InvalidOptions, QueueFull
 from producer.fleet import live_workers
+from producer.model_names import knows_english_alone
 from producer.models_served import queued_by_model, unserved, unserved_lines
+from producer.source import is_remote, name_of_address, shown_source
 
 app = typer.Typer()
 
@@ -51,6 +73,10 @@ Manifests = Annotated[
     list[Path] | None,
     typer.Option("--manifest", help="JSON Lines or CSV: a path and its own options."),
 ]
+Lists = Annotated[
+    list[Path] | None,
+    typer.Option("--files-from", help="Like -, but a list in a file.", show_default=False),
+]
 BatchName = Annotated[
     str | None, typer.Option("--batch", help="Name of the batch; made up if not given.")
 ]
@@ -74,13 +100,20 @@ AsJsonLines = Annotated[
     bool, typer.Option("--json", help="Print a JSON line a file, then a summary.")
 ]
 
+Upload = Annotated[
+    bool,
+    typer.Option("--upload", help="Send small files through the server: workers need no share."),
+]
 
-@app.command()
+
+@app.command(cls=FlagCommand)
+@takes(*OPTION_FLAGS, *answered((*NOT_OURS, *NOT_OF_SUBMIT)))
 def submit(
     context: typer.Context,
     paths: Paths = None,
     *,
     manifest: Manifests = None,
+    files_from: Lists = None,
     batch: BatchName = None,
     include: Include = None,
     exclude: Exclude = None,
@@ -90,10 +123,15 @@ def submit(
     wait: Wait = True,
     dry_run: DryRun = False,
     as_json: AsJsonLines = False,
-    language: Language = None,
-    task: Task = None,
-    prompt: Prompt = None,
-    words: Words = False,
+    upload: Upload = False,
+    watch: Watch = None,
+    settle: Settle = DEFAULT_SETTLE_S,
+    results: Results = None,
+    formats: Formats = "txt",
+    overwrite: Overwrite = False,
+    model: ModelName = None,
+    revision: Revision = None,
+    given: Given,
 ) -> None:
     """Enqueue recordings: what is new, changed, or failed for a passing reason; nothing twice.
 
@@ -103,30 +141,55 @@ def submit(
     Examples:
       scribefarm submit talk.mp3 interview.wav
       scribefarm submit ~/archive --exclude "drafts/*" --batch archive
-      scribefarm submit "talks/**/*.flac" --language de --dry-run
+      scribefarm submit "talks/**/*.flac" --model turbo --language de --dry-run
       find . -name "*.wav" -print0 | scribefarm submit -0 -
       scribefarm submit --manifest recordings.csv --priority low
+      scribefarm submit https://example.org/talk.mp3 s3://bucket/interview.flac
+      scribefarm submit --watch incoming --results beside --format txt,srt
     """
     session = session_of(context)
-    arguments, manifests = paths or [], manifest or []
-    if not arguments and not manifests:
-        raise InvalidOptions("submit", "needs files, folders, - or --manifest")
-    options = asked_options(
-        session.settings, language=language, task=task, prompt=prompt, words=words
+    answer((*NOT_OURS, *NOT_OF_SUBMIT), given)
+    use_model(session, model, revision)
+    inputs = SubmitInputs(
+        paths or [],
+        files_from or [],
+        manifest or [],
+        Patterns(tuple(include or ()), tuple(exclude or ())),
+        b"\0" if null else b"\n",
     )
+    folder = watched(watch, results, formats, overwrite=overwrite)
+    if folder is None:
+        inputs.check()
+    elif inputs.names() or dry_run:
+        raise InvalidOptions("--watch", "takes no other files, and nothing to plan")
     asked = SubmitOptions(
-        batch=_batch_name(session, batch, [*arguments, *map(str, manifests)]),
-        options=options,
-        audio=session.settings.audio.for_job(),
+        options=asked_options(session.settings, given),
+        audio=asked_audio(session.settings, given),
         queue=_queue_of(session, priority),
         retry_failed=retry_failed,
+        batch=_batch_name(session, batch, inputs.names(), folder),
+        upload=upload,
     )
+    if folder is not None:
+        watch_folder(session, folder, asked, inputs.patterns, settle_s=settle, as_json=as_json)
+    _hand_in(session, inputs, asked, wait=wait, dry_run=dry_run, as_json=as_json)
+    session.finish()
+
+
+def _hand_in(
+    session: Session,
+    inputs: SubmitInputs,
+    asked: SubmitOptions,
+    *,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     # A list of ids is of use for single files; for an archive it is the batch.
-    is_archive = bool(manifests) or any(_is_many(path) for path in arguments)
+    is_archive = inputs.are_many()
     summary = SubmitSummary(session, asked.batch, not (is_archive or as_json or dry_run), as_json)
-    patterns = Patterns(tuple(include or ()), tuple(exclude or ()))
     with Names() as names, HashCache(server=server_name(session.connection)) as cache:
-        found = _find(arguments, manifests, names, patterns, b"\0" if null else b"\n")
+        found = inputs.find(names)
         if dry_run:
             _plan(session, found, asked, cache, summary)
         else:
@@ -134,16 +197,9 @@ def submit(
             # A batch without files is none: nothing would know its name.
             if is_archive and not as_json and set(summary.verdicts) & {"new", "known"}:
                 emit(asked.batch)
-    if not summary.verdicts:
-        where = ", ".join(arguments)
-        session.problem(EmptyInput("submit", "must find at least one recording", readable(where)))
-    session.finish()
-
-
-def _is_many(argument: str) -> bool:
-    """Return whether an argument stands for many files; a file that is missing is still one."""
-    path = Path(argument)
-    return argument == "-" or is_folder(path) or (has_magic(argument) and not path.exists())
+    if not summary.num_files:
+        where = ", ".join(readable(shown_source(name)) for name in inputs.names())
+        session.problem(EmptyInput("submit", "must find at least one recording", where))
 
 
 def _submit(
@@ -168,12 +224,16 @@ def _submit(
         raise typer.Exit(Exit.INTERRUPTED) from None
     if summary.as_json:
         emit(json.dumps(summary.fields()))
-    for line in summary.lines("enqueued"):
-        note(line)
+    if summary.verdicts:
+        for line in summary.lines("enqueued"):
+            note(line)
     queued = queued_by_model(session.connection, session.settings.worker.queues)
     workers = live_workers(session.connection, session.settings)
     for line in unserved_lines(unserved(queued, workers)):
         note(line)
+    model = asked.model or session.settings.model.name
+    if summary.verdicts["new"] and knows_english_alone(model) and not asked.options.language:
+        note(f"the model {model} knows English alone; for other languages name another: --model")
     if summary.verdicts["new"] or summary.verdicts["known"]:
         note(f"watch it:  scribefarm watch {asked.batch}")
 
@@ -190,7 +250,9 @@ def _plan(
         summary.add(entry)
         if recording is None or entry.verdict != "new":
             continue
-        duration_s = header_duration_s(recording.path)
+        duration_s = None
+        if isinstance(recording, FoundFile):
+            duration_s = header_duration_s(recording.path)
         audio_s += duration_s or 0.0
         num_unknown += duration_s is None
     if summary.as_json:
@@ -216,35 +278,21 @@ class _FullQueue:
             self._is_told = True
 
 
-def _find(
-    arguments: Iterable[str],
-    manifests: Iterable[Path],
-    names: Names,
-    patterns: Patterns,
-    separator: bytes,
-) -> Iterator[Found]:
-    yield from find(_arguments(arguments, separator), names, patterns)
-    for manifest in manifests:
-        yield from read_manifest(manifest, names)
-
-
-def _arguments(arguments: Iterable[str], separator: bytes) -> Iterator[str]:
-    for argument in arguments:
-        if argument == "-":
-            yield from read_list(sys.stdin.buffer, separator)
-        else:
-            yield argument
-
-
-def _batch_name(session: Session, given: str | None, arguments: list[str]) -> str:
+def _batch_name(
+    session: Session, given: str | None, arguments: list[str], folder: Watched | None = None
+) -> str:
     if given is not None:
         if not 1 <= len(given) <= _MAX_BATCH_LENGTH or not given.isprintable():
             limit = f"must be 1 to {_MAX_BATCH_LENGTH} printable characters"
             raise InvalidOptions("--batch", limit, readable(given))
         return given
     # Plain characters only, since it will be typed into shells.
-    stem = Path(arguments[0]).absolute().stem
+    first = str(folder.path) if folder else arguments[0]
+    stem = Path(name_of_address(first) if is_remote(first) else first).absolute().stem
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:40] or "batch"
+    if folder:
+        # The same at each start, since the watch goes on then.
+        return plain
     # The wall clock, for people.
     name = f"{plain}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     tries = (name if not count else f"{name}-{count}" for count in range(1000))

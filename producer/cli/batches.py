@@ -1,5 +1,6 @@
 """`errors`, `retry`, `cancel` and `report`: what an operator does about a batch."""
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -11,14 +12,18 @@ from typing import Annotated
 import typer
 
 from producer.batches.actions import cancel_batch, cancel_jobs, retry_batch
-from producer.batches.markdown import MAX_ROWS, to_markdown
-from producer.batches.report import MAX_LISTED, FailureGroup, failure_groups, make_report
-from producer.batches.scan import Bounds, survey
+from producer.batches.forms import FORMS, form_of, render
+from producer.batches.last_report import last_report_s, remember_report
+from producer.batches.report import MAX_LISTED, make_report
+from producer.batches.review import FailureGroup, failure_groups
+from producer.batches.scan import survey
 from producer.batches.views import batch_exists, batch_size
+from producer.batches.worked_time import Bounds
 from producer.cli.options import AsJson, Batch, batch_of
-from producer.cli.session import session_of
+from producer.cli.session import Session, session_of
+from producer.connection import server_time_s
 from producer.console import emit, note, one_line
-from producer.errors import ERRORS, Exit, InvalidOptions
+from producer.errors import ERRORS, Exit, InvalidOptions, ScribefarmError
 from producer.output_files import output_errors
 from producer.queue import job_state
 
@@ -37,13 +42,30 @@ Codes = Annotated[
 ]
 
 
-_Moment = typer.Option(
-    formats=["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"],
-    help="Only what ended then, in local time.",
-    show_default=False,
-)
-Since = Annotated[datetime | None, _Moment]
-Until = Annotated[datetime | None, _Moment]
+_MOMENTS = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar=f"[last|{'|'.join(_MOMENTS)}]",
+        help="Only what ended since then, in local time, or since the last report.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=_MOMENTS, help="Only what ended before, in local time.", show_default=False
+    ),
+]
+FormName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help=f"One of {', '.join(FORMS)}; else as the output's name says, else markdown. "
+        "xlsx needs the extra `report`.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -130,6 +152,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write.", dir_okay=False)
     ] = None,
+    form: FormName = None,
     since: Since = None,
     until: Until = None,
     whole: Annotated[
@@ -138,39 +161,70 @@ def report(
     full: Annotated[bool, typer.Option("--full", help="List all files, however many.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the report on a batch as Markdown: totals, speed, failures, recordings to review.
+    """Report on a batch: totals, speed, failures, recordings to review, and what to do next.
 
     It speaks of the last run: what was worked since the last submission. Files that were done
-    before are counted apart.
+    before are counted apart. `--since last` is what ended since the last report; one with --until or
+    a date is not remembered for that.
 
     Exit code 0: all succeeded. 1: some failed, or are not done yet.
 
     Examples:
-      scribefarm report archive > report.md
+      scribefarm report archive -o report.html
       scribefarm report archive --json | jq .counts
+      scribefarm report archive --since last --format text
       scribefarm report archive --since "2026-11-23 20:00" --until "2026-11-24 07:00"
     """
+    form = form_of("json" if as_json else form, output)
+    is_since_last = since == "last"
+    since_s = None if is_since_last else _moment_s(since)
     session = session_of(context)
-    bounds = Bounds(_seconds(since), _seconds(until)) if whole or since or until else None
-    made = make_report(
-        session.connection, batch_of(session, batch), bounds, limit=None if full else MAX_LISTED
-    )
-    text = (
-        made.model_dump_json(indent=2) if as_json else to_markdown(made, None if full else MAX_ROWS)
-    )
-    if output is None:
-        emit(text)
-    else:
-        with output_errors("report", output):
-            output.write_text(text + "\n", encoding="utf-8")
-        note(f"wrote {output}")
+    name = batch_of(session, batch)
+    began_s = server_time_s(session.connection)
+    if is_since_last:
+        since_s = last_report_s(session.connection, name)
+        if since_s is None:
+            note("no report on it is remembered: this is of all there was")
+    bounds = Bounds(since_s, _seconds(until)) if whole or since or until else None
+    made = make_report(session.connection, name, bounds, limit=None if full else MAX_LISTED)
+    _write_report(render(made, form, full=full), output)
+    if until is None and (since is None or is_since_last):
+        _remember(session, name, began_s)
     if made.counts.succeeded < made.counts.total:
         raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _remember(session: Session, batch: str, began_s: float) -> None:
+    """Keep when the report began; a server that is full takes nothing from the report itself."""
+    try:
+        remember_report(session.connection, session.settings, batch, began_s)
+    except ScribefarmError as error:
+        note(f"the next `--since last` does not know of this report: {one_line(str(error))}")
+
+
+def _write_report(document: str | bytes, output: Path | None) -> None:
+    if output is None:
+        emit(document if isinstance(document, str) else document.decode())
+        return
+    content = document if isinstance(document, bytes) else f"{document}\n".encode()
+    with output_errors("report", output):
+        output.write_bytes(content)
+    note(f"wrote {one_line(str(output))}")
 
 
 def _emit_lines(lines: Iterable[str]) -> None:
     for line in lines:
         emit(one_line(line))
+
+
+def _moment_s(given: str | None) -> float | None:
+    """Return a moment of local time in seconds since the epoch."""
+    if given is None:
+        return None
+    for form in _MOMENTS:
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            return _seconds(datetime.strptime(given, form))  # noqa: DTZ007 local time is meant
+    raise InvalidOptions("--since", f"must be `last` or like {', '.join(_MOMENTS)}", given)
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -9,15 +9,24 @@ import tempfile
 import time
 from typing import Self
 
+from producer.console import format_bytes
 from producer.errors import NoWorker
+from producer.model_names import KNOWN_MODELS, short_names
 from producer.pending import PendingJobs
 from producer.settings import Settings
+from producer.settings_sources import variable_of
 
 # A worker drains on SIGTERM; a second one ends it at once. It is idle when we are done, so only
 # an interrupted command comes to the second.
 DRAIN_TIMEOUT_S = 5.0
 # A worker that ended well while our jobs wait (another one's lease runs) is started again then.
 RESTART_DELAY_S = 5.0
+# A model that takes longer than this to load is most likely being downloaded.
+SLOW_LOAD_S = 10.0
+
+# What `worker.__main__` logs before and after, within the first lines.
+_LOADING, _LOADED = b'"model_loading"', b'"model_pinned"'
+_LOG_HEAD_BYTES = 100_000
 
 
 class LocalWorker:
@@ -28,9 +37,18 @@ class LocalWorker:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._environment = {**os.environ, **settings.to_environment()}
+        self._environment = {
+            **os.environ,
+            **settings.to_environment(),
+            # For `waits_for`, whatever the user's own logs look like.
+            variable_of("log.level"): "info",
+            variable_of("log.format"): "json",
+        }
+        self._model = settings.model.name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self._restart_at = 0.0
+        self._started_at = 0.0
+        self._log_start = 0
         self._process = self._start()
 
     def __enter__(self) -> Self:
@@ -57,6 +75,20 @@ class LocalWorker:
         elif time.monotonic() > self._restart_at:
             self._process = self._start()
 
+    def waits_for(self) -> str | None:
+        """Return what the worker does before it can take a job; None once it can."""
+        # Not by seek: the worker writes at the place where the file stands for both of us.
+        log = os.pread(self._log.fileno(), _LOG_HEAD_BYTES, self._log_start)
+        if _LOADED in log:
+            return None
+        if _LOADING not in log:
+            return "starting a worker"
+        loading = f"loading model {next(iter(short_names(self._model)), self._model)}"
+        is_slow = time.monotonic() - self._started_at > SLOW_LOAD_S
+        if is_slow and (size := _download_bytes(self._model)):
+            loading += f" (the first time {format_bytes(size)} are downloaded)"
+        return loading
+
     def stop(self) -> None:
         """End the worker: drained if it can be in a few seconds, killed at last."""
         for end in (self._process.terminate, self._process.terminate, self._process.kill):
@@ -68,8 +100,11 @@ class LocalWorker:
         self._log.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self._started_at = time.monotonic()
+        self._log_start = os.fstat(self._log.fileno()).st_size
         return subprocess.Popen(
-            [sys.executable, "-m", "worker", "run", "--burst"],
+            # Safe path: the folder we are in may have a worker.py of its own.
+            [sys.executable, "-P", "-m", "worker", "run", "--burst"],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -83,3 +118,9 @@ class LocalWorker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         # Of an error that it printed, what it says: ours has a code of its own.
         return re.sub(r"^error \[\w+\] ", "", lines[-1]) if lines else "no log"
+
+
+def _download_bytes(model: str) -> int | None:
+    """Return about how much the hub gives for a model that we know; None for any other."""
+    known = (each for each in KNOWN_MODELS.values() if each.name == model and "/" in model)
+    return next((each.num_bytes for each in known), None)

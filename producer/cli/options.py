@@ -28,13 +28,21 @@ def batch_of(session: Session, given: str | None) -> str:
     raise JobNotFound("batch", "nothing was submitted yet; start with: scribefarm submit FOLDER")
 
 
+# What openai-whisper writes for `all`, its default.
+_ALL = ("txt", "vtt", "srt", "tsv", "json")
+
+
 def format_names(given: str) -> tuple[str, ...]:
     """Return the names in a list of output formats with commas between, each once.
+
+    `all` stands for the five that openai-whisper has.
 
     Raises:
         InvalidOptions: there is no such format.
     """
-    return tuple(dict.fromkeys(known_format(name.strip()) for name in given.split(",")))
+    names = (name.strip() for name in given.split(","))
+    spelled = (each for name in names for each in (_ALL if name == "all" else (name,)))
+    return tuple(dict.fromkeys(known_format(name) for name in spelled))
 
 
 def known_format(name: str) -> str:

@@ -2,25 +2,30 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from producer.archive.find import readable
 from producer.batches.export import Exported, Layout, export_batch
+from producer.cli.flags import FlagCommand, Given, takes
 from producer.cli.options import Batch, batch_of, format_names
 from producer.cli.session import Session, session_of
+from producer.cli.subtitle_flags import SUBTITLE_FLAGS, asked_subtitles
 from producer.console import emit, note, one_line
 from producer.errors import Exit
 from producer.fleet import live_workers
-from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS, FormatOptions
+from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
+from producer.output_places import place_of
 from producer.pending import PendingJobs
 
 app = typer.Typer()
 
 OutputDir = Annotated[
-    Path, typer.Option("--output-dir", "-o", help="Folder to write into.", file_okay=False)
+    str,
+    typer.Option(
+        "--output-dir", "-o", metavar="FOLDER", help="Folder or s3://BUCKET/PREFIX to write into."
+    ),
 ]
 FormatNames = Annotated[
     str, typer.Option("--format", help=f"Any of {', '.join(FORMATS)}; commas between.")
@@ -29,17 +34,10 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Write results as they come, until all are.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files of other content.")]
-LineWidth = Annotated[
-    int | None, typer.Option(help="Subtitles: characters in a line (needs --words).")
-]
-LineCount = Annotated[int | None, typer.Option(help="Subtitles: lines at once.")]
-WordsPerLine = Annotated[int | None, typer.Option(help="Subtitles: words at once.")]
-HighlightWords = Annotated[
-    bool, typer.Option("--highlight-words", help="Subtitles: underline the spoken word.")
-]
 
 
-@app.command()
+@app.command(cls=FlagCommand)
+@takes(*SUBTITLE_FLAGS)
 def results(
     context: typer.Context,
     batch: Batch = None,
@@ -48,13 +46,10 @@ def results(
     formats: FormatNames = "txt",
     follow: Follow = False,
     overwrite: Overwrite = False,
-    max_line_width: LineWidth = None,
-    max_line_count: LineCount = None,
-    max_words_per_line: WordsPerLine = None,
-    highlight_words: HighlightWords = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line a file instead of its path.")
     ] = False,
+    given: Given,
 ) -> None:
     """Write the transcripts of a batch into a folder that mirrors the archive.
 
@@ -65,22 +60,20 @@ def results(
     Examples:
       scribefarm results archive --output-dir texts
       scribefarm results archive -o subtitles --format srt,vtt --follow
+      scribefarm results archive -o subtitles --format ttml --subtitles netflix
+      scribefarm results archive -o s3://bucket/texts --follow
     """
     session = session_of(context)
+    options = asked_subtitles(given)
+    names = format_names(formats)
     name = batch_of(session, batch)
-    options = FormatOptions.parse(
-        max_line_width=max_line_width,
-        max_line_count=max_line_count,
-        max_words_per_line=max_words_per_line,
-        highlight_words=highlight_words,
-    )
-    layout = Layout(output_dir, format_names(formats), options, overwrite)
+    layout = Layout(place_of(output_dir), names, options, overwrite)
     counts = _export(session, name, layout, follow=follow, as_json=as_json)
     note(_export_summary(counts))
     if counts["without_words"] and options != DEFAULT_FORMAT_OPTIONS:
         note(
-            f"{counts['without_words']} have no times of words (submit --words): they were broken "
-            "by segments, and the widths, counts and highlights asked for had no effect"
+            f"{counts['without_words']} have no times of words (submit --words): in subtitles their "
+            "segments' time was shared out by characters, and no word was highlighted"
         )
     if counts["failed"]:
         note(f"why:  scribefarm errors {name}")

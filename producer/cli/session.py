@@ -1,8 +1,10 @@
 """One run of the program `scribefarm`: settings and connection, made when a command asks for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import redis
 import typer
@@ -30,6 +32,14 @@ class Session:
         """A connection to the server, started first if it is the embedded one."""
         return connect(self.settings)
 
+    def use(self, **sections: Mapping[str, Any]) -> None:
+        """Let values of the command line stand for those of the settings, by section and key."""
+        own = {
+            section: getattr(self.settings, section).model_copy(update=dict(values))
+            for section, values in sections.items()
+        }
+        self.settings = self.settings.model_copy(update=own)
+
     def problem(self, error: ScribefarmError, about: str = "") -> None:
         """Report an error that does not stop the rest; the command will exit with 1."""
         self._failed = True
@@ -42,5 +52,8 @@ class Session:
 
 
 def session_of(context: typer.Context) -> Session:
-    """Return the session that `producer.__main__` made."""
-    return context.ensure_object(Session)
+    """Return the session of this run; `producer.__main__` has left the settings file for it."""
+    root = context.find_root()
+    if not isinstance(root.obj, Session):
+        root.obj = Session(root.obj)
+    return root.obj

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from producer.archive.submit import Entry
-from producer.batches.markdown import ignored_words
+from producer.archive.prepare import Entry
+from producer.batches.summary import ignored_words
 from producer.cli.session import Session
 from producer.console import emit
 

@@ -1,28 +1,40 @@
 """`scribefarm transcribe`: recordings become text in one command, with a worker if none is alive."""
 
 import contextlib
-import signal
-from collections.abc import Callable, Iterator
-from itertools import chain, count
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from producer import embedded
+from producer.batches.actions import cancel_jobs
+from producer.cli.flags import FlagCommand, Given, optional, takes
+from producer.cli.interrupts import Interrupts
+from producer.cli.job_flags import (
+    OPTION_FLAGS,
+    ModelName,
+    Revision,
+    asked_audio,
+    asked_options,
+    use_model,
+)
+from producer.cli.language_note import note_language
 from producer.cli.local_worker import LocalWorker
 from producer.cli.options import format_names
-from producer.cli.progress import JobsProgress
-from producer.cli.recordings import Files, Language, Prompt, Task, Words, asked_options, jobs_of
+from producer.cli.progress import JobsProgress, waiting_for
+from producer.cli.recordings import Inputs, Recording, find_recordings, jobs_of, stored_stdin
 from producer.cli.session import Session, session_of
-from producer.console import emit, note, one_line
+from producer.cli.subtitle_flags import SUBTITLE_FLAGS, asked_subtitles
+from producer.cli.transcript_output import TranscriptOutput
+from producer.cli.whisper_flags import NOT_OURS, answer, answered
+from producer.console import note
 from producer.errors import Exit, InvalidOptions, ScribefarmError
 from producer.fleet import live_workers
-from producer.formats import DEFAULT_FORMAT_OPTIONS, FORMATS
+from producer.formats import FORMATS
 from producer.job import Job
 from producer.models_served import is_served
-from producer.output_files import output_errors, output_path, write_whole
 from producer.pending import PendingJobs
 from producer.queue import submit
 from producer.result import Failure, Transcript
@@ -35,61 +47,62 @@ app = typer.Typer()
 TICK_S = 0.5
 
 
-class Output:
-    """Where transcripts go: to stdout, or to a folder in one file a format."""
+RUN_FLAGS = (
+    optional(
+        "fp16",
+        bool,
+        typer.Option(
+            "--fp16/--no-fp16",
+            help="Compute in float16, or in float32, if a worker is started; else model.dtype.",
+            show_default=False,
+            rich_help_panel="This run",
+        ),
+    ),
+    optional(
+        "verbose",
+        bool,
+        typer.Option(
+            "--verbose/--no-verbose",
+            help="Show progress on a terminal.",
+            show_default="on",
+            rich_help_panel="This run",
+        ),
+    ),
+)
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "--output-format",
+        "-f",
+        metavar="FORMAT",
+        help=f"One of: {', '.join(FORMATS)}; several with commas, or all, for --output-dir.",
+        show_default="timed, or txt for --output-dir",
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        "-o",
+        help="Write files here instead of printing.",
+        file_okay=False,
+        show_default=False,
+    ),
+]
 
-    def __init__(self, formats: tuple[str, ...], folder: Path | None) -> None:
-        self._formats = formats
-        self._folder = folder
-        self._taken: set[str] = set()
 
-    def write(self, path: Path, transcript: Transcript, *, with_title: bool) -> None:
-        """Print the transcript of the recording at `path`, or write its files."""
-        if self._folder is None:
-            title = f"==> {one_line(str(path))} <==\n" if with_title else ""
-            for name in self._formats:
-                emit(title + FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS))
-            return
-        stem = self._claim_stem(path)
-        for name in self._formats:
-            target = output_path(self._folder, stem, name)
-            text = FORMATS[name](transcript, DEFAULT_FORMAT_OPTIONS)
-            with output_errors("transcribe", target):
-                write_whole(target, text, within=self._folder, overwrite=True)
-            note(f"wrote {target}")
-
-    def _claim_stem(self, path: Path) -> str:
-        """Return a file name that no other recording of this command has."""
-        names = chain((path.stem, path.name), (f"{path.name}-{n}" for n in count(2)))
-        stem = next(name for name in names if name not in self._taken)
-        self._taken.add(stem)
-        return stem
-
-
-@app.command()
+@app.command(cls=FlagCommand)
+@takes(*RUN_FLAGS, *OPTION_FLAGS, *answered(NOT_OURS), *SUBTITLE_FLAGS)
 def transcribe(
     context: typer.Context,
-    files: Files,
+    files: Inputs,
     *,
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help=f"One of: {', '.join(FORMATS)}; several with commas for --output-dir.",
-            show_default="timed, or txt for --output-dir",
-        ),
-    ] = None,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--output-dir", "-o", help="Write files here instead of printing.", file_okay=False
-        ),
-    ] = None,
-    language: Language = None,
-    task: Task = None,
-    prompt: Prompt = None,
-    words: Words = False,
+    model: ModelName = None,
+    revision: Revision = None,
+    formats: Formats = None,
+    output_dir: OutputDir = None,
+    given: Given,
 ) -> None:
     """Transcribe recordings here and now, and print the text with its times.
 
@@ -98,37 +111,55 @@ def transcribe(
 
     Examples:
       scribefarm transcribe talk.mp3
-      scribefarm transcribe *.wav --format srt,txt --output-dir subtitles/
+      scribefarm transcribe talk.mp3 --model turbo --language de
+      scribefarm transcribe interviews/ --format srt,txt --output-dir subtitles
+      ffmpeg -i film.mkv -f wav - | scribefarm transcribe -
     """
     session = session_of(context)
-    output = _output(formats, output_dir)
-    options = asked_options(
-        session.settings, language=language, task=task, prompt=prompt, words=words
-    )
-    jobs = list(jobs_of(session, files, options))
-    if jobs:
-        with _sigterm_as_interrupt(), _server(session):
-            _transcribe(session, jobs, output)
+    answer(NOT_OURS, given)
+    use_model(session, model, revision)
+    if "fp16" in given:
+        session.use(model={"dtype": "float16" if given["fp16"] else "float32"})
+    names, subtitles = _format_names(formats, output_dir), asked_subtitles(given)
+    options = asked_options(session.settings, given)
+    audio = asked_audio(session.settings, given)
+    with Interrupts() as interrupts, stored_stdin(session, files) as stdin:
+        recordings = find_recordings(session, files, stdin)
+        jobs = list(jobs_of(session, recordings, options, audio))
+        if jobs:
+            output = TranscriptOutput(names, subtitles, output_dir, recordings)
+            with _server(session):
+                _transcribe(session, jobs, output, interrupts, given)
     session.finish()
 
 
-def _output(formats: str | None, folder: Path | None) -> Output:
+def _format_names(formats: str | None, folder: Path | None) -> tuple[str, ...]:
     names = format_names(formats or ("timed" if folder is None else "txt"))
     if folder is None and len(names) > 1:
         raise InvalidOptions("--format", "several formats need --output-dir", formats)
-    return Output(names, folder)
+    return names
 
 
-def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
-    num_jobs, num_done = len(jobs), 0
+def _transcribe(
+    session: Session,
+    asked: list[tuple[Recording, Job]],
+    output: TranscriptOutput,
+    interrupts: Interrupts,
+    given: Given,
+) -> None:
+    num_jobs, num_done = len(asked), 0
+    printer = _Printer(session, output)
     try:
-        ids = _enqueue(session, jobs)
-        printer = _Printer(session, output, list(zip((job.path for job in jobs), ids, strict=True)))
+        ids = _enqueue(session, [job for _, job in asked])
+        printer.expect((recording for recording, _ in asked), ids)
         num_jobs = len(set(ids))
-        with JobsProgress(session.connection, num_jobs) as progress:
-            for outcome in _results(session, set(ids), progress):
+        titles = (recording.title for recording, _ in asked)
+        shown = list(zip(ids, titles, strict=True))
+        is_shown = given.get("verbose") is not False
+        with JobsProgress(session.connection, shown, is_shown=is_shown) as progress:
+            for outcome in _results(session, set(ids), progress, interrupts, given):
                 num_done += 1
-                progress.finish_job()
+                progress.finish_job(outcome.job_id)
                 with progress.paused():
                     printer.add(outcome)
     except KeyboardInterrupt:
@@ -136,6 +167,9 @@ def _transcribe(session: Session, jobs: list[Job], output: Output) -> None:
             f"interrupted with {num_done} of {num_jobs} done; the rest stays in the queue. "
             "The same command goes on where this one stopped."
         )
+        if lost := printer.waiting_for_stdin():
+            note("not so what came on standard input: it is cancelled, since its file goes now.")
+            list(cancel_jobs(session.connection, session.settings, lost))
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
@@ -150,24 +184,36 @@ def _enqueue(session: Session, jobs: list[Job]) -> list[str]:
 
 
 def _results(
-    session: Session, ids: set[str], progress: JobsProgress
+    session: Session,
+    ids: set[str],
+    progress: JobsProgress,
+    interrupts: Interrupts,
+    given: Given,
 ) -> Iterator[Transcript | Failure]:
     connection = session.connection
     known = list(wait_for_results(connection, ids, 0))
     yield from known
     missing = ids - {outcome.job_id for outcome in known}
+    # A worker of another model would leave these jobs where they are.
+    is_own = bool(missing) and not is_served(
+        connection, missing, live_workers(connection, session.settings)
+    )
+    if "fp16" in given and not is_own:
+        note("no worker is started here, so --fp16 has no effect")
     if not missing:
         return
     with contextlib.ExitStack() as stack:
-        # A worker of another model would leave these jobs where they are.
-        if is_served(connection, missing, live_workers(connection, session.settings)):
+        if not is_own:
             watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
+            waits_for: Callable[[], str | None] = lambda: None  # noqa: E731
         else:
-            watch = stack.enter_context(LocalWorker(session.settings)).check
+            worker = stack.enter_context(LocalWorker(session.settings))
+            watch, waits_for = worker.check, worker.waits_for
 
         def on_tick(pending: PendingJobs) -> None:
+            interrupts.check()
             watch(pending)
-            progress.update(pending)
+            progress.update(waits_for())
 
         yield from wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
 
@@ -175,29 +221,52 @@ def _results(
 class _Printer:
     """Puts out results in the order of the command line, in whatever order they come."""
 
-    def __init__(self, session: Session, output: Output, files: list[tuple[Path, str]]) -> None:
+    def __init__(self, session: Session, output: TranscriptOutput) -> None:
         self._session = session
         self._output = output
-        self._waiting = files
-        self._with_titles = len(files) > 1
+        self._waiting: deque[tuple[Recording, str]] = deque()
         self._outcomes: dict[str, Transcript | Failure] = {}
+
+    def expect(self, recordings: Iterable[Recording], job_ids: Iterable[str]) -> None:
+        """Take note of what will come, in order."""
+        self._waiting.extend(zip(recordings, job_ids, strict=True))
 
     def add(self, outcome: Transcript | Failure) -> None:
         """Take a result, and put out all that nothing earlier holds up."""
         self._outcomes[outcome.job_id] = outcome
         while self._waiting and self._waiting[0][1] in self._outcomes:
-            path, job_id = self._waiting.pop(0)
-            self._put_out(path, self._outcomes[job_id])
+            recording, job_id = self._waiting.popleft()
+            self._put_out(recording, self._outcomes[job_id])
 
-    def _put_out(self, path: Path, outcome: Transcript | Failure) -> None:
+    def waiting_for_stdin(self) -> list[str]:
+        """Return the job of what came on stdin, if it is not done."""
+        return [
+            job_id
+            for recording, job_id in self._waiting
+            if recording.is_stdin and job_id not in self._outcomes
+        ]
+
+    def _put_out(self, recording: Recording, outcome: Transcript | Failure) -> None:
         if isinstance(outcome, Failure):
-            error = ScribefarmError.from_dict(outcome.error.model_dump())
-            self._session.problem(error, str(path))
+            self._report(recording, ScribefarmError.from_dict(outcome.error.model_dump()))
             return
         try:
-            self._output.write(path, outcome, with_title=self._with_titles)
+            self._output.put(recording, outcome)
+            note_language(outcome, recording.title)
         except ScribefarmError as error:
             self._session.problem(error)
+
+    def _report(self, recording: Recording, error: ScribefarmError) -> None:
+        # Most errors of a recording begin with its path.
+        is_path = error.context in {str(recording.path), recording.title}
+        inner = "" if is_path else f": {error.context}"
+        context = f"{recording.title}{inner}"
+        self._session.problem(type(error)(context, error.constraint, error.value))
+        if recording.is_stdin and error.code.startswith("source_"):
+            note(
+                "standard input lies in a file of this machine while this command runs; the "
+                "worker that took it may not read it. Stop that worker, or name a file."
+            )
 
 
 @contextlib.contextmanager
@@ -205,24 +274,11 @@ def _server(session: Session) -> Iterator[None]:
     """Stop the embedded server at the end if it was not there before and nobody else uses it."""
     settings = session.settings
     was_there = settings.redis.url is not None or embedded.status(settings).running
-    session.connection.ping()
+    with waiting_for(None if was_there else "starting a server"):
+        session.connection.ping()
     try:
         yield
     finally:
         session.connection.close()
         if not was_there and embedded.num_clients(settings) == 0:
             embedded.stop(settings)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, with everything stopped that it started."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

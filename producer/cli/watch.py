@@ -1,21 +1,16 @@
-"""`watch` and `status`: how a batch, or the farm, is getting on."""
+"""`watch`: how a batch is getting on, until it is done."""
 
 from typing import Annotated
 
 import typer
 
-from producer.batches.watching import batch_status
-from producer.cli.options import AsJson, Batch, batch_of
+from producer.cli.options import Batch, batch_of
 from producer.cli.session import session_of
-from producer.cli.watch_view import show_batch, show_farm, status_lines
-from producer.console import emit, note, one_line
-from producer.errors import Exit, InvalidOptions
+from producer.cli.watch_view import show_batch
+from producer.console import note
+from producer.errors import Exit
 
 app = typer.Typer()
-
-BatchOrFarm = Annotated[
-    str | None, typer.Argument(help="Batch; the whole farm if not given.", show_default=False)
-]
 
 
 @app.command()
@@ -46,37 +41,4 @@ def watch(
         note(f"the farm goes on; come back with:  scribefarm watch {name}")
         raise typer.Exit(Exit.INTERRUPTED) from None
     if last.counts.succeeded < last.counts.total:
-        raise typer.Exit(Exit.SOME_FAILED)
-
-
-@app.command()
-def status(
-    context: typer.Context,
-    batch: BatchOrFarm = None,
-    *,
-    recount: Annotated[
-        bool,
-        typer.Option("--recount", help="Count the batch anew, after another program deleted jobs."),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say how the farm stands on one screen: workers, queues, latest batches; or one batch.
-
-    `watch` does so again and again.
-
-    Exit code 0: no file of the batch has failed. 1: some have.
-
-    Examples:
-      scribefarm status
-      scribefarm status archive --json
-    """
-    session = session_of(context)
-    if batch is None:
-        if recount:
-            raise InvalidOptions("--recount", "needs the batch to count")
-        show_farm(session, as_json=as_json)
-        return
-    look = batch_status(session.connection, session.settings, batch, recount=recount)
-    emit(look.model_dump_json() if as_json else "\n".join(map(one_line, status_lines(look))))
-    if look.counts.failed or look.counts.lost:
         raise typer.Exit(Exit.SOME_FAILED)

@@ -1,4 +1,5 @@
--- How many files of a batch stand where: kept by every script that moves a job. Behind prelude.lua.
+-- How many files of a batch stand where: kept by every script that moves a job. Behind ended.lua,
+-- whose records it keeps as well.
 --
 -- The hash counts_key(batch) has the files by state, failed ones also as code:CODE; audio_ms,
 -- num_flagged and num_empty of those that succeeded; ended, the files that ended since `run`, the
@@ -10,11 +11,6 @@
 -- {batch: [number of its names there, epoch, run in which it ended]}. An entry of another epoch is
 -- not in the counts. A job leaves what it counts as, whatever its status was: so a status that
 -- another RQ program changed is put right by the next step.
-local STATE_OF = {
-  created = 'waiting', queued = 'queued', started = 'running', deferred = 'waiting',
-  scheduled = 'waiting', finished = 'succeeded', failed = 'failed', stopped = 'failed',
-  canceled = 'failed',
-}
 local COUNTED_STATES = {'queued', 'running', 'waiting', 'succeeded', 'failed', 'lost'}
 -- Twenty samples of the work are kept, half a minute of work apart: the speed of ten minutes.
 local SAMPLE_EVERY_MS, MAX_SAMPLES = 30000, 20
@@ -155,6 +151,14 @@ local function count_audio(job_id, batches, done_ms)
   end
 end
 
+-- Keep or drop the records of a job that moved, in the batches that count it.
+local function move_records(job_id, batches, before, after)
+  if not has_ended(before) and not has_ended(after) then return end
+  for batch, entry in pairs(batches) do
+    if entry[2] == epoch_of(batch) then keep_record(batch, job_id, entry[1]) end
+  end
+end
+
 -- Move a job in the counts of its batches to where its hash says that it stands. Returns its
 -- entries and what it counts as.
 local function count_job(job_id)
@@ -183,7 +187,10 @@ local function count_job(job_id)
     if audio_ms then count_audio(job_id, batches, tonumber(audio_ms)) end
   end
   if has_ended(after) then redis.pcall('HDEL', job_key(job_id), 'worked_ms') end
-  if before ~= after then keep_entries(job_id, batches, after) end
+  if before ~= after then
+    keep_entries(job_id, batches, after)
+    move_records(job_id, batches, before, after)
+  end
   return batches, after
 end
 
@@ -199,6 +206,7 @@ local function join_batch(job_id, batch)
   entry[1] = entry[1] + 1
   batches[batch] = entry
   keep_entries(job_id, batches, counted)
+  keep_record(batch, job_id, entry[1])
 end
 
 local function is_counted(job_id, batch)
@@ -219,7 +227,12 @@ local function leave_batch(job_id, batch)
   add(batch, counted, -1)
   if entry[3] == run_of(batch) then redis.pcall('HINCRBY', counts_key(batch), 'ended', -1) end
   entry[1] = entry[1] - 1
-  if entry[1] <= 0 then batches[batch] = nil end
+  if entry[1] <= 0 then
+    batches[batch] = nil
+    drop_record(batch, job_id)
+  else
+    keep_record(batch, job_id, entry[1])
+  end
   keep_entries(job_id, batches, counted)
 end
 
@@ -233,6 +246,7 @@ local function begin_epoch(batch)
   redis.pcall('HDEL', key, 'audio_ms', 'num_flagged', 'num_empty', 'dirty', 'counted_at', 'cursor',
     unpack(COUNTED_STATES))
   redis.pcall('HSET', key, 'epoch', string.format('%d', epoch))
+  redis.call('UNLINK', ended_key(batch))
 end
 
 local function has_files(batch)
@@ -252,4 +266,5 @@ local function ensure_counts(batch, ttl_s)
       'began_at', string.format('%d', now_ms))
   end
   redis.call('EXPIRE', counts_key(batch), ttl_s)
+  redis.call('EXPIRE', ended_key(batch), ttl_s)
 end

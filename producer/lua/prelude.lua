@@ -11,10 +11,13 @@ local SUSPENDED, BOOTS = RQ .. ':suspended', FARM .. ':boots'
 local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
+local function upload_key(audio_sha256) return FARM .. ':upload:' .. audio_sha256 end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
 local function counts_key(batch) return FARM .. ':counts:' .. batch end
+local function ended_key(batch) return FARM .. ':ended:' .. batch end
 local function models_key(batch) return FARM .. ':models:' .. batch end
 local function submission_key(batch) return FARM .. ':submission:' .. batch end
+local function reported_key(batch) return FARM .. ':reported:' .. batch end
 local function job_key(job_id) return RQ .. ':job:' .. job_id end
 local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
 local function queue_key(queue) return RQ .. ':queue:' .. queue end
@@ -81,4 +84,26 @@ local function stamp(seconds)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day,
     math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60,
     math.floor((seconds - whole) * 1e6))
+end
+
+-- The inverse: seconds since the epoch of such a stamp, nil for what is none. Minutes are
+-- remembered: thousands of jobs share them.
+local minutes = {}
+local function minute_of(text)
+  local year, month, day, hour, minute = text:match('^(%d%d%d%d)-(%d%d)-(%d%d)T(%d%d):(%d%d)$')
+  if not year then return false end
+  year, month = tonumber(year), tonumber(month)
+  if month <= 2 then year = year - 1 end
+  local era = math.floor(year / 400)
+  local yoe = year - era * 400
+  local doy = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + tonumber(day) - 1
+  local doe = yoe * 365 + math.floor(yoe / 4) - math.floor(yoe / 100) + doy
+  return ((era * 146097 + doe - 719468) * 24 + tonumber(hour)) * 3600 + tonumber(minute) * 60
+end
+local function seconds_of(text)
+  if not text then return nil end
+  local head = string.sub(text, 1, 16)
+  if minutes[head] == nil then minutes[head] = minute_of(head) end
+  local minute, rest = minutes[head], tonumber(string.sub(text, 18, 26))
+  return minute and rest and minute + rest or nil
 end

@@ -28,7 +28,7 @@ local function forget_earlier_run(job_id)
 end
 
 -- Most jobs are new, and so is their name: these are counted together at the end.
-local num_joined, new_entries = 0, nil
+local joined, new_entries = {}, nil
 
 local enqueued_at = stamp(now)
 local function enqueue(job_id, queue, data)
@@ -46,7 +46,7 @@ local function put_in_batch(job_id, name, is_first)
   if is_first and not earlier and new_entries then
     redis.call('HSET', batch_key(args.batch), name, job_id)
     redis.call('HSET', job_key(job_id), 'batches', new_entries, 'counted', 'queued')
-    num_joined = num_joined + 1
+    joined[#joined + 1] = job_id
     return
   end
   if earlier == job_id then
@@ -107,7 +107,11 @@ for i, job in ipairs(args.jobs) do
   answer[#answer + 1] = status
   answer[#answer + 1] = is_new
 end
-if num_joined > 0 then redis.call('HINCRBY', counts_key(args.batch), 'queued', num_joined) end
+if #joined > 0 then
+  redis.call('HINCRBY', counts_key(args.batch), 'queued', #joined)
+  -- Of jobs that had ended and expired.
+  redis.pcall('HDEL', ended_key(args.batch), unpack(joined))
+end
 if args.batch then
   redis.call('EXPIRE', models_key(args.batch), args.result_ttl_s)
   redis.call('EXPIRE', batch_key(args.batch), args.result_ttl_s)

@@ -39,7 +39,6 @@ BIT_FOR_BIT = {
     "flac/flac": ("flac", "flac", [
         (16_000, "mono"), (44_100, "stereo"), (48_000, "5.1"), (96_000, "stereo")]),
     "voc/pcm_u8": ("voc", "pcm_u8", [(22_050, "mono")]),
-    "nut/pcm_s16le": ("nut", "pcm_s16le", [(16_000, "mono")]),
     "mp3/mp3": ("mp3", "libmp3lame", [(16_000, "mono"), (22_050, "stereo"), (44_100, "stereo")]),
     "mp3/mp2": ("mp2", "mp2", [(48_000, "stereo")]),
     "avi/mp3": ("avi", "libmp3lame", [(44_100, "stereo")]),

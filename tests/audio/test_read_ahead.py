@@ -45,7 +45,7 @@ def test_blocks_hold_30_seconds_and_the_end_says_what_was_read(tmp_path):
 def test_an_error_is_delivered_like_a_block(tmp_path, monkeypatch):
     """Also one that nobody foresaw."""
     assert [type(ending) for ending in read(tmp_path / "absent")] == [SourceNotFound]
-    monkeypatch.setattr(read_ahead, "open_recording", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(read_ahead, "open_tracks", lambda *_, **__: 1 / 0)
     path = write_wav(tmp_path / "a.wav", noise(100))
     assert [type(ending) for ending in read(path)] == [Internal]
 

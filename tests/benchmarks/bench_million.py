@@ -21,7 +21,7 @@ from pathlib import Path
 from producer.batches.counts import read_tally
 from producer.batches.views import batch_files, note_batch
 from producer.batches.watching import batch_status
-from producer.cli.watch_view import farm_lines
+from producer.cli.status_lines import farm_lines
 from producer.connection import connect
 from producer.fleet import farm_status
 from producer.job import Job

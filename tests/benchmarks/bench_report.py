@@ -4,7 +4,7 @@
 
 A real server is filled with jobs as a finished night leaves them: 40 recordings in hand at a time,
 one in a hundred failed, one in fifty flagged, one in a thousand without text. Shown are the seconds
-and the peak memory of the whole command, from its start to its end, for Markdown and JSON.
+and the peak memory of the whole command, from its start to its end, for Markdown, JSON and a page.
 """
 
 import argparse
@@ -18,35 +18,15 @@ import time
 from pathlib import Path
 
 from producer.archive.submission_log import SubmissionLog
-from producer.keys import batch_key
+from producer.scripts import Scripts
+from tests.benchmarks.bench_million import SHIPPED
 from tests.stage.archive_farm import SCRIPT
 from tests.stage.farm import make_settings, running_server
 
 BATCH = "night"
+NIGHT = 1_764_000_000
 PAGE = 5000
-# Jobs as `commit` leaves them, made where they are kept: sending them would take minutes.
-FILL = """
-local first, count, began = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-for i = first, first + count - 1 do
-  local id = string.format('%032x', i)
-  local failed = i % 100 == 7
-  local start = began + math.floor(i / 40) * 1.2
-  local function at(seconds)
-    local day = math.floor(seconds / 86400)
-    local rest = seconds - day * 86400
-    return string.format('2026-11-%02dT%02d:%02d:%02d.%06dZ', 1 + day, math.floor(rest / 3600),
-      math.floor(rest / 60) % 60, math.floor(rest % 60), math.floor((rest % 1) * 1e6))
-  end
-  redis.call('HSET', 'rq:job:' .. id, 'created_at', at(0), 'enqueued_at', at(0), 'origin',
-    'default', 'data', string.rep('x', 250), 'status', failed and 'failed' or 'finished',
-    'ttl', '604800', 'result_ttl', '7776000', 'failure_ttl', '7776000', 'worker_name',
-    'mac-' .. (i % 40), 'started_at', at(start), 'ended_at', at(start + 1.1), 'code',
-    failed and 'corrupt_audio' or '', 'audio_s', failed and '0' or '45.500', 'num_flagged',
-    i % 50 == 3 and '2' or '0', 'is_empty', i % 1000 == 9 and '1' or '0', 'flags', '', 'model',
-    failed and '' or 'turbo@main')
-  redis.call('HSET', KEYS[1], string.format('archive/2026/tape %07d.wav', i), id)
-end
-"""
+FLAGS = ((), ("--json",), ("--format", "html"), ("--json", "--full"))
 
 
 def fill(server, settings, num_files):
@@ -55,10 +35,11 @@ def fill(server, settings, num_files):
     # Before all jobs, so that all were worked in this run.
     record_key = "scribefarm:submission:" + BATCH
     record = client.get(record_key).decode()
-    client.set(record_key, _since_the_first(record), ex=3600)
-    script = client.register_script(FILL)
+    client.set(record_key, _since_the_first(record), ex=86400)
+    scripts = Scripts(client, Path(__file__).parent)
     for first in range(0, num_files, PAGE):
-        script(keys=[batch_key(BATCH)], args=[first, min(PAGE, num_files - first), 3600])
+        count = min(PAGE, num_files - first)
+        scripts.run("fill_night", batch=BATCH, first=first, count=count, began=NIGHT, ttl_s=86400)
 
 
 def _since_the_first(record):
@@ -93,12 +74,12 @@ def main():
     num_files = parser.parse_args().files
     folder = Path(tempfile.mkdtemp(prefix="bench-report-"))
     try:
-        with running_server(folder, "--appendonly", "no") as server:
+        with running_server(folder, "--appendonly", "no", *SHIPPED) as server:
             settings = make_settings(server.url)
             fill(server, settings, num_files)
             bytes_a_job = server.client.info("memory")["used_memory"] / num_files
             print(f"{num_files} files, {bytes_a_job:.0f} bytes a file in the server")
-            for flags in ((), ("--json", "--full")):
+            for flags in FLAGS:
                 before_s = server_cpu_s(server)
                 wall_s, peak_mb, cpu_s, num_bytes = measure(settings, *flags)
                 print(

@@ -36,7 +36,8 @@ def submit_once(url, folder, cache_path):
     sys.path.insert(0, str(ROOT))
     from producer.archive.find import Names, find
     from producer.archive.hash_cache import HashCache
-    from producer.archive.submit import SubmitOptions, submit_archive
+    from producer.archive.prepare import SubmitOptions
+    from producer.archive.submit import submit_archive
     from producer.connection import connect
     from producer.settings import Settings
 

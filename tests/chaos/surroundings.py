@@ -28,11 +28,10 @@ from producer.result import parse_result
 from tests.chaos.share import Share
 from tests.chaos.share import is_possible as can_mount_shares
 from tests.stage.farm import ROOT, Server, make_settings
+from tests.stage.server_clock import FAKETIME, ServerClock
 from tests.stage.slow_toys import WORDS, text_of, write_number
 
 NUM_BITS = 12
-# Debian's libfaketime: the server sees the clock of a file.
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 DISK_BYTES = 48 << 20
 CLOCK_START_S = 3600
 # Drained, killed, told to end before it had registered, and started while the server took nothing.
@@ -103,8 +102,7 @@ class Surroundings:
         for number in self._numbers:
             write_number(self._recordings / f"{number}.wav", number, NUM_BITS)
         self._share: Share | None = None
-        self._disk, self._clock = folder / "disk", folder / "clock"
-        self._offset_s = CLOCK_START_S
+        self._disk = folder / "disk"
         self._workers: list[_Worker] = []
 
     def run(self, limit_s: float, faults_for_s: float) -> Outcome:
@@ -131,8 +129,8 @@ class Surroundings:
         self._has_disk = _mount_tmpfs(self._disk)
         if self._has_disk:
             undo.callback(_unmount, self._disk)
-        self._set_clock()
-        self._server = Server(self._disk / "server", env=self._server_env())
+        self._clock = ServerClock(self._folder / "clock", CLOCK_START_S)
+        self._server = Server(self._disk / "server", env=self._clock.environment)
         undo.callback(self._server.stop)
         self._connection = self._server.client
         self._settings = self._make_settings()
@@ -147,21 +145,6 @@ class Surroundings:
     def _mount(self) -> None:
         if can_mount_shares():
             self._share = Share(self._recordings, self._folder / "share")
-
-    def _server_env(self) -> dict[str, str]:
-        if not FAKETIME.exists():
-            return {}
-        return {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def _set_clock(self) -> None:
-        draft = self._clock.with_suffix(".new")
-        draft.write_text(f"+{self._offset_s:.0f}\n")
-        draft.rename(self._clock)
 
     def _make_settings(self) -> Any:
         patient = {"poison_after": 100, "max_attempts": 100, "retry_delays_s": (0.2, 0.5)}
@@ -179,7 +162,7 @@ class Surroundings:
             "share hangs": (self._share is not None, self._hang_share),
             "share dies": (self._share is not None, self._lose_share),
             "disk full": (self._has_disk, self._fill_disk),
-            "clock steps back": (FAKETIME.exists(), self._turn_clock_back),
+            "clock steps back": (FAKETIME is not None, self._turn_clock_back),
         }
         self.outcome.impossible = [name for name, (can, _) in if_possible.items() if not can]
         return always | {name: inflict for name, (can, inflict) in if_possible.items() if can}
@@ -267,8 +250,7 @@ class Surroundings:
         filler.unlink()
 
     def _turn_clock_back(self) -> None:
-        self._offset_s -= self._chance.uniform(5.0, 20.0)
-        self._set_clock()
+        self._clock.step(-self._chance.uniform(5.0, 20.0))
 
     # The count
 

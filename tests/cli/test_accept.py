@@ -55,7 +55,7 @@ def test_speeds_are_measured_in_processes_and_stand_beside_the_computed_ones():
     assert rows[0].found == "30.0 times real time; encoder 80%, decoder 10%, host 10%; 3.3 GB"
     assert (rows[2].expected, rows[2].found) == ("no figure", "ended with 2: error [x]")
     assert commands[0][1:] == (
-        f"-m worker.__main__ bench --json --model {TURBO} --slots 8 --seconds 5.0"
+        f"-P -m worker.__main__ bench --json --model {TURBO} --slots 8 --seconds 5.0"
         " --settings s.toml".split()
     )
 
@@ -165,8 +165,8 @@ def test_on_a_mac_every_step_is_taken_and_the_file_has_them_all(tmp_path, monkey
     same = {"num_recordings": 6, "differences": [], "failures": []}
     mac = FakeMac(
         also={
-            f"{program} -m worker.__main__ bench": json.dumps({"measured": MEASURED}),
-            f"{program} -m worker.cli.rows_alone": json.dumps(same),
+            f"{program} -P -m worker.__main__ bench": json.dumps({"measured": MEASURED}),
+            f"{program} -P -m worker.cli.rows_alone": json.dumps(same),
             "ls /Library": "",
             "pmset -g log": "",
         }

@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
 
 from producer.batches.views import batch_exists
+from producer.job import Job
 from tests.test_users_acl import all_commands
 
 
@@ -73,7 +76,8 @@ def test_transcribe_names_itself_in_its_errors(scribefarm, tmp_path):
     """Not the command that shares its code."""
     done = scribefarm("transcribe", tmp_path, "missing.wav")
     assert done.returncode == 1
-    assert "error [source_not_found] transcribe: must be a regular file" in done.stderr
+    assert "error [source_not_found] transcribe: must be an existing file" in done.stderr
+    assert "error [empty_input] transcribe: must find at least one recording" in done.stderr
     assert "submit" not in done.stderr
 
 
@@ -97,20 +101,71 @@ def test_an_unknown_code_gets_a_hint_and_no_list_of_all(scribefarm, write_wav):
     assert "rank_mismatch" not in done.stderr
 
 
-def test_widths_without_words_are_said_to_have_no_effect(
+def test_widths_hold_without_words_and_how_is_said(
     scribefarm, stand_in, write_wav, tmp_path, wait_until
 ):
-    """The files are right all the same."""
+    """Segments are divided by characters."""
     path = write_wav()
     assert scribefarm("submit", path, "--batch", "b").returncode == 0
     assert scribefarm("watch", "b", "--every", "0.2").returncode == 0
     plain = scribefarm("results", "b", "-o", tmp_path / "plain", "--format", "srt")
     assert "words" not in plain.stderr
     asked = scribefarm(
-        "results", "b", "-o", tmp_path / "narrow", "--format", "srt", "--max-line-width", "20"
+        "results", "b", "-o", tmp_path / "narrow", "--format", "srt", "--max-line-width", "8"
     )
     assert asked.returncode == 0
     assert "1 have no times of words (submit --words)" in asked.stderr
+    (narrow,) = (tmp_path / "narrow").rglob("*.srt")
+    assert max(map(len, narrow.read_text().splitlines()[2:])) <= 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--subtitles", "bbc"], "must be one of netflix"),
+        (["--max-cps", "0"], "--max-cps"),
+        (["--min-gap", "x"], "--min-gap"),
+        (["--min-duration", "9", "--subtitles", "netflix"], "at most max_duration_s"),
+    ],
+)
+def test_limits_of_subtitles_that_cannot_be_kept_are_refused(scribefarm, tmp_path, flags, named):
+    """Before anything is asked of a server."""
+    done = scribefarm("results", "b", "-o", tmp_path / "out", "--format", "srt", *flags)
+    assert done.returncode == 2
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.csv", "Kate;Cate\n", "a.csv:1: must have two columns"),
+        ("a.csv", "Kate,\n", "1 to 200 characters"),
+        ("a.txt", "", "must end in .csv or .toml"),
+        ("a.csv", None, "must be an existing file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["submit", "transcribe"])
+def test_a_wrong_glossary_is_refused_before_anything_starts(
+    scribefarm, write_wav, tmp_path, *, command, name, content, named
+):
+    """With the file and the line."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    done = scribefarm(command, write_wav(), "--glossary", path)
+    assert done.returncode == 2
+    assert named in done.stderr
+
+
+def test_a_glossary_file_goes_with_the_jobs(scribefarm, connection, write_wav, tmp_path):
+    """As options, in the place of the settings' glossary."""
+    (tmp_path / "names.csv").write_text("wrong,right\nKate,Cate\n")
+    done = scribefarm("submit", write_wav(), "--glossary", tmp_path / "names.csv")
+    assert done.returncode == 0
+    (key,) = connection.scan_iter("rq:job:*")
+    job_id = key.decode().removeprefix("rq:job:")
+    job = RqJob.fetch(job_id, connection=connection, serializer=JSONSerializer)
+    assert Job.from_kwargs(job.kwargs).options.replacements == (("Kate", "Cate"),)
 
 
 def test_transcribe_takes_the_short_option_of_results(scribefarm, stand_in, write_wav, tmp_path):

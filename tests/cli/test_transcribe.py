@@ -38,14 +38,14 @@ def test_transcribe_of_one_file_prints_its_text_alone(scribefarm, stand_in, writ
 
 
 def test_transcribe_writes_files_and_none_over_another(scribefarm, stand_in, write_wav, tmp_path):
-    """Recordings of the same name get files of their own."""
+    """Recordings of the same name get files of their own, in folders as they have themselves."""
     (tmp_path / "sub").mkdir()
     first, same = write_wav("talk.wav", value=1), write_wav("sub/talk.wav", value=2)
     out = tmp_path / "out"
     done = scribefarm("transcribe", first, same, "--format", "txt,srt", "--output-dir", out)
     assert (done.returncode, done.stdout) == (0, "")
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["talk.srt", "talk.txt", "talk.wav.srt", "talk.wav.txt"]
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert written == ["sub/talk.srt", "sub/talk.txt", "talk.srt", "talk.txt"]
     assert (out / "talk.txt").read_text() == "text of talk.wav\n"
 
 
@@ -147,3 +147,24 @@ def test_a_folder_that_cannot_be_written_is_said_for_each_file_and_is_no_defect(
     done = scribefarm("transcribe", write_wav(), "--output-dir", tmp_path / "out/sub/deeper")
     assert (done.returncode, done.stdout) == (1, "")
     assert "error [output_failed] transcribe: must be writable: Not a directory" in done.stderr
+
+
+def test_what_has_no_effect_is_said(scribefarm, stand_in, write_wav):
+    """Once: a worker that runs has numbers of its own, and no words are there to underline."""
+    paths = [write_wav("a.wav", value=1), write_wav("b.wav", value=2)]
+    flags = ("--fp16", "False", "--highlight_words", "True", "-f", "srt")
+    done = scribefarm("transcribe", *paths, *flags)
+    assert done.returncode == 0
+    assert done.stdout.count("text of") == 2
+    assert sorted(done.stderr.splitlines()) == [
+        "no worker is started here, so --fp16 has no effect",
+        "without --words no word is underlined, and subtitles are broken by times shared among words",
+    ]
+
+
+def test_a_failure_is_named_by_its_recording_once(scribefarm, stand_in, write_wav):
+    """Errors of most recordings begin with their path already."""
+    path = write_wav("broken.wav")
+    done = scribefarm("transcribe", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count(str(path)) == 1

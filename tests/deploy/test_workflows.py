@@ -26,15 +26,20 @@ NOT_HERE = {
     "the quick tests": "pytest",
     "a server that speaks TLS, and a linter of shell": "installs packages",
     "doctor": "tests/cli/test_doctor.py",
+    "tag, version and changelog agree": "tests/deploy/test_release.py runs its script",
+    "wheel and sources": "tests/deploy/test_release.py builds them",
+    "what an index would refuse": "tests/deploy/test_release.py renders the page as PyPI does",
+    "the wheel runs": "tests/deploy/test_installed.py runs it",
+    "a release with the changelog's entry": "asks a forge",
     "the text of the first page": "tests/test_readme.py has the same demo",
 }
 
 
 def steps(name):
-    """Return the named steps of a workflow."""
+    """Return the named steps of a workflow, of all its jobs."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
-    (job,) = workflow["jobs"].values()
-    return {step["name"]: step for step in job["steps"] if "run" in step}
+    every = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    return {step["name"]: step for step in every if "run" in step}
 
 
 @pytest.fixture

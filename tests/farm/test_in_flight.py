@@ -5,9 +5,10 @@ import time
 import pytest
 
 from producer.errors import Cancelled, InvalidOptions, JobRefused
+from producer.progress_lines import MAX_CHARS, read_lines
 from producer.settings import WorkerSettings
 from tests.stage.claims import make_claim, make_progress
-from worker.farm.in_flight import PROGRESS_TEXT_CHARS, Phase, read_flight
+from worker.farm.in_flight import Phase, read_flight
 
 SETTINGS = WorkerSettings(min_deadline_s=60.0, deadline_factor=2.0)
 
@@ -72,7 +73,10 @@ def test_the_progress_hash_has_the_end_of_the_text():
     assert (fields["seconds_done"], fields["duration_s"]) == ("15000.000", "300.000")
     assert fields["worker"] == "w"
     assert fields["text"].endswith("window 499")
-    assert len(fields["text"]) <= PROGRESS_TEXT_CHARS
+    assert len(fields["text"]) <= MAX_CHARS
+    lines = read_lines(fields["lines"])
+    assert "".join(line.text for line in lines).strip() == fields["text"]
+    assert lines[-1].text.strip() == "window 499"
 
 
 def test_each_phase_has_its_own_clock():

@@ -36,8 +36,8 @@ def models_seen(engine):
 
 def test_two_models_on_one_farm_each_do_their_own_jobs(farm):
     """By name and by revision; the text's model is the one that the id names."""
-    tiny, base = engine_of("tiny"), engine_of("base")
-    asked = [of(name, number) for number in range(20) for name in ("tiny", "base")]
+    tiny, base = engine_of("tiny.en"), engine_of("base")
+    asked = [of(name, number) for number in range(20) for name in ("tiny.en", "base")]
     asked += [of("base", "pinned", revision=REVISION)]
     job_ids = farm.submit(*asked)
     farm.start(tiny)
@@ -45,15 +45,15 @@ def test_two_models_on_one_farm_each_do_their_own_jobs(farm):
     results = [farm.result(job_id) for job_id in job_ids]
     assert [result.model.name for result in results] == [each.model for each in asked]
     assert [result.text for result in results] == [expected_text(each.source) for each in asked]
-    assert (models_seen(tiny), models_seen(base)) == ({"tiny"}, {"base"})
+    assert (models_seen(tiny), models_seen(base)) == ({"tiny.en"}, {"base"})
     assert farm.leftovers() == []
 
 
 def test_jobs_of_a_model_that_nobody_has_wait_for_it(farm):
     """They fail not; a worker that comes later does them. Another revision is another model."""
-    waiting = [of("base"), of("tiny", revision="another")]
+    waiting = [of("base"), of("tiny.en", revision="another")]
     job_ids = farm.submit(*waiting)
-    tiny = engine_of("tiny")
+    tiny = engine_of("tiny.en")
     farm.start(tiny, burst=True).wait()
     assert [farm.state(job_id) for job_id in job_ids] == ["queued", "queued"]
     assert tiny.seen == []
@@ -75,8 +75,8 @@ def test_jobs_without_a_model_go_to_any_worker(farm):
     """What an RQ program enqueues as ever, on the plain queue."""
     for number in range(4):
         farm.queue().enqueue(TASK, source=source(f"any{number}"), job_id=f"any{number}")
-    farm.start(engine_of("tiny"), burst=True).wait()
-    assert farm.result("any3").model.name == "tiny"
+    farm.start(engine_of("tiny.en"), burst=True).wait()
+    assert farm.result("any3").model.name == "tiny.en"
     assert [farm.result(f"any{number}").status for number in range(4)] == ["succeeded"] * 4
 
 
@@ -86,7 +86,7 @@ def test_a_job_on_a_plain_queue_is_routed_to_its_models(farm):
         kwargs = {"source": source(f"a{number}"), "model": "base"}
         farm.queue().enqueue(TASK, kwargs=kwargs, job_id=f"a{number}")
     (later,) = farm.submit(of("base", "later"))
-    tiny = engine_of("tiny", 2)
+    tiny = engine_of("tiny.en", 2)
     farm.start(tiny, burst=True).wait()
     assert farm.own_queue(model="base").get_job_ids() == ["a0", "a1", "a2", later]
     assert farm.queue().get_job_ids() == tiny.seen == []
@@ -104,7 +104,7 @@ def test_a_dead_workers_jobs_are_taken_over_by_a_peer_of_another_model(farm):
     (job_id,) = farm.submit(of("base"))
     (claim,) = scripts(farm, "dead", "base").claim(1, suspects=1)
     assert claim.queue == "default@base"
-    tiny = engine_of("tiny")
+    tiny = engine_of("tiny.en")
     farm.start(tiny)
     wait_until(lambda: farm.state(job_id) == "queued")
     assert farm.own_queue(model="base").get_job_ids() == [job_id]
@@ -120,10 +120,10 @@ def test_a_delayed_try_comes_back_to_its_models_queue(farm):
     base = farm.start(engine_of("base"))
     wait_until(lambda: farm.state(job_id) == "scheduled")
     base.stop()
-    farm.start(engine_of("tiny"))
+    farm.start(engine_of("tiny.en"))
     wait_until(lambda: farm.own_queue(model="base").get_job_ids() == [job_id])
     delayed = farm.queue().enqueue_in(timedelta(seconds=1), TASK, source=source("any"))
-    assert farm.result(delayed.id).model.name == "tiny"
+    assert farm.result(delayed.id).model.name == "tiny.en"
 
 
 def test_the_queues_of_a_level_take_turns_and_lower_levels_are_not_starved(farm):
@@ -147,13 +147,13 @@ def test_the_queues_of_a_level_take_turns_and_lower_levels_are_not_starved(farm)
 def test_rq_sees_the_queues_of_models_and_of_workers(farm):
     """Stock tools read all of it: queues, their workers, registries of what has ended."""
     good, bad, waiting = farm.submit(
-        of("base"), of("base", "bad", error="corrupt_audio"), of("tiny")
+        of("base"), of("base", "bad", error="corrupt_audio"), of("tiny.en")
     )
     worker = farm.start(engine_of("base"))
     farm.result(good)
     farm.result(bad)
     names = {queue.name for queue in Queue.all(farm.connection, serializer="json")}
-    assert {"default@base", "default@tiny"} <= names
+    assert {"default@base", "default@tiny.en"} <= names
     queue = farm.own_queue(model="base")
     assert queue.finished_job_registry.get_job_ids() == [good]
     assert queue.failed_job_registry.get_job_ids() == [bad]
@@ -183,7 +183,7 @@ def test_a_lease_is_found_although_its_queue_was_taken_from_the_list(farm):
     farm.connection.delete("rq:queues")
     farm.configure(lease_s=0.2, heartbeat_s=0.05)
     scripts(farm, "dead", "base").claim(1, suspects=1)
-    peer = scripts(farm, "peer", "tiny")
+    peer = scripts(farm, "peer", "tiny.en")
     (taken,) = wait_until(peer.reap)
     assert taken.job_id == job_id
     assert farm.connection.hget(job_key(job_id), "worker_name") == b"peer"

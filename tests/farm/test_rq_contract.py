@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from rq.registry import (
     StartedJobRegistry,
 )
 from rq.suspension import WORKERS_SUSPENDED
-from rq.utils import str_to_date
+from rq.utils import str_to_date, utcformat
 from rq.worker import BaseWorker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
+from producer import keys
 from producer.keys import queue_key, registry_key
 from producer.queue import job_key, result_key
+from producer.rq_data import format_time, parse_time
 from producer.scripts import Scripts
 from tests.stage.fake_engine import expected_text, job, source
 from tests.stage.farm import wait_until
@@ -57,6 +60,19 @@ def count_words(transcription_id):
     transcript = json.loads(job.connection.get(pointer["result_key"]))
     return len(transcript["text"].split())
 """
+
+
+def test_prefix_and_times_are_those_of_rq():
+    """They are written here again, since importing RQ takes a tenth of a second."""
+    assert keys.RQ_KEY_PREFIX == RQ_KEY_PREFIX
+    for seconds in (0.0, 1763867000.25, 1763867000.000001):
+        moment = datetime.fromtimestamp(seconds, UTC)
+        assert format_time(seconds) == utcformat(moment)
+        assert parse_time(format_time(seconds)) == parse_time(utcformat(moment).encode()) == seconds
+    assert parse_time("2025-11-23T03:03:20Z") == str_to_date("2025-11-23T03:03:20Z").timestamp()
+    for wrong in ("Z", "2025-11-23T03:03:20", "yesterdayZ"):
+        with pytest.raises(ValueError, match=wrong):
+            parse_time(wrong)
 
 
 def test_rq_is_the_minor_version_that_the_scripts_were_written_for():

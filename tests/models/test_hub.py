@@ -266,7 +266,7 @@ def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path,
     cached(tmp_path, "meta/llama", '{"model_type": "llama"}')
     cached(tmp_path, "someone/damaged", "[")
     cached(tmp_path, "someone/list", "[]")
-    assert [name for name, *_ in hub.fetched(is_whisper)] == [
+    assert [each.name for each in hub.fetched(is_whisper)] == [
         "Systran/faster-tiny",
         "mlx-community/distil-large",
         "openai/small",

@@ -9,9 +9,12 @@ from rq.serializers import JSONSerializer
 
 from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.counts import MAX_AGE_S, read_counts, read_tally
+from producer.batches.scan import scan
+from producer.batches.survey import Survey
 from producer.batches.views import count, view_batch
+from producer.batches.worked_time import Bounds
 from producer.errors import JobNotFound
-from producer.keys import batch_key, counts_key, job_key, result_key
+from producer.keys import batch_key, counts_key, ended_key, job_key, result_key
 from producer.scripts import Scripts
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
@@ -25,6 +28,26 @@ def recounted(night, batch="night"):
 def assert_right(night, *batches):
     for batch in batches or ("night",):
         assert read_counts(night.connection, batch) == recounted(night, batch)
+        assert looked_at(night, batch, by_records=True) == looked_at(night, batch, by_records=False)
+
+
+def looked_at(night, batch, *, by_records):
+    """Return all that a report takes from a survey, by the records or by the jobs' hashes."""
+    found = Survey(Bounds(0), None)
+    scan(night.connection, batch, found, by_records=by_records)
+    worked = found.worked
+    return {
+        "counts": found.counts,
+        "run": (found.run_states, found.run_num_flagged, found.workers, found.languages),
+        "worked": (worked.num_jobs, worked.audio_s, worked.intervals),
+        "folders": found.folders.rows(),
+        "failed": {code: listing.first() for code, listing in found.failed.items()},
+        "listed": (found.flagged.first(), found.empty.first(), found.slowest),
+    }
+
+
+def records(night, batch="night"):
+    return night.connection.hgetall(ended_key(batch))
 
 
 def work(night):
@@ -229,3 +252,101 @@ def test_entries_are_small(night):
     assert json.loads(batches)["night"][0] == 1
     assert counted == b"queued"
     assert len(batches) < 40
+
+
+def test_a_record_of_what_ended_lives_and_goes_with_the_counts(night):
+    """Until the file is queued again, its batch expires or all is counted anew."""
+    ids = night.submit({"a.wav": job("a"), "b.wav": job("b", error="corrupt_audio")})
+    assert not records(night)
+    work(night)
+    assert set(records(night)) == {job_id.encode() for job_id in ids.values()}
+    assert 0 < night.connection.ttl(ended_key("night")) <= night.connection.ttl(counts_key("night"))
+    list(retry_jobs(night.connection, night.farm.settings, [ids["b.wav"]]))
+    assert set(records(night)) == {ids["a.wav"].encode()}
+    night.connection.delete(job_key(ids["a.wav"]), result_key(ids["a.wav"]))
+    # As large batches see it until somebody counts them anew.
+    assert looked_at(night, "night", by_records=True)["counts"].succeeded == 1
+    assert looked_at(night, "night", by_records=False)["counts"].lost == 1
+    read_tally(night.connection, "night", anew=True)
+    assert not records(night)
+    assert_right(night)
+
+
+def test_an_expired_job_under_a_new_name_is_not_taken_for_ended(night):
+    """Its record is of an earlier life."""
+    ids = night.submit({"a.wav": job("a")})
+    work(night)
+    night.connection.delete(job_key(ids["a.wav"]), result_key(ids["a.wav"]))
+    night.submit({"b.wav": job("a")})
+    assert looked_at(night, "night", by_records=True)["counts"].queued == 2
+
+
+def test_records_of_doubtful_counts_are_not_read(night):
+    """Marked dirty, or while they are counted anew: the jobs' own hashes tell."""
+    ids = night.submit({"a.wav": job("a")})
+    work(night)
+    night.connection.delete(job_key(ids["a.wav"]), result_key(ids["a.wav"]))
+    for field, value in (("dirty", "1"), ("counted_at", None)):
+        kept = night.connection.hget(counts_key("night"), field)
+        if value is None:
+            night.connection.hdel(counts_key("night"), field)
+        else:
+            night.connection.hset(counts_key("night"), field, value)
+        assert looked_at(night, "night", by_records=True)["counts"].lost == 1
+        night.connection.hdel(counts_key("night"), field)
+        if kept:
+            night.connection.hset(counts_key("night"), field, kept)
+    assert looked_at(night, "night", by_records=True)["counts"].succeeded == 1
+
+
+def test_hostile_names_in_a_jobs_hash_stay_within_their_field(night):
+    """A worker, model or language with tabs forges no other field of a record."""
+    ids = night.submit({"a.wav": job("a"), "odd.wav": job("odd")})
+    work(night)
+    odd = {
+        "worker_name": "x\tfailed\ty\n",
+        "language": b"\xff\t<b>",
+        "audio_s": "1e999",
+        "num_flagged": "-7",
+    }
+    night.connection.hset(job_key(ids["odd.wav"]), mapping=odd)
+    read_tally(night.connection, "night", anew=True)
+    found = looked_at(night, "night", by_records=True)
+    assert found == looked_at(night, "night", by_records=False)
+    assert found["counts"].succeeded == 2
+    assert found["run"][2]["x?failed?y?"] == 1
+
+
+def test_a_record_that_is_none_is_counted_anew_or_as_it_is(night):
+    """A key of another type, as any program may leave it, stops no worker and no report."""
+    night.submit({"a.wav": job("a")})
+    night.connection.set(ended_key("night"), "no hash", ex=60)
+    work(night)
+    assert looked_at(night, "night", by_records=True)["counts"].succeeded == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"x" * 30,
+        b"succeeded\t\tw\tm\ten\t\n0 1 nan 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 1e999 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 -7 0 0 1",
+        b"succeeded\t\tw\tm\ten\t\n0 1 1 0 0",
+        b"succeeded\tw\n0 1 1 0 0 1",
+        b"queued\t\t\t\t\t\n0 1 1 0 0 1",
+        b"\xff" * 80,
+    ],
+)
+def test_what_is_no_record_is_looked_up_in_the_jobs_hash(night, record):
+    """As any program may leave it there."""
+    ids = night.submit({"a.wav": job("a")})
+    work(night)
+    night.submit({"b.wav": job("b")})
+    work(night)
+    night.connection.hset(ended_key("night"), ids["a.wav"], record)
+    found = looked_at(night, "night", by_records=True)
+    by_hash = looked_at(night, "night", by_records=False)
+    assert found["counts"] == by_hash["counts"] == recounted(night)
+    assert found["worked"] == by_hash["worked"]

@@ -203,10 +203,10 @@ def test_a_frozen_server_is_named_and_no_second_one_is_started(own, embedded_dir
 
 
 def test_without_any_server_program_the_way_out_is_told(own, monkeypatch):
-    """The message names the extra to install and the setting to use instead."""
+    """The message has the command that installs one, and the setting to use instead."""
     monkeypatch.setattr(embedded, "_packaged_program", lambda: None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ServerUnreachable, match=r"scribefarm\[embedded\].*redis\.url"):
+    with pytest.raises(ServerUnreachable, match=r"to install: make -C .* setup; .*redis\.url"):
         embedded.ensure_running(own)
 
 

@@ -25,42 +25,9 @@ from producer.formats import (
     to_txt,
     to_vtt,
 )
-from producer.result import Audio, Model, Segment, Timing, Transcript, Word
+from tests.stage.transcripts import segment, transcript, words
 
 WRITERS = Path(__file__).parents[1] / "data" / "writers"
-
-
-def transcript(segments, text="", language="en"):
-    return Transcript(
-        job_id="a",
-        text=text,
-        language=language,
-        segments=segments,
-        audio=Audio(duration_s=9, sample_rate_hz=16000, channels=1, format="WAV"),
-        model=Model(name="tiny.en", revision="1", dtype="float32"),
-        timing=Timing(),
-    )
-
-
-def segment(number, start, end, text, words=None):
-    return Segment(
-        id=number,
-        seek=0,
-        start=start,
-        end=end,
-        text=text,
-        tokens=[50363],
-        temperature=0.0,
-        avg_logprob=-0.25,
-        compression_ratio=1.5,
-        no_speech_prob=0.01,
-        flags=["low_confidence"],
-        words=words,
-    )
-
-
-def words(*timed):
-    return [Word(word=word, start=start, end=end, probability=0.5) for word, start, end in timed]
 
 
 SPOKEN = transcript(

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from producer.archive.find import FoundFile
-from producer.archive.submit import SubmitOptions, to_job
+from producer.archive.prepare import SubmitOptions, to_job
 from producer.errors import Internal, InvalidOptions
 from producer.job import AudioOptions, Job
 from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES
@@ -116,7 +116,7 @@ def test_a_manifests_row_with_such_metadata_is_one_problem(tmp_path):
     """Named by its file; the other rows are submitted."""
     file = FoundFile(tmp_path / "a.wav", "a.wav", {"metadata": {"original": "caf\udce9.wav"}})
     with pytest.raises(InvalidOptions, match=r"a\.wav: metadata: must be text"):
-        to_job(file, SubmitOptions(batch="b"), HASH)
+        to_job(file, SubmitOptions(batch="b"), {"audio_sha256": HASH})
     with pytest.raises(ValidationError):
         Job(source="a", metadata={"a": math.nan})
 

@@ -4,9 +4,10 @@ import pytest
 
 from producer.archive.find import Names, find
 from producer.archive.hash_cache import HashCache
-from producer.archive.submit import SubmitOptions, submit_archive
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import submit_archive
 from producer.batches.watching import batch_status
-from producer.cli.watch_view import plain_line, status_lines
+from producer.cli.status_lines import plain_line, status_lines
 from producer.errors import InvalidOptions, QueueFull
 from producer.fleet import WorkerView, farm_status
 from producer.job import Job
@@ -77,7 +78,7 @@ def test_waiting_jobs_of_all_models_count_against_the_limit(connection, server_s
     """Pressure on the server is the sum of the models, too."""
     settings = load_settings(queue={"max_queued": 2})
     submit(connection, settings, [job(0, model="base")])
-    submit(connection, settings, [job(1, model="small")], queue="low")
+    submit(connection, settings, [job(1, model="others/small")], queue="low")
     with pytest.raises(QueueFull):
         submit(connection, settings, [job(2)])
 

@@ -1,10 +1,12 @@
 """Scripts: named arguments in, one atomic step, the answer out."""
 
+import json
+
 import pytest
 import redis
 
 from producer.scripts import LUA_FOLDER, Scripts
-from producer.states import ENDED_BADLY
+from producer.states import ENDED_BADLY, STATE_OF_RQ_STATUS
 
 
 def test_arguments_come_by_name_and_bytes_behind_them(connection, tmp_path):
@@ -52,6 +54,28 @@ def test_lua_and_python_agree_on_jobs_that_ended_badly(connection, tmp_path):
     assert {name.decode() for name in Scripts(connection, tmp_path).run("ended")} == ENDED_BADLY
 
 
+def test_lua_and_python_agree_on_states(connection, tmp_path):
+    """Counts and reports speak of ours, RQ of its own."""
+    (tmp_path / "states.lua").write_text("return cjson.encode(STATE_OF)")
+    assert json.loads(Scripts(connection, tmp_path).run("states")) == STATE_OF_RQ_STATUS
+
+
+def test_a_stamp_is_read_back_as_it_was_written(connection, tmp_path):
+    """Also of leap days; what is no stamp is none."""
+    code = """
+    local times = {0, 951782399.25, 951827696.5, 1709164800, 1764000000.123456, 4107542400}
+    for _, time in ipairs(times) do
+      if math.abs(seconds_of(stamp(time)) - time) > 1e-6 then return time end
+    end
+    for _, text in ipairs({'', 'x', '2026-11-24', '2026-11-24 07:00:00Z', false}) do
+      if seconds_of(text) then return text end
+    end
+    return "ok"
+    """
+    (tmp_path / "times.lua").write_text(code)
+    assert Scripts(connection, tmp_path).run("times") == b"ok"
+
+
 def test_the_lua_files_are_part_of_the_package():
     """They are read from the package's folder."""
     assert {path.stem for path in LUA_FOLDER.glob("*.lua")} == {
@@ -60,6 +84,7 @@ def test_the_lua_files_are_part_of_the_package():
         "cancel",
         "requeue",
         "counts",
+        "ended",
         "survey",
         "taken_over",
         "read_counts",

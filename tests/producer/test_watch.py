@@ -14,7 +14,8 @@ from producer.batches.running import Running
 from producer.batches.runs import Run, read_run, recent_speed, start_run
 from producer.batches.views import BatchCounts
 from producer.batches.watching import BatchStatus, batch_status, time_left_s
-from producer.cli.watch_view import farm_lines, live_view, plain_line
+from producer.cli.status_lines import farm_lines, plain_line
+from producer.cli.watch_view import live_view
 from producer.errors import JobNotFound
 from producer.fleet import FarmStatus, WorkerView
 from tests.stage.fake_engine import FakeEngine, job

@@ -17,11 +17,11 @@ SCRIPT = Path(sys.executable).with_name("scribefarm")
 class ArchiveFarm:
     """Runs `scribefarm` as people do, in a home folder of its own."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, *, server_env=None, **settings):
         self.folder = folder
         self.home = folder / "home"
         self.home.mkdir(parents=True)
-        self.server = Server(folder / "server")
+        self.server = Server(folder / "server", env=server_env)
         audio = {"long_audio": "reject", "max_audio_seconds": MAX_SECONDS}
         self.settings = make_settings(self.server.url, **{"audio": audio, **settings})
         self.workers = []

@@ -1,6 +1,6 @@
 """`python -m tests.stage.broken_model_worker`: a real worker whose model is broken once.
 
-Composed as `worker.__main__` does it, but the first prompt that the model reads after its warm-up
+Composed as `worker.run` does it, but the first prompt that the model reads after its warm-up
 gives logits without their last axis.
 """
 

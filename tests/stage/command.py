@@ -12,8 +12,12 @@ import tempfile
 from contextlib import ExitStack
 from multiprocessing.reduction import DupFd
 
+from producer.cli.commands import COMMANDS
+
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["producer.__main__"])
+_FORKS.set_forkserver_preload(
+    ["producer.__main__", *sorted({command.module for command in COMMANDS})]
+)
 
 
 def run_command(arguments, *, env, cwd, stdin=b"", timeout_s=120.0):

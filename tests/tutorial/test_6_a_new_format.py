@@ -41,15 +41,15 @@ def test_a_format_is_made_of_segments_and_words(transcript):
     assert to_srt(transcript).startswith("1\n00:00:0")
 
 
-def to_markdown(transcript, _options=FormatOptions()):  # noqa: B008 frozen
+def to_bullets(transcript, _options=FormatOptions()):  # noqa: B008 frozen
     """Return a list with one item a segment."""
     return "".join(f"-{segment.text}\n" for segment in transcript.segments)
 
 
 def test_every_command_offers_a_format_that_is_in_the_table(transcript, settings, monkeypatch):
     """The function above and this line are all of it."""
-    monkeypatch.setitem(FORMATS, "md", to_markdown)
-    command = ["result", transcript.job_id, "--format", "md"]
+    monkeypatch.setitem(FORMATS, "bullets", to_bullets)
+    command = ["result", transcript.job_id, "--format", "bullets"]
     shown = CliRunner().invoke(app, command, env=settings.to_environment())
-    assert (shown.exit_code, shown.stdout) == (0, to_markdown(transcript))
+    assert (shown.exit_code, shown.stdout) == (0, to_bullets(transcript))
     assert shown.stdout.startswith("- Ever tried, ever failed.\n- No matter, try again.\n")

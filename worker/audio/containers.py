@@ -40,7 +40,11 @@ _SNDFILE_MALFORMED = 3
 
 
 def open_reader(
-    source: PathLike | SourceFile, *, by_ffmpeg: bool = True, losses: Losses | None = None
+    source: PathLike | SourceFile,
+    *,
+    by_ffmpeg: bool = True,
+    losses: Losses | None = None,
+    track: int | None = None,
 ) -> Reader:
     """Open a recording, unless it is open, and read its header; on errors the file is closed.
 
@@ -48,19 +52,25 @@ def open_reader(
         source: The file.
         by_ffmpeg: FFmpeg decodes all that it can read; else only what libsndfile cannot.
         losses: Where damage is noted that is read around; None refuses damage.
+        track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
 
     Raises:
         SourceNotFound, SourceForbidden, SourceUnreachable: the file cannot be read.
         UnsupportedFormat: not a regular file, not audio, or a video without sound.
         EmptyInput: the file has no bytes.
         CorruptAudio: the header contradicts itself.
-        OutOfRange: the sampling rate or the number of channels.
+        OutOfRange: the sampling rate, the number of channels, or a track that it has not.
     """
     file = source if isinstance(source, SourceFile) else open_source(source)
     with translated(file.path, opening=True):
         try:
             _check_size(file)
-            reader = _choose_reader(file.path, file, by_ffmpeg=by_ffmpeg, losses=losses)
+            if track is not None and track > 1:
+                reader: Reader = FFmpegReader(file.path, file, None, losses=losses, track=track)
+            else:
+                reader = _choose_reader(
+                    file.path, file, by_ffmpeg=by_ffmpeg, losses=losses, track=track
+                )
             _check_limits(reader.header)
         except BaseException:
             file.close()
@@ -73,7 +83,9 @@ def _check_size(file: SourceFile) -> None:
         raise EmptyInput(file.path, "must have at least one byte")
 
 
-def _choose_reader(name: str, file: io.FileIO, *, by_ffmpeg: bool, losses: Losses | None) -> Reader:
+def _choose_reader(
+    name: str, file: io.FileIO, *, by_ffmpeg: bool, losses: Losses | None, track: int | None
+) -> Reader:
     data = find_data_chunk(file.fileno())
     start = os.pread(file.fileno(), 8, 0)
     counting = None if _is_for_ffmpeg(start, data) else _counting_reader(name, file, data, losses)
@@ -81,7 +93,7 @@ def _choose_reader(name: str, file: io.FileIO, *, by_ffmpeg: bool, losses: Losse
         return counting
     try:
         header = None if counting is None else counting.header
-        reader = FFmpegReader(name, file, data, counted=header, losses=losses)
+        reader = FFmpegReader(name, file, data, counted=header, losses=losses, track=track)
     except (av.error.FFmpegError, UnsupportedFormat) as error:
         if counting is not None:
             return SndfileReader(name, file, data, losses)
@@ -105,6 +117,8 @@ def _counting_reader(
         is_malformed = error.code == _SNDFILE_MALFORMED and losses is None
         if error.code == SNDFILE_SYSTEM or is_malformed:
             raise
+        if error.code == _SNDFILE_MALFORMED and losses is not None:
+            losses.add(0.0, None, reason(error))
     except NotCounted:
         pass
     return None

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 import av
@@ -13,7 +14,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
-from producer.errors import UnsupportedFormat
+from producer.errors import OutOfRange, UnsupportedFormat
 from worker.audio.data_chunk import DataChunk
 from worker.audio.errors import translated
 from worker.audio.facts import kept_tags
@@ -25,7 +26,7 @@ from worker.audio.swresample import MAX_PLANES
 # What FFmpeg may open. Playlists (hls, concat) are excluded: they name other files.
 _FFMPEG_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,gsm,gxf,iff,"
-    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,rm,shn,"
+    "ircam,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,ogg,oma,pvf,qcp,rm,shn,"
     "sox,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
 # Containers that store their length; for others FFmpeg estimates it from the bit rate.
@@ -54,6 +55,7 @@ class FFmpegReader:
         *,
         counted: AudioHeader | None = None,
         losses: Losses | None = None,
+        track: int | None = None,
     ) -> None:
         """Open the container.
 
@@ -63,8 +65,10 @@ class FFmpegReader:
             data: Where the samples lie, if known.
             counted: What libsndfile says of the file; its count of frames is exact.
             losses: See `Reader`.
+            track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         """
         file.seek(0)
+        file.name = f"recording{_ending(name)}"  # which tells FFmpeg some formats apart
         self._file = file
         self.data = data
         self.losses = losses
@@ -78,7 +82,7 @@ class FFmpegReader:
             },
         )
         try:
-            self._stream = _best_audio(name, self._container)
+            self._stream = _audio_stream(name, self._container, track)
             self.header = replace(
                 counted or self._own_header(name),
                 num_tracks=len(self._container.streams.audio),
@@ -162,12 +166,21 @@ class FFmpegReader:
         self._file.close()
 
 
-def _best_audio(name: str, container: Any) -> Any:
-    """Return the stream that ffmpeg takes if it is not told: default, then most channels."""
+def _ending(name: str) -> str:
+    ending = PurePath(name).suffix
+    return ending if ending[1:].isascii() and ending[1:].isalnum() else ""
+
+
+def _audio_stream(name: str, container: Any, track: int | None) -> Any:
+    """Return the asked sound, or what ffmpeg takes if it is not told: default, then most channels."""
     if not container.streams.audio:
         kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         raise UnsupportedFormat(name, "no audio stream", f"{container.format.name}: {kinds}")
-    best = max(container.streams.audio, key=_preference)
+    num_tracks = len(container.streams.audio)
+    if track is not None and track > num_tracks:
+        raise OutOfRange(name, f"must have the track that audio.tracks names, {track}", num_tracks)
+    tracks = container.streams.audio
+    best = max(tracks, key=_preference) if track is None else tracks[track - 1]
     if best.codec_context is None:
         raise UnsupportedFormat(name, "must be of a codec that FFmpeg decodes")
     for stream in container.streams:

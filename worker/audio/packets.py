@@ -1,5 +1,6 @@
 """Decodes a stream packet by packet, and says what becomes of a damaged one."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,9 @@ from worker.audio.reader import AudioHeader
 # Tags after the last frame (APE, lyrics) look like broken frames; more bytes are damage.
 _MAX_TAIL_BYTES = 128 * 1024
 _ENDS_IN_TAGS = ("mp3", "aac")
+_FLAC_FRAME = rb"\xff[\xf8\xf9]"
+# In one packet; what looks like more is chance.
+_MAX_FLAC_FRAMES = 64
 # Between joined MP3 files.
 _TAGS = (b"ID3", b"TAG", b"APE")
 # Decoders that follow pauses (comfort noise frames), where FFmpeg's own does not.
@@ -49,7 +53,7 @@ class Decoding:
         """
         frames = self._whole() if self._losses is None else self._salvaged(self._losses)
         for frame in frames:
-            self._read_s += frame.samples / frame.sample_rate
+            self._read_s += _frame_seconds(frame)
             yield frame
 
     def _whole(self) -> Iterator[Any]:
@@ -95,13 +99,31 @@ class Decoding:
             except av.error.EOFError:  # the container's own last packet has ended it already
                 return
             except av.error.FFmpegError as error:
-                losses.add(self._read_s, _seconds(packet), reason(error))
+                frames = self._beside_damage(packet) if self._checks else []
+                lost_s = _seconds(packet)
+                if frames and lost_s is not None:
+                    lost_s = max(0.0, lost_s - sum(map(_frame_seconds, frames)))
+                losses.add(self._read_s, lost_s, reason(error))
             else:
                 if self._checks and packet is not None:
                     self._check(packet, frames, losses)
             yield from frames
             if packet is None:
                 return
+
+    def _beside_damage(self, packet: Any) -> list[Any]:
+        """Return the FLAC frames of a packet that lie before and after its damaged ones."""
+        content = bytes(packet) if packet is not None else b""
+        cuts = [found.start() for found in re.finditer(_FLAC_FRAME, content)][:_MAX_FLAC_FRAMES]
+        frames: list[Any] = []
+        start = 0
+        for at, cut in enumerate(cuts):
+            for stop in (*cuts[at + 1 :], len(content)) if cut >= start else ():
+                with suppress(av.error.FFmpegError):
+                    frames += self._lenient.decode(av.Packet(content[cut:stop]))
+                    start = stop
+                    break
+        return frames
 
     def _check(self, packet: Any, frames: list[Any], losses: Losses) -> None:
         """Note frames whose checksum is wrong: they are noise, or nearly what they were."""
@@ -112,6 +134,10 @@ class Decoding:
         if num_wrong > 0:
             wrong_s = num_wrong / frames[0].sample_rate
             losses.add(self._read_s, wrong_s, "a checksum is wrong", is_kept=True)
+
+
+def _frame_seconds(frame: Any) -> float:
+    return float(frame.samples / frame.sample_rate)
 
 
 def _seconds(packet: Any) -> float | None:

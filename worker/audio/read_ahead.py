@@ -20,11 +20,13 @@ from producer.job import AudioOptions
 from producer.result import Audio
 from producer.settings import AudioSettings
 from worker.audio.fingerprint import Fingerprint
+from worker.audio.lanes import Lane
 from worker.audio.listening import Listening
 from worker.audio.losses import SALVAGED
 from worker.audio.reader import Samples
-from worker.audio.recording import SAMPLE_RATE_HZ, Recording, open_recording
+from worker.audio.recording import SAMPLE_RATE_HZ, Recording
 from worker.audio.source_file import SourceFile, open_source
+from worker.audio.tracks import Tracks, open_tracks
 
 # Blocks of a recording that may wait for the engine: 4 MB.
 BLOCKS_AHEAD = 2
@@ -33,6 +35,8 @@ BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
 
 # In `Transcript.flags`: the channels cancelled each other out, see `worker.audio.mix`.
 PHASE_CANCELLED = "phase_cancelled"
+# All channels that were to be split are the same sound: they were transcribed once, mixed.
+CHANNELS_ALIKE = "channels_alike"
 
 _log = structlog.get_logger()
 
@@ -49,6 +53,21 @@ class Start:
 
 
 @dataclass(frozen=True)
+class LaneEnd:
+    """A lane that is transcribed for itself.
+
+    Attributes:
+        lane: Which.
+        speech: As of `End`, of this lane.
+        skipped: Its silent stretches that are not transcribed.
+    """
+
+    lane: Lane
+    speech: Sequence[float] | None = None
+    skipped: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True)
 class End:
     """The last thing that a reading delivers: the recording was read to its end.
 
@@ -57,12 +76,18 @@ class End:
         busy_s: Seconds that reading, decoding and resampling took.
         flags: Why a person should listen to it.
         speech: Seconds at which speech begins and ends, in turn; None if nobody listened.
+        lanes: What is transcribed apart; empty for a recording that is transcribed as one.
     """
 
     audio: Audio
     busy_s: float
     flags: tuple[str, ...] = ()
     speech: Sequence[float] | None = None
+    lanes: tuple[LaneEnd, ...] = ()
+
+
+class _Stopped(Exception):
+    """Nobody waits for this recording any more."""
 
 
 Piece: TypeAlias = Start | Samples | End | ScribefarmError
@@ -73,12 +98,14 @@ class Reading:
     """One recording being read: delivers `Start`, its blocks, then `End`; or an error.
 
     Attributes:
-        path: The recording.
+        path: The recording, as messages name it: an address without its secrets.
         settings: Roots, cap and whether to resample.
-        deliver: Called in the reading thread with `Start`, with each block (samples,), then once
-            with `End` or the error that ended the reading.
+        deliver: Called in the reading thread with `Start`, with each block (samples,), or (samples,
+            lanes) where lanes are apart, then once with `End` or the error that ended the reading.
         sha256: What the hash of the file's bytes must be, in hex; None takes any.
         asked: How the job wants it read.
+        fetch: Returns a descriptor of the bytes of a source that is no file here, given what is to
+            be called whenever something has come; None opens `path`.
         is_called_slow: Whether the log has a line on its silence.
     """
 
@@ -87,6 +114,7 @@ class Reading:
     deliver: Callable[[Piece], None]
     sha256: str | None = None
     asked: AudioOptions = field(default_factory=AudioOptions)
+    fetch: Callable[[Callable[[], None]], int] | None = None
     is_called_slow: bool = False
     _credit: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(BLOCKS_AHEAD), init=False
@@ -128,6 +156,8 @@ class Reading:
             ending: End | ScribefarmError = self._read()
         except ScribefarmError as error:
             ending = error
+        except _Stopped:
+            return
         except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("reading failed", path=self.path)
             ending = Internal("reading", "must not fail", repr(error))
@@ -140,7 +170,7 @@ class Reading:
 
     def _read(self) -> End:
         self._beat()
-        file = open_source(self.path, self.settings.roots)
+        file = self._open()
         with file, Fingerprint(file, self._beat) as fingerprint:
             try:
                 return self._read_opened(file, fingerprint)
@@ -152,16 +182,26 @@ class Reading:
                     fingerprint.finish(self.sha256)
                 raise
 
+    def _open(self) -> SourceFile:
+        if self.fetch is None:
+            return open_source(self.path, self.settings.roots)
+        return SourceFile(self.path, self.fetch(self._beat_on))
+
+    def _beat_on(self) -> None:
+        """Note that something came, unless nobody wants the rest of it."""
+        if self._is_stopped:
+            raise _Stopped
+        self._beat()
+
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:
         busy_s, started = 0.0, time.monotonic()
         listening = Listening(self.settings, self.asked)
         longest_s = longest_seconds(self.settings)
-        with open_recording(
+        with open_tracks(
             file,
+            self.asked,
             max_seconds=longest_s,
             auto_resample=self.settings.auto_resample,
-            resampler=self.asked.resampler,
-            is_salvaged=self.asked.damaged == "salvage",
             watch=listening.watch,
         ) as recording:
             declared_s = recording.header.duration_s
@@ -178,9 +218,15 @@ class Reading:
         sha256 = None if self._is_stopped else fingerprint.finish(self.sha256)
         busy_s += time.monotonic() - started
         audio = _audio(recording, sha256, listening)
-        return End(audio, busy_s, tuple(_flags(recording)), listening.speech)
+        lanes = tuple(
+            LaneEnd(lane, listening.speech_of(lane), listening.skipped_of(lane))
+            for lane in recording.lanes
+        )
+        return End(audio, busy_s, tuple(_flags(recording)), listening.speech, lanes)
 
-    def _watched(self, recording: Recording, fingerprint: Fingerprint) -> Iterator[Samples]:
+    def _watched(
+        self, recording: Recording | Tracks, fingerprint: Fingerprint
+    ) -> Iterator[Samples]:
         """Yield a recording's blocks; each is hashed, and a sign that the file's disk lives."""
         for samples in recording:
             fingerprint.follow()
@@ -194,7 +240,7 @@ class Reading:
         self._beat()
 
 
-def _audio(recording: Recording, sha256: str | None, listening: Listening) -> Audio:
+def _audio(recording: Recording | Tracks, sha256: str | None, listening: Listening) -> Audio:
     header = recording.header
     return Audio(
         duration_s=recording.duration_s,
@@ -207,11 +253,13 @@ def _audio(recording: Recording, sha256: str | None, listening: Listening) -> Au
     )
 
 
-def _flags(recording: Recording) -> Iterator[str]:
+def _flags(recording: Recording | Tracks) -> Iterator[str]:
     if recording.has_cancelling_channels:
         yield PHASE_CANCELLED
     if recording.losses:
         yield SALVAGED
+    if recording.is_one_sound:
+        yield CHANNELS_ALIKE
 
 
 def _gathered(blocks: Iterable[Samples]) -> Iterator[Samples]:

@@ -24,8 +24,8 @@ from producer.errors import (
 from producer.result import Lost
 from worker.audio.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
 from worker.audio.errors import translated
+from worker.audio.lanes import Channels, Lane, Selection, SideBySide, Split, select
 from worker.audio.losses import Losses
-from worker.audio.mix import Mixer
 from worker.audio.reader import AudioHeader, Block, PathLike, Reader, Samples
 from worker.audio.resample import RESAMPLERS, ToMono, decodes_with_ffmpeg, make_converter
 from worker.audio.source_file import SourceFile
@@ -80,6 +80,8 @@ def open_recording(
     auto_resample: bool = True,
     resampler: str = "ffmpeg",
     is_salvaged: bool = False,
+    channels: Channels = "mix",
+    track: int | None = None,
     watch: Callable[[Block], None] | None = None,
 ) -> "Recording":
     """Open a recording and check its header; nothing is decoded yet.
@@ -92,10 +94,12 @@ def open_recording(
         resampler: "ffmpeg" (as openai-whisper hears it through FFmpeg up to 5.1), "ffmpeg6" (from
             6 on), "soxr_hq" (python-soxr, high quality) or "linear" (mlx-audio's interpolation).
         is_salvaged: Read around damage, and note it in `Recording.losses`.
+        channels: Which are read; see `worker.audio.lanes`.
+        track: Which of several sounds is read, from 1; None takes the one that FFmpeg would.
         watch: Is shown each block as it lies in the file, before it is mixed.
 
     Raises:
-        OutOfRange: the cap, the rate or the recording's duration.
+        OutOfRange: the cap, the rate, the recording's duration, a channel or track that it has not.
         InvalidOptions: no such resampler.
         EmptyInput: the header declares no samples.
         CorruptAudio: the file is shorter than its header says.
@@ -108,7 +112,9 @@ def open_recording(
             source.close()
         raise
     losses = Losses() if is_salvaged else None
-    reader = open_reader(source, by_ffmpeg=decodes_with_ffmpeg(resampler), losses=losses)
+    # libsndfile gives nothing of a block with damage in it.
+    by_ffmpeg = is_salvaged or decodes_with_ffmpeg(resampler)
+    reader = open_reader(source, by_ffmpeg=by_ffmpeg, losses=losses, track=track)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
         _check_rate(reader.header, target_rate_hz, auto_resample=auto_resample)
@@ -119,6 +125,7 @@ def open_recording(
             max_seconds=max_seconds,
             target_rate_hz=target_rate_hz,
             resampler=resampler,
+            selection=select(reader.header, channels),
             watch=watch,
         )
     except BaseException:
@@ -137,10 +144,11 @@ def _check_request(max_seconds: float, target_rate_hz: int, resampler: str) -> N
 
 
 class Recording:
-    """One recording as blocks of float32 mono samples at the target rate, read once.
+    """One recording as blocks of float32 samples at the target rate, read once.
 
-    Channels are mixed as the resampler's library does, unless they cancel each other out; see
-    `worker.audio.mix`. Iterating closes the file at its end and on every error;
+    A block has the shape (samples,), or (samples, lanes) where channels are split, the mix in the
+    last lane. Channels are mixed as the resampler's library does, unless they cancel each other out;
+    see `worker.audio.mix`. Iterating closes the file at its end and on every error;
     `num_source_frames`, `duration_s` and `losses` are then final.
 
     Iterating raises:
@@ -159,6 +167,7 @@ class Recording:
         max_seconds: float,
         target_rate_hz: int,
         resampler: str,
+        selection: Selection,
         watch: Callable[[Block], None] | None = None,
     ) -> None:
         self.header = reader.header
@@ -168,7 +177,7 @@ class Recording:
         self._target_rate_hz = target_rate_hz
         self._resampler = resampler
         self._watch = watch
-        self._mixer = Mixer()
+        self._selection = selection
 
     @property
     def duration_s(self) -> float:
@@ -178,7 +187,17 @@ class Recording:
     @property
     def has_cancelling_channels(self) -> bool:
         """Return whether the channels cancelled each other out anywhere so far."""
-        return self._mixer.has_cancelled
+        return self._selection.mixer.has_cancelled
+
+    @property
+    def is_one_sound(self) -> bool:
+        """Return whether split channels were all the same, so that their mix is transcribed."""
+        return isinstance(self._selection, Split) and self._selection.is_one_sound
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Return what is transcribed apart, once all was read; empty for a mixed recording."""
+        return self._selection.lanes if isinstance(self._selection, Split) else ()
 
     @property
     def losses(self) -> list[Lost]:
@@ -200,22 +219,31 @@ class Recording:
         Where the rate, the channels or the sample type change a new converter begins; what the
         old one's filter held back, a millisecond, is dropped, as the ffmpeg command does.
         """
-        converter: ToMono | None = None
+        converters: list[ToMono] = []
         kind: tuple[object, ...] = ()
+        lanes: SideBySide | None = None
         for block in self._reader.blocks():
             accepted = self._accept(block)
             found = (block.rate_hz, block.layout, block.samples.dtype)
             with translated(self.header.path):
-                if converter is None or found != kind:
-                    converter = make_converter(self._resampler, accepted, self._target_rate_hz)
+                apart = self._selection.lanes_of(accepted)
+                if found != kind:
+                    converters = [self._converter(first) for first in apart]
                     kind = found
-                samples = converter.convert(accepted)
-            yield samples
-        if converter is not None:
-            yield converter.finish()
+                pieces = [each.convert(lane) for each, lane in zip(converters, apart, strict=True)]
+            if lanes is None and len(pieces) > 1:
+                lanes = SideBySide(len(pieces))
+            yield _joined(lanes, pieces)
+        if converters:
+            yield _joined(lanes, [each.finish() for each in converters])
+        if lanes is not None:
+            yield lanes.finish()
+
+    def _converter(self, first: Block) -> ToMono:
+        return make_converter(self._resampler, first, self._target_rate_hz)
 
     def _accept(self, block: Block) -> Block:
-        """Count a block, check it, show it, and mend its channels."""
+        """Count a block, check it and show it."""
         header = self.header
         first_frame = self.num_source_frames
         self.num_source_frames += round(len(block.samples) * header.sample_rate_hz / block.rate_hz)
@@ -224,7 +252,7 @@ class Recording:
             block = self._finite(block, first_frame)
         if self._watch is not None:
             self._watch(block)
-        return self._mixer.mended(block)
+        return block
 
     def _finite(self, block: Block, first_frame: int) -> Block:
         """Refuse absurd samples; where damage is read around they are noted and become silence."""
@@ -243,15 +271,14 @@ class Recording:
 
     def _check_end(self, num_samples: int) -> None:
         """Refuse a recording that ended too early or without a sample."""
-        path, least, losses = self.header.path, self._reader.least_frames, self._reader.losses
-        if least is not None and self.num_source_frames < least:
-            limit = f"must hold the {self.header.num_frames} frames that it declares"
-            if losses is None:
+        path, losses = self.header.path, self._reader.losses
+        if losses is not None:
+            self._note_end(losses)
+        else:
+            least = self._reader.least_frames
+            if least is not None and self.num_source_frames < least:
+                limit = f"must hold the {self.header.num_frames} frames that it declares"
                 raise CorruptAudio(path, limit, self.num_source_frames)
-            declared_s = (self.header.num_frames or least) / self.header.sample_rate_hz
-            missing_s = declared_s - self.duration_s - losses.missing_s
-            if missing_s * self.header.sample_rate_hz >= 1:
-                losses.add(self.duration_s, missing_s, f"the file {limit}")
         if self.num_source_frames == 0:
             if losses is not None and losses.found:
                 raise CorruptAudio(path, "must hold audio that decodes", losses.found[0].reason)
@@ -259,6 +286,18 @@ class Recording:
         if num_samples == 0:
             limit = f"must have at least one sample after resampling to {self._target_rate_hz} Hz"
             raise EmptyInput(path, limit, 0)
+
+    def _note_end(self, losses: Losses) -> None:
+        """Note what is missing at the end, as far as the file declares its length."""
+        rate_hz, data, reason = self.header.sample_rate_hz, self._reader.data, "the file ends early"
+        least = self._reader.least_frames
+        if least is not None and self.num_source_frames < least:
+            declared_s = (self.header.num_frames or least) / rate_hz
+            missing_s = declared_s - self.duration_s - losses.missing_s
+            if missing_s * rate_hz >= 1:
+                losses.add(self.duration_s, missing_s, reason)
+        elif data is not None and data.is_cut_off:
+            losses.add(self.duration_s, None, reason)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
@@ -305,6 +344,15 @@ def load_audio(
             num_samples += len(samples)
             _check_ceiling(max(num_samples, recording.num_source_frames), header.path)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), header
+
+
+def _joined(lanes: SideBySide | None, pieces: list[Samples]) -> Samples:
+    """Return the next samples of all lanes."""
+    if lanes is None:
+        return pieces[0]
+    for lane, samples in enumerate(pieces):
+        lanes.push(lane, samples)
+    return lanes.take()
 
 
 def _check_frames(num_frames: int, rate_hz: int, max_seconds: float, context: str) -> None:

@@ -22,12 +22,15 @@ from worker.cli.doctor import examine
 from worker.cli.finding import Finding, Run, run_command
 from worker.cli.mac_doctor import MacFacts, mac_facts
 
+app = typer.Typer()
+
 STEP_TIMEOUT_S = 1800.0
 DTYPES = ("float32", "float16")
 # Of the recording that is read from a share: longer than a system reads ahead.
 SHARE_S = 3600
 
 
+@app.command()
 def accept(
     *,
     output: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path(

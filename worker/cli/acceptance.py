@@ -69,7 +69,7 @@ class Bench:
 
 def bench_rows(bench: Bench, run: Run) -> Iterator[Row]:
     """Measure the model with each number of slots."""
-    program = [sys.executable, "-m", "worker.__main__", "bench", "--json"]
+    program = [sys.executable, "-P", "-m", "worker.__main__", "bench", "--json"]
     for number in bench.slots:
         asked = ["--model", bench.model, "--slots", str(number), "--seconds", str(bench.seconds)]
         ran = run([*program, *asked, *bench.file_option])
@@ -91,7 +91,7 @@ def bench_rows(bench: Bench, run: Run) -> Iterator[Row]:
 
 def rows_alone_rows(bench: Bench, dtypes: Sequence[str], run: Run) -> Iterator[Row]:
     """Compare each recording's text alone and in a batch, in each dtype."""
-    program = [sys.executable, "-m", "worker.cli.rows_alone"]
+    program = [sys.executable, "-P", "-m", "worker.cli.rows_alone"]
     for dtype in dtypes:
         check, wanted = f"alone as in a batch, {dtype}", "the same text"
         ran = run([*program, "--model", bench.model, "--dtype", dtype, *bench.file_option])

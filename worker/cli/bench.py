@@ -25,11 +25,14 @@ from worker.engine import messages
 if TYPE_CHECKING:
     from worker.cli.measure import Measurement
 
+app = typer.Typer()
+
 # Seconds for which the clip is repeated without --audio.
 DEFAULT_S = 20.0
 AUTO = "auto"
 
 
+@app.command()
 def bench(
     *,
     model: Annotated[

@@ -20,12 +20,15 @@ from producer import embedded, log
 from producer.connection import connect, server_errors
 from producer.console import SettingsFile
 from producer.errors import InvalidSettings, ScribefarmError, advice_for
+from producer.installation import install_command
 from producer.settings import Settings, load_settings
 from worker.cli.finding import Finding, run_command
 from worker.cli.mac_doctor import NO_GPU, examine_mac
 
 if TYPE_CHECKING:
     from worker.cli.measure import Workbench
+
+app = typer.Typer()
 
 # The slowest BLAS worth keeping: the reference one gives 2 GFLOP/s, OpenBLAS tens on each core.
 SLOW_GFLOPS = 10.0
@@ -40,6 +43,7 @@ SELF_TEST_S = 30.0
 _COLOURS = {"ok": "green", "slow": "yellow", "broken": "red"}
 
 
+@app.command()
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -102,7 +106,7 @@ def _decoders() -> Finding:
         import av  # noqa: PLC0415 - see the module's docstring
         import soundfile  # noqa: PLC0415 - the same
     except (ImportError, OSError) as error:
-        advice = "Install the worker again: pip install 'scribefarm[worker]'."
+        advice = f"Install the worker again: {install_command('worker')}"
         return Finding("audio", "broken", str(error), advice)
     missing = [name for name in DECODERS if name not in av.codecs_available]
     found = f"libsndfile {soundfile.__libsndfile_version__}, PyAV {av.__version__}"
@@ -119,7 +123,7 @@ def _device() -> Finding:
         facts, mlx = machine(), versions()["mlx"]
     except (ImportError, OSError, RuntimeError, IndexError) as error:
         # Where Metal finds no device MLX raises RuntimeError, and IndexError after that.
-        advice = "Install the worker for this machine: pip install 'scribefarm[worker]'."
+        advice = f"Install the worker for this machine: {install_command('worker')}"
         if sys.platform == "darwin" and not isinstance(error, ImportError):
             advice = NO_GPU
         return Finding("device", "broken", f"MLX does not start: {error}", advice)

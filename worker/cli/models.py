@@ -1,9 +1,10 @@
-"""`scribefarm-worker models`: list, fetch and convert weights.
+"""`scribefarm-worker models`: list, fetch, remove and convert weights.
 
 `worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
 `--help` needs neither.
 """
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,17 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from producer.errors import InvalidModel
-from producer.languages import knows_english_alone
+from producer.console import format_bytes, note, one_line
+from producer.errors import InvalidModel, InvalidOptions
+from producer.model_names import KNOWN_MODELS, canonical_model
 from producer.settings import load_settings
 from worker.models import MODELS
 
 if TYPE_CHECKING:
+    from worker.cli.model_list import ModelRow
     from worker.models.whisper.weights.load import Weights
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and convert weights.")
+app = typer.Typer(no_args_is_help=True, help="List, fetch, remove and convert weights.")
 
-_MIB = 1 << 20
 _WIDTH = 140
 
 
@@ -36,73 +38,128 @@ class DType(StrEnum):
 
 
 @app.command("list")
-def list_models() -> None:
-    """Show the packaged models, and the Whisper models that were fetched from the hub.
+def list_models(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show the models that are here, and those that a short name fetches.
 
-    The one in the settings, which a worker here would use, has a star.
+    With names, size on disk (about, where it is not here), languages, licence, where it is, and who
+    uses it: the settings of this machine, and the running workers of its farm. Starts no server.
+
+    Examples:
+      scribefarm-worker models list
+      scribefarm-worker models list --json
     """
-    from worker.models.hub import fetched  # noqa: PLC0415 - see the module's docstring
-    from worker.models.whisper.weights.config import is_whisper  # noqa: PLC0415 - the same
+    from worker.cli.model_list import model_rows  # noqa: PLC0415 - see the module's docstring
 
-    used = load_settings().model.name
-    table = Table("model", "from", "here", "languages", "licence", "used")
+    rows = model_rows(load_settings())
+    if as_json:
+        typer.echo(json.dumps([row.model_dump() for row in rows]))
+        return
+    table = Table("name", "from", "size", "languages", "licence", "here", "used by")
     for column in table.columns:
         column.overflow = "fold"
-    for name, packaged in MODELS.items():
-        size = packaged.size_bytes()
-        here = "no" if not packaged.is_installed() else _mib(size) if size else "yes"
-        source = packaged.requirement.replace(" ", "\n")
-        table.add_row(name, source, here, _languages(name), packaged.licence, _star(name == used))
-    for name, size_text, licence in fetched(is_whisper):
-        shown = licence or "see its page"
-        table.add_row(name, "hub", size_text, _languages(name), shown, _star(name == used))
+    for row in rows:
+        size = "" if row.num_bytes is None else format_bytes(row.num_bytes)
+        table.add_row(
+            ", ".join(row.short_names) or one_line(row.name),
+            _source(row),
+            f"about {size}" if size and row.here == "no" else size,
+            {1: "English", None: ""}.get(row.num_languages, str(row.num_languages)),
+            row.licence or "see its page",
+            row.here,
+            one_line(", ".join(row.used_by)),
+        )
     # Off a terminal there is no width to go by, and nothing is to be cut.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
-def _languages(model: str) -> str:
-    return "English" if knows_english_alone(model) else "many"
-
-
-def _star(is_used: bool) -> str:
-    return "*" if is_used else ""
+def _source(row: "ModelRow") -> str:
+    """Return what pip installs, or the hub id that a short name stands for."""
+    if row.requirement is not None:
+        return row.requirement.replace(" ", "\n")
+    return one_line(row.name) if row.short_names else row.here.removesuffix(" cache")
 
 
 def _card(name: str) -> str:
-    return f"see https://huggingface.co/{name}"
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / _MIB:.0f} MiB"
+    return f"https://huggingface.co/{name}"
 
 
 @app.command("fetch")
 def fetch_model(
     name: Annotated[
-        str, typer.Argument(help="Packaged name or hub id, like openai/whisper-small.")
+        str,
+        typer.Argument(help="Name like large-v3 or turbo, or hub id, like openai/whisper-small."),
     ],
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
-    """Download a model, or bring it up to date, and check every tensor."""
+    """Download a model, or bring it up to date, and check every tensor.
+
+    Examples:
+      scribefarm-worker models fetch turbo
+      scribefarm-worker models fetch openai/whisper-small --revision main
+    """
     from worker.models.hub import fetch, is_hub_id, licence_of  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
 
-    if name not in MODELS and is_hub_id(name):
-        folder, revision = fetch(name, revision, refresh=True)
-        licence = licence_of(folder) or _card(name)
-    elif name not in MODELS:
-        known = ", ".join(MODELS)
-        raise InvalidModel("model", f"must be one of {known}, or a hub id", name)
+    model = canonical_model(name)
+    if model in MODELS:
+        licence = MODELS[model].licence
+    elif is_hub_id(model):
+        known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
+        if known is not None:
+            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}")
+        folder, revision = fetch(model, revision, refresh=True)
+        licence = licence_of(folder) or (known.licence if known else f"see {_card(model)}")
     else:
-        licence = MODELS[name].licence
-    _report(load_weights(name, revision=revision))
+        names = ", ".join(KNOWN_MODELS)
+        raise InvalidModel("model", f"must be one of {names}, or a hub id", name)
+    _report(load_weights(model, revision=revision))
     typer.echo(f"licence: {licence}")
+
+
+@app.command("remove")
+def remove_model(
+    name: Annotated[str, typer.Argument(help="Name or hub id of a fetched model.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model that was fetched from the hub, with all its revisions.
+
+    What came as a Python package, and folders of yours, are left alone.
+
+    Example:
+      scribefarm-worker models remove turbo --yes
+    """
+    from worker.cli.model_list import model_rows  # noqa: PLC0415 - see the module's docstring
+    from worker.models.hub import remove  # noqa: PLC0415 - the same
+
+    model = canonical_model(name)
+    row = next((row for row in model_rows(load_settings()) if row.name == model), None)
+    if model in MODELS:
+        uninstall = f"is a Python package: pip uninstall {_packages(MODELS[model].requirement)}"
+        raise InvalidOptions("model", uninstall, name)
+    if row is None or row.here != "hub cache":
+        raise InvalidOptions("model", "must have been fetched; see: models list", name)
+    used = f"; it is used by {', '.join(row.used_by)}" if row.used_by else ""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidOptions("--yes", "must be given where nobody can be asked")
+        size = format_bytes(row.num_bytes or 0)
+        typer.confirm(one_line(f"Delete {model}, {size}{used}?"), abort=True, err=True)
+    freed = remove(model)
+    note(f"deleted {model}: {format_bytes(freed)} are free again{used}")
+
+
+def _packages(requirement: str) -> str:
+    """Return the names of packages without their versions."""
+    return " ".join(each.partition("==")[0] for each in requirement.split())
 
 
 @app.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="IN", help="Packaged name, folder (any format) or hub id.")
+        str, typer.Argument(metavar="IN", help="Name, folder (any format) or hub id.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New MLX folder.")],
     bits: Annotated[
@@ -121,7 +178,7 @@ def convert(
     if bits is not None:
         to.check_bits(bits)
     kind = None if dtype is None else choose_dtype(dtype)
-    weights = load_weights(source, revision=revision, dtype=kind)
+    weights = load_weights(canonical_model(source), revision=revision, dtype=kind)
     to.save(weights if bits is None else to.quantize(weights, bits), out)
     # Read back, so that what is reported is what was written.
     _report(load_weights(str(out)))
@@ -135,6 +192,6 @@ def _report(weights: "Weights") -> None:
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(
-        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {_mib(num_bytes)}, "
+        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {format_bytes(num_bytes)}, "
         f"revision {weights.revision}, in {weights.source}"
     )

@@ -21,13 +21,16 @@ from typing import Any
 
 import structlog
 
-from producer.errors import DeviceLost, Internal, ScribefarmError
+from producer.errors import DeviceLost, Internal, ScribefarmError, SourceForbidden
+from producer.job import Job
 from producer.result import Model
 from producer.settings import Settings
+from producer.source import is_fetched, shown_source
 from worker.audio.read_ahead import End, Piece, Reading, Start
 from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
+from worker.engine.lanes import LaneFeatures, LaneTranscription
 from worker.engine.messages import Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
@@ -40,20 +43,27 @@ RECEIVE_S = 0.005  # taking audio is stopped after this time, for the next step'
 _log = structlog.get_logger()
 
 
+Fetch = Callable[[Job, Callable[[], None]], int]
+
+
 class BatchEngine:
     """Drives many transcriptions over one device: a `worker.engine.messages.Engine`.
 
     Args:
         settings: Caps, threads and memory.
         load: Loads and pins the model, in the engine's own thread: only that thread may use it.
+        fetch: Returns a descriptor of the bytes of a job whose source is no file here; called in a
+            reading thread with the job and a sign of life. Without it such jobs are refused.
 
     Raises:
         ScribefarmError: what `load` raised.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[Settings], Family]) -> None:
+    def __init__(
+        self, settings: Settings, load: Callable[[Settings], Family], fetch: Fetch | None = None
+    ) -> None:
         self.stats = EngineStats()
-        self._settings = settings
+        self._settings, self._fetch = settings, fetch
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._is_stopping = False
@@ -183,13 +193,33 @@ class BatchEngine:
     def _track(self, ticket: Ticket) -> Track:
         family, job = self._family, ticket.job
         family.check(job.options)
+        checkpoint = usable(ticket.checkpoint, family)
         deliver = partial(self._deliver, ticket.execution_id)
-        return Track(
-            ticket,
-            family.transcription(job.options, usable(ticket.checkpoint, family)),
-            family.features(),
-            Reading(job.source, self._settings.audio, deliver, job.audio_sha256, asked=job.read_as),
+        asked = job.read_as
+        reading = Reading(
+            shown_source(job.source),
+            self._settings.audio,
+            deliver,
+            job.audio_sha256,
+            asked=asked,
+            fetch=self._fetching(job),
         )
+        make = partial(family.transcription, job.options)
+        if "split" not in (asked.channels, asked.tracks):
+            return Track(ticket, make(checkpoint), family.features(), reading)
+        lanes = LaneTranscription(
+            make, "channel" if asked.channels == "split" else "track", checkpoint
+        )
+        return Track(ticket, lanes, LaneFeatures(family.features), reading)
+
+    def _fetching(self, job: Job) -> Callable[[Callable[[], None]], int] | None:
+        """Return what fetches a job's source; None if it is a file to open."""
+        if not is_fetched(job.source):
+            return None
+        if self._fetch is None:
+            limit = "must be a path: this worker fetches nothing"
+            raise SourceForbidden("source", limit, shown_source(job.source))
+        return partial(self._fetch, job)
 
     def _deliver(self, execution_id: str, piece: Piece) -> None:
         """Pass on what a reading thread has; runs in that thread."""

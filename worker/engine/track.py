@@ -2,10 +2,13 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from producer.result import Audio, Model, Timing, Transcript
-from worker.audio.read_ahead import End, Reading
+from worker.audio.lanes import Lane
+from worker.audio.read_ahead import End, LaneEnd, Reading
 from worker.engine.family import Features, Transcription
+from worker.engine.lanes import LaneFeatures, LaneTranscription
 from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.engine.requests import Requests
 from worker.engine.speech import Speech
@@ -25,8 +28,8 @@ class Track:
     """
 
     ticket: Ticket
-    transcription: Transcription
-    features: Features
+    transcription: Transcription | LaneTranscription
+    features: Features | LaneFeatures
     reading: Reading
     requests: Requests[None] | None = None
     audio: Audio | None = None
@@ -44,8 +47,14 @@ class Track:
         """Take note that all audio was read: the transcription can start."""
         self.audio, self.audio_prep_s, self.read_flags = end.audio, end.busy_s, end.flags
         self.features.finish()
-        speech = Speech(end.speech, end.audio.skipped)
-        self.requests = self.transcription.requests(self.features, speech)
+        whole = LaneEnd(Lane(0, 0), end.speech, end.audio.skipped)
+        if isinstance(self.transcription, LaneTranscription):
+            features = cast("LaneFeatures", self.features)
+            lanes, duration_s = end.lanes or (whole,), end.audio.duration_s
+            self.requests = self.transcription.requests(features, lanes, duration_s)
+        else:
+            speech = Speech(whole.speech, whole.skipped)
+            self.requests = self.transcription.requests(self.features, speech)
         self.started = time.monotonic()
 
     def progress(self, checkpoint: Checkpoint) -> Progress:

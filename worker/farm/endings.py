@@ -12,6 +12,8 @@ from producer.keys import model_queue, split_queue
 from producer.plain_json import as_text
 from producer.result import ErrorRecord, Failure, Transcript, dump_result
 from producer.settings import QueueSettings
+from producer.source import shown_source
+from worker.farm.glossary import with_replacements
 from worker.farm.in_flight import InFlight
 from worker.farm.job_hash import error_record, read_attempts, read_job, waited_s
 from worker.farm.retries import RetryIn, after_failure
@@ -68,17 +70,19 @@ def success(
     """Return the outcome of a finished recording, with what only the farm knows filled in."""
     timing = transcript.timing.model_copy(update={"queue_s": round(waited_s(flight.claim), 3)})
     read = transcript.audio.sha256 or ""
-    is_of_id = flight.job.content_id(read) == flight.claim.job_id
+    # A source that is no file: whoever fetched it found the version that the id is made of.
+    stand_in = flight.job.identity if flight.job.audio_sha256 is None else None
+    is_of_id = flight.claim.job_id in map(flight.job.content_id, {read, stand_in or read})
     filled = {
         "job_id": flight.claim.job_id,
-        "source": flight.job.source,
+        "source": shown_source(flight.job.source),
         "metadata": flight.job.metadata,
         "worker": worker,
         "timing": timing,
     }
     return Outcome(
         flight.claim,
-        transcript.model_copy(update=filled),
+        with_replacements(transcript, flight.job.options).model_copy(update=filled),
         ttl_s=flight.times.result_ttl_s or settings.result_ttl_s,
         busy_s=flight.busy_s,
         batch=flight.job.batch,
@@ -182,7 +186,7 @@ def _failure(
     return Failure.from_error(
         claim.job_id,
         error,
-        source=job.source if job else "",
+        source=shown_source(job.source) if job else "",
         metadata=job.metadata if job else {},
         attempts=[*read_attempts(claim), ErrorRecord(**last_attempt.to_dict())],
         worker=worker,

@@ -16,6 +16,7 @@ from producer.errors import (
     WorkerLost,
 )
 from producer.settings import Settings
+from producer.source import shown_source
 from worker.engine.messages import Done, Engine, Event, Opened, Progress
 from worker.farm.endings import (
     Ending,
@@ -64,7 +65,7 @@ class HeldJobs:
     def __init__(self, engine: Engine, settings: Settings, worker: str) -> None:
         self._engine, self._settings, self._worker = engine, settings, worker
         self._models = served_models(engine.model, settings.model)
-        self._sources = SourceCheck(settings.audio.roots)
+        self._sources = SourceCheck(settings.audio.roots, settings.audio.path_map)
         self._held: dict[str, Held] = {}  # by execution id, in order of the claims
 
     def __len__(self) -> int:
@@ -117,7 +118,7 @@ class HeldJobs:
         elif flight.job.model and (flight.job.model, flight.job.revision) not in self._models:
             self._end(flight, to_its_model(flight))
         else:
-            self._sources.submit(claim.execution_id, str(flight.job.path))
+            self._sources.submit(claim.execution_id, flight.job.location)
 
     def submit_checked(self) -> None:
         """Give the engine the recordings whose paths were found to be allowed."""
@@ -253,7 +254,9 @@ class HeldJobs:
         limit_s = flight.limit_s(self._settings.worker)
         if flight.phase is Phase.CHECKING_SOURCE and flight.phase_s > SOURCE_CHECK_S:
             constraint = f"must be found within {SOURCE_CHECK_S:.0f} s"
-            self._fail(flight, SourceUnreachable("source", constraint, flight.job.source))
+            self._fail(
+                flight, SourceUnreachable("source", constraint, shown_source(flight.job.source))
+            )
         elif flight.phase is Phase.CANCELLING:
             if flight.phase_s > CANCEL_ANSWER_S:
                 raise Internal("engine", f"must drop a job within {CANCEL_ANSWER_S:.0f} s")

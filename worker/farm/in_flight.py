@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from producer.job import Job
+from producer.progress_lines import dump_lines, latest_lines
 from producer.settings import WorkerSettings
 from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.farm.job_hash import (
@@ -18,9 +19,6 @@ from worker.farm.job_hash import (
 )
 from worker.farm.retries import History
 from worker.farm.scripts import Claim
-
-# Enough for a person to see where a recording is; the checkpoint has all of it.
-PROGRESS_TEXT_CHARS = 2000
 
 
 class Phase(Enum):
@@ -65,11 +63,12 @@ class ReportedProgress:
         """Return the progress hash of a job at `worker`; empty before the first window."""
         if self.last is None:
             return {}
-        text = "".join(segment.text for segment in self.last.checkpoint.segments)
+        lines = latest_lines(reversed(self.last.checkpoint.segments))
         return {
             "seconds_done": f"{self.last.seconds_done:.3f}",
             "duration_s": f"{self.last.duration_s:.3f}",
-            "text": text[-PROGRESS_TEXT_CHARS:].strip(),
+            "text": "".join(line.text for line in lines).strip(),
+            "lines": dump_lines(lines),
             "worker": worker,
         }
 

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from huggingface_hub import constants, scan_cache_dir, snapshot_download
+from huggingface_hub import CachedRepoInfo, constants, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import (
     CacheNotFound,
     GatedRepoError,
@@ -95,24 +96,65 @@ def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Pa
     return Path(folder), Path(folder).name
 
 
-def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[tuple[str, str, str | None]]:
-    """Return hub id, size on disk and licence of the models that were fetched, sorted.
+class Fetched(NamedTuple):
+    """A model in the hub's cache.
+
+    Attributes:
+        name: Hub id.
+        num_bytes: On disk, all revisions together.
+        config: Of its latest revision that has one; empty if none can be read.
+        licence: As its card states it; None if it does not.
+    """
+
+    name: str
+    num_bytes: int
+    config: dict[str, Any]
+    licence: str | None
+
+
+def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[Fetched]:
+    """Return the models that were fetched, sorted by name.
 
     Args:
         is_ours: Whether a `config.json` is that of a model that we read: other programs keep
             their models in the same cache.
     """
+    found = []
+    for repo in _repositories():
+        revisions = sorted(repo.revisions, key=lambda each: each.last_modified, reverse=True)
+        folders = [revision.snapshot_path for revision in revisions]
+        config = next(filter(is_ours, map(_config, folders)), None)
+        if config is not None:
+            licences = filter(None, map(licence_of, folders))
+            found.append(Fetched(repo.repo_id, repo.size_on_disk, config, next(licences, None)))
+    return sorted(found)
+
+
+def remove(name: str) -> int:
+    """Delete a model from the hub's cache, with all its revisions; return the bytes that are freed.
+
+    Raises:
+        InvalidModel: the cache does not have it, or it could not be deleted.
+    """
+    for repo in _repositories():
+        if repo.repo_id == name:
+            # Alone: a copy of a repository has the same commits.
+            alone = replace(scan_cache_dir(constants.HF_HUB_CACHE), repos=frozenset({repo}))
+            commits = [revision.commit_hash for revision in repo.revisions]
+            strategy = alone.delete_revisions(*commits)
+            strategy.execute()
+            if repo.repo_path.exists():
+                raise InvalidModel("model", f"could not be deleted: {repo.repo_path}", name)
+            return int(strategy.expected_freed_size)
+    raise InvalidModel("model", "must be in the hub's cache", name)
+
+
+def _repositories() -> list[CachedRepoInfo]:
     try:
         repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
-    found = []
-    for repo in repositories:
-        folders = [revision.snapshot_path for revision in repo.revisions]
-        if repo.repo_type == "model" and any(is_ours(_config(folder)) for folder in folders):
-            licences = filter(None, map(licence_of, folders))
-            found.append((repo.repo_id, repo.size_on_disk_str, next(licences, None)))
-    return sorted(found)
+    return [repo for repo in repositories if repo.repo_type == "model"]
 
 
 def licence_of(folder: Path) -> str | None:

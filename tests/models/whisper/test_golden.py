@@ -35,10 +35,10 @@ def golden(shared_data):
         return {(entry["model"], entry["path"]): entry for entry in map(json.loads, lines)}
 
 
-def transcribe(engine, files):
+def transcribe(engine, files, audio=None):
     """Return the greedy transcript of each file, all of them in flight at once."""
     for key, path in files.items():
-        job = Job(source=str(path), options=Options(temperatures=(0.0,)))
+        job = Job(source=str(path), options=Options(temperatures=(0.0,)), audio=audio)
         engine.submit(Ticket(key, key, job))
     transcripts, deadline = {}, time.monotonic() + DEADLINE_S
     while len(transcripts) < len(files):

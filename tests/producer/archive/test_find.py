@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from producer.archive.find import Duplicate, Ignored, Patterns, Problem, find, read_list
+from producer.archive.find import Duplicate, Ignored, Problem, find, read_list
+from producer.archive.patterns import Patterns
 from producer.errors import InvalidOptions
 from tests.producer.archive.recordings import found_names, record
 
@@ -214,3 +215,23 @@ def test_a_list_line_that_is_no_path_is_refused_before_it_fills_the_memory():
     stream = io.BufferedReader(io.BytesIO(b"x" * 2_200_000))
     with pytest.raises(InvalidOptions, match="list"):
         list(read_list(stream))
+
+
+def test_what_a_pattern_passes_over_is_ignored_and_not_silent(folder, names):
+    """With the patterns of a command; folders that it matches are no files."""
+    for name in ("talks/a.wav", "talks/a.aax", "talks/b/c.txt"):
+        record(folder / name)
+    found = list(find(["talks/**"], names, Patterns()))
+    assert found_names(found) == ["talks/a.wav"]
+    ignored = {(item.path, item.kind) for item in found if isinstance(item, Ignored)}
+    assert ignored == {
+        (str(folder / "talks/a.aax"), ".aax"),
+        (str(folder / "talks/b/c.txt"), ".txt"),
+    }
+
+
+def test_a_recording_is_no_list():
+    """Nor is what `find -print0` prints, unless that is said."""
+    with pytest.raises(InvalidOptions, match="scribefarm transcribe -"):
+        list(read_list(io.BytesIO(b"RIFF\x24\0\0\0WAVEfmt ")))
+    assert list(read_list(io.BytesIO(b"a.wav\0b.wav\0"), b"\0")) == ["a.wav", "b.wav"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from producer.archive.find import Names, find
-from producer.archive.submit import SubmitOptions, plan_archive, submit_archive
+from producer.archive.prepare import SubmitOptions
+from producer.archive.submit import plan_archive, submit_archive
 from producer.batches.report import make_report
 from producer.batches.submission import read_submission
 from producer.batches.views import view_batch

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.job import Options
+from producer.model_names import knows_english_alone
 from producer.result import Model
 from producer.settings import Settings
 from worker.device.backend import (
@@ -56,7 +57,9 @@ class WhisperFamily:
     def __init__(self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto") -> None:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
         self.network = make_network(weights, dtype, backend)
-        self.limits = ModelLimits(weights.dims.n_vocab, weights.dims.n_text_ctx)
+        dims = weights.dims
+        is_english = knows_english_alone(weights.name)
+        self.limits = ModelLimits(dims.n_vocab, dims.n_text_ctx, is_english)
         self.num_vocab = weights.dims.n_vocab
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
         has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))

@@ -12,13 +12,14 @@ from typing import Any
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
 from producer.languages import parse_language
-from producer.result import Segment, Word
+from producer.result import LIKELY_NOT_ENGLISH, Segment, Word
 from worker.device.decode_request import Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.engine.speech import Speech
 from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.resumed import Resumed
@@ -34,10 +35,15 @@ HOTTEST_HISTORY = 0.5
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What a transcription must know of its model."""
+    """What a transcription must know of its model.
+
+    Attributes:
+        knows_english_alone: It was trained on English only, whatever its vocabulary holds.
+    """
 
     n_vocab: int
     context_length: int
+    knows_english_alone: bool = False
 
 
 # Of the time of some text that somebody speaks in. Over speech (tiny.en, 177 segments of the shared
@@ -131,7 +137,14 @@ class Transcription:
     @property
     def flags(self) -> list[str]:
         """Every reason to look at this recording, each once."""
-        return sorted({flag for segment in self.segments for flag in segment.flags})
+        flags = {flag for segment in self.segments for flag in segment.flags}
+        return sorted(flags | {LIKELY_NOT_ENGLISH} if self._is_likely_not_english else flags)
+
+    @property
+    def _is_likely_not_english(self) -> bool:
+        if self._tokenizer.is_multilingual and not self.limits.knows_english_alone:
+            return False
+        return self.language != "en" or is_likely_not_english(self.segments, self.content_frames)
 
     def checkpoint(self) -> Checkpoint:
         """Return all that another worker needs to go on from here."""

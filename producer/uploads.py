@@ -1,0 +1,108 @@
+"""Small files that travel through the server itself, for workers that share no disk with us.
+
+A file is a hash of pieces: `0`, `1`, ... and, written last, `pieces` with their number. It is
+dropped after audio.upload_ttl_s, whoever still waits for it.
+"""
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from producer.connection import server_errors
+from producer.errors import (
+    OutOfRange,
+    SourceChanged,
+    SourceForbidden,
+    SourceNotFound,
+    SourceUnreachable,
+)
+from producer.keys import upload_key
+from producer.settings import AudioSettings
+
+# One command's worth: it passes within redis.socket_timeout_s on a slow line, too.
+PIECE_BYTES = 1 << 20
+
+
+def check_upload_size(path: Path, settings: AudioSettings) -> None:
+    """Refuse a file that is too large to travel through the server.
+
+    Raises:
+        OutOfRange: it has more than audio.max_upload_bytes.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return  # whoever reads it says what is wrong
+    if stat.S_ISREG(status.st_mode) and status.st_size > settings.max_upload_bytes:
+        limit = f"--upload takes at most audio.max_upload_bytes, {settings.max_upload_bytes}"
+        raise OutOfRange("submit", limit, status.st_size)
+
+
+def upload(connection: redis.Redis, path: Path, audio_sha256: str, settings: AudioSettings) -> None:
+    """Put a file into the server under its hash; one that is there already lives on.
+
+    Raises:
+        SourceChanged: the file is not the one that was hashed.
+        OutOfRange: it has more than audio.max_upload_bytes.
+        SourceNotFound, SourceForbidden, SourceUnreachable: it cannot be read.
+        ServerUnreachable: the server went away.
+    """
+    key, ttl_s = upload_key(audio_sha256), settings.upload_ttl_s
+    with server_errors(connection):
+        if connection.hexists(key, "pieces"):
+            connection.expire(key, ttl_s)
+            return
+        digest, num_bytes, num_pieces = hashlib.sha256(), 0, 0
+        for piece in _pieces(path):
+            digest.update(piece)
+            num_bytes += len(piece)
+            if num_bytes > settings.max_upload_bytes:
+                connection.delete(key)
+                raise OutOfRange(
+                    "submit", "--upload takes at most audio.max_upload_bytes", num_bytes
+                )
+            pipeline = connection.pipeline()
+            pipeline.hset(key, str(num_pieces), piece)
+            pipeline.expire(key, ttl_s)
+            pipeline.execute()
+            num_pieces += 1
+        if digest.hexdigest() != audio_sha256:
+            connection.delete(key)
+            raise SourceChanged("submit", "must not be written to while it is submitted", path)
+        connection.hset(key, "pieces", str(num_pieces))
+
+
+def uploaded_pieces(connection: redis.Redis, audio_sha256: str, name: str) -> Iterator[bytes]:
+    """Yield the pieces of an uploaded file.
+
+    Raises:
+        SourceNotFound: it was dropped, or never came whole.
+        redis.RedisError: the server does not answer.
+    """
+    key = upload_key(audio_sha256)
+    gone = SourceNotFound(name, "must lie in the server; uploads live audio.upload_ttl_s")
+    stored: Any = connection.hget(key, "pieces")
+    if stored is None or not stored.isdigit():
+        raise gone
+    for number in range(int(stored)):
+        piece: Any = connection.hget(key, str(number))
+        if piece is None:
+            raise gone
+        yield piece
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as audio:
+            while piece := audio.read(PIECE_BYTES):
+                yield piece
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise SourceNotFound("submit", "must be an existing file", path) from error
+    except PermissionError as error:
+        raise SourceForbidden("submit", "must be readable", path) from error
+    except OSError as error:
+        raise SourceUnreachable("submit", f"must be readable: {error.strerror}", path) from error

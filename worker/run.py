@@ -1,0 +1,80 @@
+"""`scribefarm-worker run`, and the one place where all parts of the worker meet."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from producer import log
+from producer.connection import connect
+from producer.console import SettingsFile
+from producer.errors import InvalidSettings
+from producer.installation import install_hint
+from producer.leaving import leave
+from producer.result import Model
+from producer.settings import Settings, load_settings
+from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
+from worker.log_file import follow
+from worker.sources.fetch import Fetch
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    *,
+    settings: SettingsFile = None,
+    burst: Annotated[bool, typer.Option(help="End when the queues are empty.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name in logs and results; the host's name if none is given."),
+    ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Write the log there, not to stderr; it may be rotated.")
+    ] = None,
+) -> None:
+    """Work until stopped.
+
+    SIGTERM or Ctrl-C: finish what can be finished within worker.grace_s, hand the rest back to
+    the queue with its progress, and end. A second one ends the worker at once.
+
+    Exit codes: 0 drained or done, 1 the model or the engine is broken, 2 wrong usage or settings,
+    3 no server, 130 ended at once by a second signal.
+    """
+    effective = load_settings(settings)
+    log.configure(effective.log)
+    if log_file is not None:
+        follow(log_file)
+    leave(_work(effective, name, burst=burst))
+
+
+def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
+    """Load the model, then claim: a worker that cannot work takes nobody's job."""
+    connection = connect(settings)
+    # Imports MLX: not for --help.
+    try:
+        from worker.engine.engine import BatchEngine  # noqa: PLC0415
+        from worker.models.load import load_family  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        needed = f"must be installed; {install_hint('worker')}"
+        raise InvalidSettings("worker: packages", needed, error.name) from error
+
+    structlog.get_logger().info("model_loading", name=settings.model.name)
+    started = time.perf_counter()
+    engine = BatchEngine(settings, load_family, Fetch(settings))
+    _log_model(engine.model, time.perf_counter() - started)
+    code = EXIT_FORCED
+    try:
+        code = FarmWorker(engine, settings, connection, name).run(burst=burst)
+    finally:
+        # A forced exit does not wait for the device to finish its step.
+        if code != EXIT_FORCED:
+            engine.stop()
+    return code
+
+
+def _log_model(model: Model, load_s: float) -> None:
+    """Say which weights are pinned, once in a worker's life."""
+    structlog.get_logger().info("model_pinned", **model.model_dump(), load_s=round(load_s, 3))
