@@ -567,6 +567,17 @@ def test_text_that_nobody_speaks_is_likely_silence():
     assert transcription.text == plain.text == " One. Two. Thanks."
 
 
+def test_text_behind_the_recordings_end_is_likely_silence():
+    """A model may time text anywhere in its 30 s; without evidence it is not judged."""
+    decodes = [said(0.0, " One.", 4.0, 4.0, " Two.", 20.0)]
+    heard, _ = transcribe(list(decodes), 5, speech=Speech([0.0, 5.0]))
+    assert [each.flags for each in heard.segments] == [[], []]
+    late = [said(0.0, " One.", 4.0, 4.0, " ", 12.0, 12.0, " Two.", 20.0)]
+    heard, _ = transcribe(list(late), 5, speech=Speech([0.0, 5.0]))
+    assert heard.segments[-1].flags == ["likely_silence"]
+    assert transcribe(late, 5)[0].segments[-1].flags == []
+
+
 def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
     """It keeps its place as an empty segment, and is no history for later windows."""
     decodes = [said(0.0, " Two.", 8.0, 8.0, " Thanks.", 29.0), said(0.4, " Three.", 5.4)]
