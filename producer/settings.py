@@ -28,7 +28,6 @@ from producer.job import AudioOptions, Options
 from producer.masking import mask_url
 from producer.model_names import canonical_model
 from producer.settings_sources import (
-    NONE,
     SETTINGS_VARIABLE,
     Layers,
     invalid_settings,
@@ -306,7 +305,7 @@ def setting_keys() -> Iterator[tuple[str, str]]:
 
 def _env_text(value: Any) -> str:
     if value is None:
-        return NONE
+        return "null"
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, str | Path):

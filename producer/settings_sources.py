@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,8 +20,6 @@ ENV_PREFIX = "SCRIBEFARM_"
 ENV_DELIMITER = "__"
 SETTINGS_VARIABLE = "SCRIBEFARM_SETTINGS"
 DEFAULT_FILE = Path("settings.toml")
-# What a variable says for no value.
-NONE = "null"
 
 
 class Layers(NamedTuple):
@@ -115,57 +113,40 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _read_environment(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what variables with our prefix say; a key's own wins over its section's."""
-    found: dict[str, Any] = {}
-    ours = [name for name in os.environ if name.upper().startswith(ENV_PREFIX)]
-    # A section's variable is shorter than those of its keys, so it comes first.
-    for variable in sorted(ours, key=len):
-        if variable.upper() == SETTINGS_VARIABLE:
-            continue
-        section, key = _known_keys(model, variable)
-        # A compose file hands over an unset variable as an empty one.
-        if not os.environ[variable]:
-            continue
-        value = _read_variable(model, variable, section, key)
-        below = found.get(section)
-        found[section] = (
-            {**(below if isinstance(below, dict) else {}), key: value} if key else value
-        )
-    return found
+    ours = [
+        name
+        for name in os.environ
+        if name.upper().startswith(ENV_PREFIX) and name.upper() != SETTINGS_VARIABLE
+    ]
+    if not ours:
+        return {}
+    for variable in ours:
+        _check_variable(model, variable)
+    # Slow to import, see there.
+    from producer.environment import read_environment  # noqa: PLC0415
+
+    return read_environment(model)
 
 
-def _known_keys(model: type[BaseModel], variable: str) -> tuple[str, str]:
-    """Return section and key of a variable, the key empty for a section; refuse one of neither."""
+def _check_variable(model: type[BaseModel], variable: str) -> None:
+    """Refuse a variable with our prefix that sets nothing."""
     known = [variable_of(f"{section}.{key}") for section, key in keys_of(model)]
     known += [variable_of(section) for section in model.model_fields]
     name = variable.upper()
     if name not in known:
         raise InvalidSettings(f"env {variable}", "no such setting" + _hint(name, known))
     section, _, key = name.removeprefix(ENV_PREFIX).lower().partition(ENV_DELIMITER)
-    return section, key
+    default = model.model_fields[section].default
+    if os.environ[variable] and (not key or isinstance(getattr(default, key), tuple)):
+        _check_json(variable, 'like {"key": 1}' if not key else 'like ["a", "b"]')
 
 
-def _read_variable(model: type[BaseModel], variable: str, section: str, key: str) -> Any:
-    text = os.environ[variable]
-    if text == NONE:
-        return None
-    fields = type(model.model_fields[section].default).model_fields
-    if key and not _is_json(fields[key].annotation):
-        return text
+def _check_json(variable: str, example: str) -> None:
     try:
-        return json.loads(text)
+        json.loads(os.environ[variable])
     except ValueError as error:
-        example = 'like ["a", "b"]' if key else 'like {"key": 1}'
-        shown = mask_secrets(text)
+        shown = mask_secrets(os.environ[variable])
         raise InvalidSettings(f"env {variable}", f"must be JSON, {example}", shown) from error
-
-
-def _is_json(annotation: Any) -> bool:
-    """Return whether values of a type are lists or tables, which a variable holds as JSON."""
-    origin = get_origin(annotation) or annotation
-    if isinstance(origin, type) and issubclass(origin, tuple | list | dict | BaseModel):
-        return True
-    return any(_is_json(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
 def _hint(word: str, known: list[str]) -> str:

@@ -41,6 +41,8 @@ LIGHT = QUEUE | {
     "pydantic",
     "rich",
     "structlog",
+    # Where a variable of ours is set.
+    "pydantic_settings",
     # With the extra `s3` alone, and imported where an address is signed.
     "botocore",
     "tinytag",

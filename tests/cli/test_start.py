@@ -40,12 +40,17 @@ main()
 
 @pytest.fixture
 def imported(settings, tmp_path):
-    """Return a function that runs a command in a fresh interpreter: its exit code and its modules."""
+    """Return a function that runs a command in a fresh interpreter: its exit code and its modules.
+
+    The settings are in a file: reading variables takes a library of its own.
+    """
+    folder = json.dumps(str(settings.redis.embedded_dir))
+    (tmp_path / "settings.toml").write_text(f"[redis]\nembedded_dir = {folder}\n")
 
     def run(*arguments):
         done = subprocess.run(
             [sys.executable, "-c", ASKED, *map(str, arguments)],
-            env={**os.environ, **settings.to_environment(), "XDG_CACHE_HOME": str(tmp_path)},
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
