@@ -30,7 +30,7 @@ import psutil
 from mutations import corpus, mutate
 
 from producer.errors import ScribefarmError
-from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
+from worker.audio.recording import RESAMPLERS, SAMPLE_RATE_HZ, load_audio
 
 # Processor time: another program on the machine is no hang.
 MAX_CPU_S = 2.0
@@ -57,7 +57,7 @@ def run_case(seed: int, case: int, files: list[tuple[str, bytes]], folder: Path)
             path,
             max_seconds=max_seconds,
             auto_resample=rng.random() < 0.95,
-            resampler=rng.choice(("soxr_hq", "linear")),
+            resampler=rng.choice(RESAMPLERS),
         )
         outcome = "samples" if _is_ready(samples, max_seconds) else f"BAD SAMPLES {samples[:3]}"
     except ScribefarmError as error:
