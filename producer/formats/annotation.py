@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from producer.formats.options import DEFAULT_FORMAT_OPTIONS, FormatOptions
 from producer.formats.timestamps import to_ms
+from producer.formats.voices import by_voice
 from producer.job import FILE_URL
 from producer.markup import markup_text
 from producer.plain_json import as_text
@@ -73,12 +74,17 @@ def to_textgrid(transcript: Transcript, _options: FormatOptions = DEFAULT_FORMAT
 
 
 def _tiers(transcript: Transcript) -> dict[str, list[_Interval]]:
-    """Return segments, and words if there are any, each in order and without overlap."""
-    segments = transcript.segments
-    tiers = {"segments": _tier((each.start, each.end, each.text) for each in segments)}
-    words = [word for segment in segments for word in segment.words or ()]
-    if words:
-        tiers["words"] = _tier((word.start, word.end, word.word) for word in words)
+    """Return segments, and words if there are any, each in order and without overlap.
+
+    Channels and tracks that were transcribed apart have tiers of their own.
+    """
+    tiers = {}
+    for voice, segments in by_voice(transcript.segments).items():
+        own = f" of {voice}" if voice else ""
+        tiers[f"segments{own}"] = _tier((each.start, each.end, each.text) for each in segments)
+        words = [word for segment in segments for word in segment.words or ()]
+        if words:
+            tiers[f"words{own}"] = _tier((word.start, word.end, word.word) for word in words)
     return tiers
 
 

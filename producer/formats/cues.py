@@ -1,14 +1,16 @@
 """Subtitles of a transcript: which words stand when, whatever file they are written into."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from producer.formats.layout import laid_out
 from producer.formats.options import FormatOptions
 from producer.formats.timestamps import to_ms
+from producer.formats.voices import by_voice
 from producer.formats.whisper_subtitles import whisper_subtitles
-from producer.result import Transcript, Word
+from producer.result import Segment, Transcript, Word
 
 # Space, a word, a line end.
 _WORD = re.compile(r"(\s*)(.*)(\n?)")
@@ -72,12 +74,17 @@ class Cue:
 
 
 def subtitles(transcript: Transcript, options: FormatOptions) -> Iterator[Subtitle]:
-    """Yield the subtitles of a transcript in order.
+    """Yield the subtitles of a transcript in order; those of two channels may overlap.
 
     As openai-whisper breaks them where it would; laid out where a limit needs that: limits of
     time, or limits of length without word times.
     """
-    segments = transcript.segments
+    voices = by_voice(transcript.segments).values()
+    every = (each for segments in voices for each in _subtitles(segments, options))
+    return iter(sorted(every, key=attrgetter("start_s")) if len(voices) > 1 else every)
+
+
+def _subtitles(segments: Sequence[Segment], options: FormatOptions) -> Iterator[Subtitle]:
     has_words = bool(segments) and segments[0].words is not None
     if options.has_times or (options.has_lines and not has_words):
         for start_s, end_s, words in laid_out(segments, options):

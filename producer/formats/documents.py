@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from producer.console import format_duration, one_line
 from producer.formats.options import DEFAULT_FORMAT_OPTIONS, FormatOptions
 from producer.formats.timestamps import format_timestamp, timed_line
+from producer.formats.voices import voice_of
 from producer.markup import markdown_text, markup_text, spreadsheet_text
 from producer.plain_json import as_text
 from producer.result import Segment, Transcript
@@ -29,8 +30,7 @@ def to_timed(transcript: Transcript, _options: FormatOptions = DEFAULT_FORMAT_OP
 def to_markdown(transcript: Transcript, _options: FormatOptions = DEFAULT_FORMAT_OPTIONS) -> str:
     """Return a Markdown document: the recording's name, and a paragraph a segment."""
     paragraphs = (
-        f"\n**{format_timestamp(segment.start)}** {markdown_text(segment.text)}"
-        f"{_markdown_flags(segment)}\n"
+        f"\n**{_when(segment)}** {markdown_text(segment.text)}{_markdown_flags(segment)}\n"
         for segment in _spoken(transcript)
     )
     about = f"# Transcript: {markdown_text(_title(transcript))}\n\n{markdown_text(_about(transcript))}\n"
@@ -79,6 +79,11 @@ def _about(transcript: Transcript) -> str:
     return f"{duration}, language {transcript.language}, by the model {model}"
 
 
+def _when(segment: Segment) -> str:
+    """Return when a segment begins, and whose it is."""
+    return f"{format_timestamp(segment.start)} {voice_of(segment)}".rstrip()
+
+
 def _spoken(transcript: Transcript) -> list[Segment]:
     return [segment for segment in transcript.segments if segment.text.strip()]
 
@@ -88,7 +93,7 @@ def _markdown_flags(segment: Segment) -> str:
 
 
 def _html_paragraph(segment: Segment) -> str:
-    time = f'<span class="time">{format_timestamp(segment.start)}</span>'
+    time = f'<span class="time">{_when(segment)}</span>'
     text = markup_text(segment.text)
     if not segment.flags:
         return f'<p dir="auto">{time}{text}</p>\n'

@@ -1,6 +1,7 @@
 """Times as text, and the line of a segment that people read."""
 
 from producer.errors import OutOfRange
+from producer.formats.voices import voice_of
 from producer.result import Segment
 
 
@@ -29,6 +30,7 @@ def to_ms(seconds: float) -> int:
 
 
 def timed_line(segment: Segment) -> str:
-    """Return a segment as one line with its times, newline included."""
+    """Return a segment as one line with its times and its channel or track, newline included."""
     start, end = format_timestamp(segment.start), format_timestamp(segment.end)
-    return f"[{start} --> {end}] {segment.text.strip()}\n"
+    voice = voice_of(segment)
+    return f"[{start} --> {end}] {voice}{': ' if voice else ''}{segment.text.strip()}\n"
