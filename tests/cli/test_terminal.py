@@ -80,6 +80,7 @@ def hostile_farm(settings, connection, tmp_path, write_wav):
     worker.stop()
 
 
+@pytest.mark.slow
 def test_no_command_puts_a_raw_control_on_a_terminal(
     hostile_farm, settings, connection, tmp_path, wait_until
 ):
