@@ -163,7 +163,7 @@ class Run:
         elif key == "memory":
             grown_bytes, peak_bytes, grown_files = (int(part) for part in rest.split("\t"))
             self.memory.append((grown_bytes, peak_bytes, grown_files))
-        else:
+        elif key.isdigit():  # libsndfile prints, too
             self.outcomes[int(key)] = rest
             self.next = int(key) + self.step
 
