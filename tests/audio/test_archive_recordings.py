@@ -17,6 +17,7 @@ def test_16_khz_flac_equals_the_reference_reader_bit_for_bit(shared_data, number
     assert np.array_equal(samples, read_like_the_reference(path))
 
 
+@pytest.mark.slow
 @pytest.mark.archive
 def test_every_archive_file_is_read_whole_or_refused_with_reason(shared_data):
     """The manifest's durations hold; odd files end as typed errors."""

@@ -53,6 +53,7 @@ def test_figures_are_of_the_recordings_that_were_given_and_add_up():
     assert report["workload"]["num_files"] == 2
 
 
+@pytest.mark.slow
 def test_without_recordings_the_packaged_clip_fills_a_window_and_a_table_is_printed():
     """For a person: every figure has its line on stdout, and nothing is on stderr."""
     ended = bench("--seconds", "0")
@@ -62,6 +63,7 @@ def test_without_recordings_the_packaged_clip_fills_a_window_and_a_table_is_prin
     assert ended.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_recording_that_fails_is_named_and_the_rest_is_measured(tmp_path):
     """The exit code says that something failed; the figures are those of the good one."""
     ended = bench("--audio", tmp_path / "missing.wav", "--audio", CLIP, "--json")

@@ -49,6 +49,7 @@ def test_a_working_machine_passes_every_check_and_nothing_is_left_running(embedd
     assert list(embedded_dir.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_broken_with_its_address_and_advice():
     """The other checks still run; the password of the address stays out."""
     url = f"redis://user:s3cret@127.0.0.1:{free_port()}"

@@ -49,6 +49,7 @@ def test_the_launchd_file_says_what_the_worker_needs(mac, install):
     assert stat.S_IMODE(mac.plist.stat().st_mode) == 0o644
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_for_a_worker_that_drains_for_a_minute(mac, install):
     """Its packages stay until it is gone, and launchd takes the new one at the first try."""
     assert install().returncode == 0
@@ -66,6 +67,7 @@ def test_a_second_run_waits_for_a_worker_that_drains_for_a_minute(mac, install):
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_end_keeps_its_packages(mac, install):
     """launchd kills after 90 s; when even that fails, a person has to look."""
     install()
@@ -182,6 +184,7 @@ def test_what_an_earlier_worker_said_is_not_the_new_ones(mac, install):
     assert "today" in install().stderr
 
 
+@pytest.mark.slow
 def test_a_pinned_revision_is_fetched_and_forgotten_with_its_model(mac, install, address):
     """It is a commit of that model and of no other."""
     install(address, "owner/model")

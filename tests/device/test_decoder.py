@@ -290,6 +290,7 @@ def test_defective_logits_in_a_batch_are_raised_not_decoded():
         decoder.step()
 
 
+@pytest.mark.slow
 def test_a_compiled_step_gives_the_same():
     """Also while rows join and leave."""
     drawn = SamplingParams(temperature=1.0, top_k=9, seed=5)

@@ -1,10 +1,13 @@
 """Transcripts in a bucket, on a real S3 server."""
 
+import re
+
 import pytest
 
 from producer.bucket_outputs import BucketFolder
 from producer.buckets import s3_client
 from producer.errors import InvalidOptions, InvalidSettings, OutputFailed
+from producer.installation import install_hint
 from producer.output_places import is_there, locate, place_of, write_output
 from tests.stage.buckets import BUCKET, environment, s3_server
 
@@ -51,7 +54,7 @@ def test_a_place_is_a_folder_or_a_prefix(tmp_path, monkeypatch):
 def test_what_is_missing_for_buckets_is_said(monkeypatch):
     """Which extra brings it."""
     monkeypatch.setitem(__import__("sys").modules, "botocore.session", None)
-    with pytest.raises(InvalidSettings, match=r"scribefarm\[s3\]"):
+    with pytest.raises(InvalidSettings, match=re.escape(install_hint("s3"))):
         place_of("s3://bucket/texts")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 
 import openpyxl
@@ -10,6 +11,7 @@ import pytest
 from producer.batches.forms import FORMS, form_of, render
 from producer.batches.tables import COLUMNS, to_csv, to_xlsx
 from producer.errors import InvalidOptions
+from producer.installation import install_hint
 from tests.producer.made_report import made_report
 
 FORMULAS = [
@@ -79,7 +81,7 @@ def test_a_workbook_has_summary_folders_failures_and_what_to_review():
 def test_a_workbook_without_its_library_says_how_to_get_it(monkeypatch, tmp_path):
     """Before anything is asked of a server."""
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    with pytest.raises(InvalidOptions, match=r"pip install 'scribefarm\[report\]'"):
+    with pytest.raises(InvalidOptions, match=re.escape(install_hint("report"))):
         form_of("xlsx", tmp_path / "report.xlsx")
 
 
