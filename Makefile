@@ -1,7 +1,7 @@
 # Everything sets itself up: `make demo` or `make test` is all a fresh machine needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-computing test-waiting check fresh lint format type parity fuzz chaos archive bench clean
+.PHONY: help setup demo test test-computing test-producing test-waiting check fresh lint format type parity fuzz chaos archive bench clean
 
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.tools/bin/uv)
@@ -29,24 +29,28 @@ setup: .venv/.synced  ## Install everything into .venv, from the lock file
 demo: $(if $(wildcard .venv/.synced),setup,.venv/.demo)  ## Transcribe real speech here and now: make demo [AUDIO=path]
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && env -u SCRIBEFARM_REDIS__URL SCRIBEFARM_REDIS__EMBEDDED_DIR="$$dir" $(RUN)/scribefarm transcribe "$(AUDIO)"
 
-# Side by side: tests that compute, and those that mostly wait for servers and workers.
+# Side by side: tests that compute, those of the light side, and those that mostly wait for workers.
 COMPUTING := $(addprefix tests/,audio cli device engine models sources test_end_to_end.py test_generate.py)
+PRODUCING := $(addprefix tests/,producer deploy test_imports.py test_readme.py test_readme_claims.py)
 
 test: setup  ## The quick tests, a few minutes: a real server, the real model
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-O) test-computing test-waiting
+	@$(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),-O) test-computing test-producing test-waiting
 
 test-computing: setup
 	@$(RUN)/pytest -q $(MARKED) $(COMPUTING)
 
+test-producing: setup
+	@$(RUN)/pytest -q $(MARKED) $(PRODUCING)
+
 test-waiting: setup
-	@$(RUN)/pytest -q $(MARKED) $(addprefix --ignore=,$(COMPUTING))
+	@$(RUN)/pytest -q $(MARKED) $(addprefix --ignore=,$(COMPUTING) $(PRODUCING))
 
 fresh:  ## make demo and make test on a bare Debian, as a visitor meets them
 	tests/fresh_machine/run
 
 # Only the whole archive in MLX's network on a CPU takes longer: make parity BACKEND=mlx.
 check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
-	@$(MAKE) --no-print-directory -j2 MARKED="-m 'not (parity and mlx)' --durations=15" test-computing test-waiting
+	@$(MAKE) --no-print-directory -j3 MARKED="-m 'not (parity and mlx)' --durations=15" test-computing test-producing test-waiting
 
 lint: setup  ## Check style and format
 	$(RUN)/ruff check . && $(RUN)/ruff format --check .

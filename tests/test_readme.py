@@ -106,6 +106,7 @@ def test_the_demo_prints_what_it_is_said_to_print(tmp_path):
     assert (done.returncode, done.stdout) == (0, block("demo output")), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 def test_the_utterance_example_gives_the_text(tmp_path, monkeypatch, capsys):
     """One call, one recording, the real model."""

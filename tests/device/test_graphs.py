@@ -147,7 +147,9 @@ def test_mlx_does_not_count_graphs_unless_told_to(dtype, wanted, monkeypatch):
     assert os.environ["MLX_ENABLE_CACHE_THRASHING_CHECK"] == "1"
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize(
+    "slots", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 5)), 16]
+)
 def test_joining_and_leaving_takes_no_operation_that_warming_up_did_not(slots, graphs, monkeypatch):
     """CUDA compiles what it has not seen, and the first recording would wait for it."""
     monkeypatch.setattr(stepper, "on_gpu", lambda: True)
