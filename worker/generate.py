@@ -14,7 +14,8 @@ from typing import Self
 import mlx.core as mx
 
 from producer.errors import EmptyInput, LengthMismatch, OutOfRange
-from worker.audio.recording import load_audio, validate_max_seconds
+from worker.audio.caps import validate_max_seconds
+from worker.audio.recording import load_audio
 from worker.device.backend import translated_errors
 from worker.device.decode_request import RowRules
 from worker.device.decoder import Decoder

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from producer.errors import CorruptAudio, EmptyInput, NonFinite, OutOfRange, ScribefarmError
 from tests.stage.made_audio import noise, saved, wav_header, write_wav
-from worker.audio import recording as audio
+from worker.audio import caps
+from worker.audio.caps import validate_max_seconds
 from worker.audio.mix import mix_to_mono
 from worker.audio.reader import BLOCK_FRAMES
 from worker.audio.recording import (
@@ -20,7 +21,6 @@ from worker.audio.recording import (
     load_audio,
     open_recording,
     probe,
-    validate_max_seconds,
 )
 
 
@@ -72,7 +72,7 @@ def test_a_length_that_is_not_declared_is_capped_while_decoding(tmp_path, contai
 
 def test_the_load_ceiling_holds_whatever_the_cap(tmp_path, monkeypatch):
     """A load above MAX_DECODED_SAMPLES is refused, from the header and while decoding."""
-    monkeypatch.setattr(audio, "MAX_DECODED_SAMPLES", 100_000)
+    monkeypatch.setattr(caps, "MAX_DECODED_SAMPLES", 100_000)
     exact = write_wav(tmp_path / "a.wav", noise(100_001))
     with pytest.raises(OutOfRange, match="100000 samples"):
         load_audio(exact, max_seconds=1e6)

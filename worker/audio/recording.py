@@ -5,23 +5,29 @@ decoded; a running count while decoding, for headers that lie or do not declare 
 Memory stays at a few blocks of `BLOCK_FRAMES` frames whatever the length of the recording.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from producer.errors import (
     CorruptAudio,
     EmptyInput,
     InvalidOptions,
-    NonFinite,
     OutOfRange,
-    ScribefarmError,
 )
 from producer.result import Lost
+from worker.audio.caps import (
+    MAX_AMPLITUDE,
+    check_ceiling,
+    check_content,
+    check_duration,
+    check_frames,
+    check_rate,
+    not_sane,
+    validate_max_seconds,
+)
 from worker.audio.containers import MAX_RATE_HZ, MIN_RATE_HZ, open_reader
 from worker.audio.errors import translated
 from worker.audio.lanes import Channels, Lane, Selection, SideBySide, Split, select
@@ -31,21 +37,6 @@ from worker.audio.resample import RESAMPLERS, ToMono, decodes_with_ffmpeg, make_
 from worker.audio.source_file import SourceFile
 
 SAMPLE_RATE_HZ = 16_000
-# Limit of `load_audio` under any `max_seconds`: 256 MiB of float32, 70 min at 16 kHz.
-MAX_DECODED_SAMPLES = 64 * 1024 * 1024
-# Float files hold values of about 1, at worst unscaled int32 values. The power of a 400-sample
-# mel frame overflows float32 above an amplitude of 4e16.
-MAX_AMPLITUDE = 2.0**32
-
-
-def validate_max_seconds(value: float) -> None:
-    """Check the cap itself, before any file is opened.
-
-    Raises:
-        OutOfRange: NaN, infinite, zero or negative.
-    """
-    if not (math.isfinite(value) and value > 0):
-        raise OutOfRange("max_seconds", "must be a finite number above 0", value)
 
 
 def probe(path: PathLike) -> AudioHeader:
@@ -57,19 +48,6 @@ def probe(path: PathLike) -> AudioHeader:
     reader = open_reader(path)
     reader.close()
     return reader.header
-
-
-def check_duration(header: AudioHeader, max_seconds: float, context: str) -> None:
-    """Refuse a recording whose exact header declares more than `max_seconds`.
-
-    The comparison is in float64, at the source rate; a duration equal to the cap passes. An
-    estimated length is not checked here: the running count decides.
-
-    Raises:
-        OutOfRange: the recording is too long.
-    """
-    if header.exact and header.num_frames is not None:
-        _check_frames(header.num_frames, header.sample_rate_hz, max_seconds, context)
 
 
 def open_recording(
@@ -117,9 +95,9 @@ def open_recording(
     reader = open_reader(source, by_ffmpeg=by_ffmpeg, losses=losses, track=track)
     try:
         check_duration(reader.header, max_seconds, reader.header.path)
-        _check_rate(reader.header, target_rate_hz, auto_resample=auto_resample)
+        check_rate(reader.header, target_rate_hz, auto_resample=auto_resample)
         if losses is None:
-            _check_content(reader)
+            check_content(reader)
         return Recording(
             reader,
             max_seconds=max_seconds,
@@ -247,7 +225,7 @@ class Recording:
         header = self.header
         first_frame = self.num_source_frames
         self.num_source_frames += round(len(block.samples) * header.sample_rate_hz / block.rate_hz)
-        _check_frames(self.num_source_frames, header.sample_rate_hz, self._max_seconds, header.path)
+        check_frames(self.num_source_frames, header.sample_rate_hz, self._max_seconds, header.path)
         if block.is_float:
             block = self._finite(block, first_frame)
         if self._watch is not None:
@@ -261,7 +239,7 @@ class Recording:
             return block
         losses = self._reader.losses
         if losses is None:
-            raise _not_sane(block, is_sane, first_frame, self.header.path)
+            raise not_sane(block, is_sane, first_frame, self.header.path)
         frame = first_frame + int(np.argmin(is_sane.all(axis=1)))
         duration_s = int((~is_sane).any(axis=1).sum()) / block.rate_hz
         losses.add(
@@ -336,13 +314,13 @@ def load_audio(
     header = recording.header
     with recording:
         if header.exact and header.num_frames is not None:
-            _check_ceiling(header.num_frames, header.path)
+            check_ceiling(header.num_frames, header.path)
         blocks: list[Samples] = []
         num_samples = 0
         for samples in recording:
             blocks.append(samples)
             num_samples += len(samples)
-            _check_ceiling(max(num_samples, recording.num_source_frames), header.path)
+            check_ceiling(max(num_samples, recording.num_source_frames), header.path)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), header
 
 
@@ -353,43 +331,3 @@ def _joined(lanes: SideBySide | None, pieces: list[Samples]) -> Samples:
     for lane, samples in enumerate(pieces):
         lanes.push(lane, samples)
     return lanes.take()
-
-
-def _check_frames(num_frames: int, rate_hz: int, max_seconds: float, context: str) -> None:
-    duration_s = num_frames / rate_hz
-    if duration_s > max_seconds:
-        raise OutOfRange(context, f"duration must be at most {max_seconds:g} s", duration_s)
-
-
-def _not_sane(
-    block: Block, is_sane: NDArray[np.bool_], first_frame: int, context: str
-) -> ScribefarmError:
-    """Return the error that names the first absurd sample and its frame."""
-    frame = int(np.argmin(is_sane.all(axis=1)))
-    value = float(block.samples[frame][~is_sane[frame]][0])
-    where = f"{context}: frame {first_frame + frame}"
-    if math.isfinite(value):
-        return OutOfRange(where, f"amplitude must be at most {MAX_AMPLITUDE:g}", value)
-    return NonFinite(where, "must be a finite sample", value)
-
-
-def _check_ceiling(num_samples: int, context: str) -> None:
-    if num_samples > MAX_DECODED_SAMPLES:
-        limit = f"must have at most {MAX_DECODED_SAMPLES} samples for one load"
-        raise OutOfRange(context, limit, num_samples)
-
-
-def _check_rate(header: AudioHeader, target_rate_hz: int, *, auto_resample: bool) -> None:
-    if header.sample_rate_hz != target_rate_hz and not auto_resample:
-        limit = f"sampling rate must be {target_rate_hz} Hz while auto_resample is off"
-        raise OutOfRange(header.path, limit, header.sample_rate_hz)
-
-
-def _check_content(reader: Reader) -> None:
-    """Refuse a file that is shorter than its header declares, or declares no samples."""
-    data = reader.data
-    if data is not None and data.is_cut_off:
-        limit = f"must hold the {data.declared_bytes} bytes of samples that its header declares"
-        raise CorruptAudio(reader.header.path, limit, data.available_bytes)
-    if reader.header.exact and reader.header.num_frames == 0:
-        raise EmptyInput(reader.header.path, "must have at least one sample after decoding", 0)
