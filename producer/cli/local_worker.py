@@ -9,12 +9,15 @@ import tempfile
 import time
 from typing import Self
 
+import redis
+
 from producer.console import format_bytes
 from producer.errors import NoWorker
 from producer.model_names import KNOWN_MODELS, short_names
 from producer.pending import PendingJobs
 from producer.settings import Settings
 from producer.settings_sources import variable_of
+from producer.worker_watch import WorkerWatch
 
 # A worker drains on SIGTERM; a second one ends it at once. It is idle when we are done, so only
 # an interrupted command comes to the second.
@@ -118,6 +121,43 @@ class LocalWorker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         # Of an error that it printed, what it says: ours has a code of its own.
         return re.sub(r"^error \[\w+\] ", "", lines[-1]) if lines else "no log"
+
+
+class FarmWorkers:
+    """Workers of the farm that were alive; once none is left, one of ours takes their place.
+
+    A worker that was killed looks alive until its registration ends, a lease later.
+    """
+
+    def __init__(self, connection: redis.Redis, settings: Settings) -> None:
+        self._settings = settings
+        self._watch = WorkerWatch(connection, settings)
+        self._own: LocalWorker | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._own is not None:
+            self._own.stop()
+
+    def check(self, pending: PendingJobs) -> None:
+        """Make sure that somebody works on the pending jobs.
+
+        Raises:
+            NoWorker: ours died.
+        """
+        if self._own is not None:
+            self._own.check(pending)
+            return
+        try:
+            self._watch(pending)
+        except NoWorker:
+            self._own = LocalWorker(self._settings)
+
+    def waits_for(self) -> str | None:
+        """Return what our worker does before it can take a job; None without one."""
+        return None if self._own is None else self._own.waits_for()
 
 
 def _download_bytes(model: str) -> int | None:

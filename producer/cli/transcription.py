@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from producer.cli.job_flags import (
     use_model,
 )
 from producer.cli.language_note import note_language
-from producer.cli.local_worker import LocalWorker
+from producer.cli.local_worker import FarmWorkers, LocalWorker
 from producer.cli.options import format_names
 from producer.cli.progress import JobsProgress, waiting_for
 from producer.cli.recordings import Inputs, Recording, find_recordings, jobs_of, stored_stdin
@@ -39,7 +39,6 @@ from producer.pending import PendingJobs
 from producer.queue import submit
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
-from producer.worker_watch import WorkerWatch
 
 app = typer.Typer()
 
@@ -202,18 +201,13 @@ def _results(
         note("no worker is started here, so --fp16 has no effect")
     if not missing:
         return
-    with contextlib.ExitStack() as stack:
-        if not is_own:
-            watch: Callable[[PendingJobs], None] = WorkerWatch(connection, session.settings)
-            waits_for: Callable[[], str | None] = lambda: None  # noqa: E731
-        else:
-            worker = stack.enter_context(LocalWorker(session.settings))
-            watch, waits_for = worker.check, worker.waits_for
+    settings = session.settings
+    with LocalWorker(settings) if is_own else FarmWorkers(connection, settings) as worker:
 
         def on_tick(pending: PendingJobs) -> None:
             interrupts.check()
-            watch(pending)
-            progress.update(waits_for())
+            worker.check(pending)
+            progress.update(worker.waits_for())
 
         yield from wait_for_results(connection, missing, tick_s=TICK_S, on_tick=on_tick)
 

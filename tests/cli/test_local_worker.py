@@ -9,7 +9,8 @@ import pytest
 
 from producer.cli import local_worker
 from producer.cli.interrupts import Interrupts
-from producer.cli.local_worker import LocalWorker
+from producer.cli.local_worker import FarmWorkers, LocalWorker
+from producer.errors import NoWorker
 from producer.settings import load_settings
 
 TURBO = "mlx-community/whisper-large-v3-turbo"
@@ -125,3 +126,24 @@ def test_handlers_are_what_they_were_afterwards():
     finally:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_one_of_ours_takes_the_place_of_workers_that_are_gone(monkeypatch, start):
+    """Killed ones look alive for a lease; whoever waits must not be sent away for that."""
+    looks = iter([None, NoWorker("wait", "a worker must be alive")])
+
+    def watch(_pending):
+        if error := next(looks):
+            raise error
+
+    start()
+    monkeypatch.setattr(local_worker, "WorkerWatch", lambda *_: watch)
+    with FarmWorkers(None, load_settings(model={"name": "base"})) as workers:
+        before = Started.last
+        workers.check(["job"])
+        assert (Started.last, workers.waits_for()) == (before, None)
+        workers.check(["job"])
+        assert Started.last.env["SCRIBEFARM_MODEL__NAME"] == "base"
+        assert workers.waits_for() == "starting a worker"
+        # From now on ours is looked after.
+        workers.check(["job"])
