@@ -30,7 +30,7 @@ import psutil
 from mutations import corpus, mutate
 
 from producer.errors import ScribefarmError
-from worker.audio.recording import RESAMPLERS, SAMPLE_RATE_HZ, load_audio
+from worker.audio.recording import RESAMPLERS, SAMPLE_RATE_HZ, open_recording
 
 # Processor time: another program on the machine is no hang.
 MAX_CPU_S = 2.0
@@ -53,12 +53,15 @@ def run_case(seed: int, case: int, files: list[tuple[str, bytes]], folder: Path)
     max_seconds = rng.choice((0.05, 1.0, 30.0, 30.0))
     started = time.process_time()
     try:
-        samples, _ = load_audio(
+        recording = open_recording(
             path,
             max_seconds=max_seconds,
             auto_resample=rng.random() < 0.95,
             resampler=rng.choice(RESAMPLERS),
+            is_salvaged=rng.random() < 0.4,
+            channels=rng.choice(("mix", "mix", "split", 1)),
         )
+        samples = np.concatenate(list(recording))
         outcome = "samples" if _is_ready(samples, max_seconds) else f"BAD SAMPLES {samples[:3]}"
     except ScribefarmError as error:
         outcome = error.code
@@ -72,7 +75,7 @@ def _is_ready(samples: np.ndarray, max_seconds: float) -> bool:
     # The resampler may round up by one sample.
     return (
         samples.dtype == np.float32
-        and samples.ndim == 1
+        and 1 <= samples.ndim <= 2
         and 0 < len(samples) <= max_seconds * SAMPLE_RATE_HZ + 1
         and bool(np.isfinite(samples).all())
     )
