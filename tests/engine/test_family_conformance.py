@@ -45,11 +45,11 @@ def family(request):
     return family
 
 
-def samples():
+def samples(hertz=220):
     """Return a recording of three tones and the pauses between them."""
     time_s = np.arange(round(DURATION_S * 16_000)) / 16_000
     loudness = np.repeat([0.5, 0.0, 0.2, 0.0, 0.7], len(time_s) // 5)
-    return (np.sign(np.sin(2 * np.pi * 220 * time_s)) * loudness).astype(np.float32)
+    return (np.sign(np.sin(2 * np.pi * hertz * time_s)) * loudness).astype(np.float32)
 
 
 def heard(family):
@@ -81,10 +81,10 @@ def answer(family, request):
     return one
 
 
-def run(family, checkpoint=None):
-    """Return a finished transcription and the checkpoints that it passed."""
-    transcription, checkpoints = family.transcription(OPTIONS, usable(checkpoint, family)), []
-    requests, reply = transcription.requests(heard(family), Speech()), None
+def driven(family, transcription, *given):
+    """Answer all that a transcription asks for; return it and the checkpoints that it passed."""
+    checkpoints, reply = [], None
+    requests = transcription.requests(*given)
     while True:
         try:
             request = requests.send(reply)
@@ -95,6 +95,12 @@ def run(family, checkpoint=None):
             reply = None
         else:
             reply = answer(family, request)
+
+
+def run(family, checkpoint=None):
+    """Return a finished transcription and the checkpoints that it passed."""
+    transcription = family.transcription(OPTIONS, usable(checkpoint, family))
+    return driven(family, transcription, heard(family), Speech())
 
 
 def test_it_says_what_it_is_and_what_it_needs(family):

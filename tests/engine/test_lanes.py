@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 
 from producer.settings import Settings
-from tests.engine.test_family_conformance import ALL, FAMILIES, OPTIONS, answer
+from tests.engine.test_family_conformance import (
+    ALL,
+    DURATION_S,
+    FAMILIES,
+    OPTIONS,
+    answer,
+    driven,
+    samples,
+)
 from worker.audio.lanes import Lane
 from worker.audio.read_ahead import LaneEnd
-from worker.engine.checkpoints import signed, usable
+from worker.engine.checkpoints import usable
 from worker.engine.lanes import LaneFeatures, LaneTranscription
 from worker.engine.messages import Checkpoint
 from worker.engine.speech import Speech
 from worker.models.load import pin
 
-DURATION_S = 34.0
 BOTH = (LaneEnd(Lane(0, 1)), LaneEnd(Lane(1, 2)))
 
 
@@ -27,31 +34,8 @@ def family(request):
     return family
 
 
-def lane(hertz):
-    """Return three tones and the pauses between them."""
-    time_s = np.arange(round(DURATION_S * 16_000)) / 16_000
-    loudness = np.repeat([0.5, 0.0, 0.2, 0.0, 0.7], len(time_s) // 5)
-    return (np.sign(np.sin(2 * np.pi * hertz * time_s)) * loudness).astype(np.float32)
-
-
-LANES = np.stack([lane(220), lane(330) * np.float32(0.5)], axis=1)
+LANES = np.stack([samples(220), samples(330) * np.float32(0.5)], axis=1)
 BLOCKS = np.array_split(np.column_stack([LANES, LANES.mean(axis=1)]), 3)
-
-
-def driven(family, transcription, *given):
-    """Answer all that a transcription asks for; return it and the checkpoints that it passed."""
-    checkpoints, reply = [], None
-    requests = transcription.requests(*given)
-    while True:
-        try:
-            request = requests.send(reply)
-        except StopIteration:
-            return transcription, checkpoints
-        if isinstance(request, Checkpoint):
-            checkpoints.append(signed(request, family))
-            reply = None
-        else:
-            reply = answer(family, request)
 
 
 def apart(family, checkpoint=None, lanes=BOTH, kind="channel"):
