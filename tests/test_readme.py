@@ -25,6 +25,7 @@ from rq.job import Job as RQJob
 
 import producer
 from producer.archive.manifest import Row
+from producer.fleet import live_workers
 from producer.job import Job
 from producer.keys import EVENTS_KEY, batch_key, result_key
 from tests.producer.test_webhooks import Receiver
@@ -40,8 +41,10 @@ RATE_HZ = 16_000
 @pytest.fixture(scope="module")
 def archive_farm(tmp_path_factory):
     """Return a farm with one worker, which all examples share."""
-    farm = ArchiveFarm(tmp_path_factory.mktemp("readme"))
+    # A busy machine may keep it from a beat for longer than the lease of other tests.
+    farm = ArchiveFarm(tmp_path_factory.mktemp("readme"), lease_s=30.0)
     farm.start_worker()
+    wait_until(lambda: live_workers(farm.connection, farm.settings), timeout_s=60.0)
     yield farm
     farm.stop()
 
