@@ -67,7 +67,7 @@ def test_a_long_silence_is_skipped_and_no_time_moves(real_engine, speech, tmp_pa
     assert found.audio.silence_share > SILENCE_S / found.audio.duration_s
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_noise_gives_no_text_with_skipping_and_none_unflagged_without(
     real_engine, speech, tmp_path
 ):
@@ -83,7 +83,7 @@ def test_noise_gives_no_text_with_skipping_and_none_unflagged_without(
 
 
 @pytest.mark.archive
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("model", ["tiny.en", "base"])
 def test_recordings_without_speech_give_none(real_engine, model, shared_data):
     """Music, animals and noise of the archive: no text with skipping, none unflagged without."""
@@ -103,7 +103,7 @@ def test_recordings_without_speech_give_none(real_engine, model, shared_data):
 
 
 @pytest.mark.archive
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("model", ["tiny.en", "base"])
 def test_speech_without_long_silences_is_the_same_with_skipping(real_engine, model, shared_data):
     """Tokens, times and figures."""

@@ -74,7 +74,7 @@ def test_a_speaker_a_channel(real_engine, tmp_path):
     check_two_voices(real_engine(), tmp_path, speech, later)
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.archive
 @pytest.mark.parametrize("words", [False, True])
 def test_two_speakers_of_the_archive(real_engine, shared_data, tmp_path, words):

@@ -80,7 +80,7 @@ def test_a_distilled_model_that_detects_another_language_says_so():
 
 @pytest.mark.archive
 @pytest.mark.weights
-@pytest.mark.slow
+@pytest.mark.parity
 def test_tiny_en_tells_german_from_english(real_engine, shared_data):
     """Real speech; the text stays what the reference gives."""
     paths = [
