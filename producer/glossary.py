@@ -10,13 +10,10 @@ from pydantic import ValidationError
 
 from producer.errors import (
     InvalidOptions,
-    ScribefarmError,
-    SourceForbidden,
-    SourceNotFound,
-    SourceUnreachable,
     UnsupportedFormat,
 )
 from producer.job import Options, invalid_options
+from producer.reading_errors import reading_errors
 from producer.replacements import Pairs
 
 # Many times what a job can carry.
@@ -47,11 +44,8 @@ def read_glossary(path: Path) -> Pairs:
 
 
 def _text_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with reading_errors("glossary", path), path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise InvalidOptions(str(path), f"must be at most {_MAX_BYTES} bytes")
     try:
@@ -59,14 +53,6 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidOptions(f"{path}:{line}", "must be UTF-8 text") from error
-
-
-def _unreadable(path: Path, error: OSError) -> ScribefarmError:
-    if isinstance(error, FileNotFoundError | IsADirectoryError):
-        return SourceNotFound("glossary", "must be an existing file", path)
-    if isinstance(error, PermissionError):
-        return SourceForbidden("glossary", "must be readable", path)
-    return SourceUnreachable("glossary", f"must be readable: {error.strerror}", path)
 
 
 def _read_csv(path: Path, text: str) -> list[tuple[str, str]]:

@@ -16,11 +16,10 @@ from producer.connection import server_errors
 from producer.errors import (
     OutOfRange,
     SourceChanged,
-    SourceForbidden,
     SourceNotFound,
-    SourceUnreachable,
 )
 from producer.keys import upload_key
+from producer.reading_errors import NO_RECORDING, reading_errors
 from producer.settings import AudioSettings
 
 # One command's worth: it passes within redis.socket_timeout_s on a slow line, too.
@@ -96,13 +95,6 @@ def uploaded_pieces(connection: redis.Redis, audio_sha256: str, name: str) -> It
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as audio:
-            while piece := audio.read(PIECE_BYTES):
-                yield piece
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise SourceNotFound("submit", "must be an existing file", path) from error
-    except PermissionError as error:
-        raise SourceForbidden("submit", "must be readable", path) from error
-    except OSError as error:
-        raise SourceUnreachable("submit", f"must be readable: {error.strerror}", path) from error
+    with reading_errors("submit", path, NO_RECORDING), path.open("rb") as audio:
+        while piece := audio.read(PIECE_BYTES):
+            yield piece

@@ -19,6 +19,7 @@ from producer.connection import connect
 from producer.keys import EVENTS_KEY
 from producer.settings import Settings, load_settings
 from tests.stage.command import run_command
+from tests.stage.web import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -131,6 +132,14 @@ def farm(settings, connection):
     farm = Farm(f"unix://{embedded.status(settings).socket}")
     yield farm
     farm.stop()
+
+
+@pytest.fixture
+def web():
+    """Return a web server of the test's own."""
+    server = Server()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

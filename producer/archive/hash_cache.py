@@ -11,7 +11,8 @@ from typing import NamedTuple, Self
 
 from platformdirs import user_cache_path
 
-from producer.errors import SourceForbidden, SourceNotFound, SourceUnreachable
+from producer.errors import SourceNotFound
+from producer.reading_errors import NO_RECORDING, reading_errors
 
 HASH_BLOCK_BYTES = 1 << 20
 
@@ -60,20 +61,13 @@ def hash_audio(path: Path, context: str = "submit") -> str:
         SourceUnreachable: the disk or share gave an error.
     """
     digest = hashlib.sha256()
-    try:
+    with reading_errors(context, path, NO_RECORDING):
         # Before it is opened: a pipe would block us, a device may never end.
         if not stat.S_ISREG(path.stat().st_mode):
             raise SourceNotFound(context, "must be a regular file", path)
         with path.open("rb") as audio:
             while block := audio.read(HASH_BLOCK_BYTES):
                 digest.update(block)
-    # ValueError: a NUL in the name.
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise SourceNotFound(context, "must be an existing file", path) from error
-    except PermissionError as error:
-        raise SourceForbidden(context, "must be readable", path) from error
-    except OSError as error:
-        raise SourceUnreachable(context, f"must be readable: {error.strerror}", path) from error
     return digest.hexdigest()
 
 

@@ -19,12 +19,10 @@ from producer.archive.find import Found, Names, Problem, checked, readable
 from producer.errors import (
     InvalidOptions,
     ScribefarmError,
-    SourceForbidden,
-    SourceNotFound,
-    SourceUnreachable,
     UnsupportedFormat,
 )
 from producer.job import AudioOptions, Job, Options, invalid_options
+from producer.reading_errors import reading_errors
 from producer.source import is_remote, name_of_address
 
 # Deeper metadata could not be written as JSON everywhere.
@@ -91,14 +89,9 @@ def read_manifest(path: Path, names: Names) -> Iterator[Found]:
     if reader is None:
         raise UnsupportedFormat("manifest", "must end in .jsonl, .ndjson or .csv", path.name)
     try:
-        for line in reader(path):
-            yield _found(path, line, names)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise SourceNotFound("manifest", "must be an existing file", path) from error
-    except PermissionError as error:
-        raise SourceForbidden("manifest", "must be readable", path) from error
-    except OSError as error:
-        raise SourceUnreachable("manifest", f"must be readable: {error.strerror}", path) from error
+        with reading_errors("manifest", path):
+            for line in reader(path):
+                yield _found(path, line, names)
     except csv.Error as error:
         raise UnsupportedFormat("manifest", f"must have a header: {error}", path) from error
 

@@ -2,16 +2,9 @@
 
 import pytest
 
-from tests.stage.web import Server, page, whole
+from tests.stage.web import page, whole
 
 ALLOWED = {"SCRIBEFARM_AUDIO__ALLOW_PRIVATE_HOSTS": '["127.0.0.0/8"]'}
-
-
-@pytest.fixture
-def web():
-    server = Server()
-    yield server
-    server.stop()
 
 
 def test_an_address_is_submitted_and_shown_without_its_secrets(scribefarm, web):

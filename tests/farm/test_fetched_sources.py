@@ -19,7 +19,7 @@ from producer.queue import read_result, submit
 from producer.rq_data import load_call
 from tests.stage.fake_family import FakeFamily
 from tests.stage.farm import wait_until
-from tests.stage.web import LOOPBACK, Server, page, silent, status, whole
+from tests.stage.web import LOOPBACK, page, silent, status, whole
 from worker.engine.engine import BatchEngine
 from worker.sources.fetch import Fetch
 
@@ -34,13 +34,6 @@ def recording(level=7):
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(level.to_bytes(2, "little", signed=True) * 32_000)
     return content.getvalue()
-
-
-@pytest.fixture
-def web():
-    server = Server()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

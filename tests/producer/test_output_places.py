@@ -9,7 +9,7 @@ from producer.buckets import s3_client
 from producer.errors import InvalidOptions, InvalidSettings, OutputFailed
 from producer.installation import install_hint
 from producer.output_places import is_there, locate, place_of, write_output
-from tests.stage.buckets import BUCKET, environment, s3_server
+from tests.stage.buckets import BUCKET, environment, own_bucket, s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +29,8 @@ def address():
 def bucket(address, monkeypatch):
     for name, value in environment(address).items():
         monkeypatch.setenv(name, value)
-    client = s3_client()
-    where = {"LocationConstraint": "eu-central-1"}
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-    yield client
-    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.delete_bucket(Bucket=BUCKET)
+    with own_bucket(s3_client()) as client:
+        yield client
 
 
 def test_a_place_is_a_folder_or_a_prefix(tmp_path, monkeypatch):

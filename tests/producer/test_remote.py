@@ -8,16 +8,9 @@ from producer.errors import SourceForbidden, SourceNotFound, SourceUnreachable
 from producer.remote import MAX_REDIRECTS, ask, ask_version
 from producer.remote_hosts import Access, is_public
 from producer.source import SourceVersion
-from tests.stage.web import LOOPBACK, Server, redirect, status, whole
+from tests.stage.web import LOOPBACK, redirect, status, whole
 
 OPEN = Access(LOOPBACK, timeout_s=20.0)
-
-
-@pytest.fixture
-def web():
-    server = Server()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize(

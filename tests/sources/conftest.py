@@ -6,16 +6,9 @@ import pytest
 
 from producer.job import Job
 from producer.settings import Settings
-from tests.stage.web import LOOPBACK, Server
+from tests.stage.web import LOOPBACK
 from worker.sources import http
 from worker.sources.fetch import Fetch
-
-
-@pytest.fixture
-def web():
-    server = Server()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from producer.buckets import s3_client, signed_url
 from producer.errors import SourceChanged, SourceForbidden, SourceNotFound
 from producer.settings import AudioSettings
 from producer.versions import source_version
-from tests.stage.buckets import BUCKET, environment, s3_server
+from tests.stage.buckets import BUCKET, environment, own_bucket, s3_server
 from tests.stage.web import whole
 
 AUDIO = bytes(range(256)) * 1000
@@ -41,13 +41,8 @@ def address():
 @pytest.fixture
 def bucket(address, found_at):
     found_at(address)
-    client = s3_client()
-    where = {"LocationConstraint": "eu-central-1"}
-    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
-    yield client
-    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.delete_bucket(Bucket=BUCKET)
+    with own_bucket(s3_client()) as client:
+        yield client
 
 
 def test_an_address_is_signed_for_one_object(found_at):

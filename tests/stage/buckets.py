@@ -21,6 +21,17 @@ def s3_server():
         server.stop()
 
 
+@contextlib.contextmanager
+def own_bucket(client):
+    """Make the bucket; what was put into it goes with it."""
+    where = {"LocationConstraint": "eu-central-1"}
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+    yield client
+    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=item["Key"])
+    client.delete_bucket(Bucket=BUCKET)
+
+
 def environment(address):
     return {
         "AWS_ENDPOINT_URL": address,
