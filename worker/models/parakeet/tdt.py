@@ -1,0 +1,1 @@
+"""Greedy TDT decoding: rows of unrelated pieces advance together, many labels a host sync."""
