@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,33 @@ class Speech:
             total += max(0.0, spoken)
             index += 2
         return total
+
+
+Spans: TypeAlias = Sequence[tuple[float, float]]
+
+
+def merged(one: Spans, other: Spans) -> list[tuple[float, float]]:
+    """Return the stretches that lie in either of two lists, in order and apart from each other."""
+    found: list[tuple[float, float]] = []
+    for start, end in sorted((*one, *other)):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def common(one: Spans, other: Spans) -> list[tuple[float, float]]:
+    """Return the stretches that lie in both of two lists, each in order and apart."""
+    found, index = [], 0
+    for start, end in one:
+        while index < len(other) and other[index][1] <= start:
+            index += 1
+        reached = index
+        while reached < len(other) and other[reached][0] < end:
+            found.append((max(start, other[reached][0]), min(end, other[reached][1])))
+            reached += 1
+    return found
 
 
 def _start(span: tuple[float, float]) -> float:

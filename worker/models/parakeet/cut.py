@@ -94,7 +94,7 @@ def pieces(
         while (start := after_silence(start, speech)) < clip_end:
             end = voices.next_cut(start, clip_end)
             yield Piece(start, end)
-            start = end
+            start = begin = end
 
 
 def after_silence(sample: int, speech: Speech) -> int:
