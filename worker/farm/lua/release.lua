@@ -48,6 +48,18 @@ local function requeue(key, job)
   redis.call('SADD', QUEUES, queue_key(job.queue))
 end
 
+local function hand_on(key, job)
+  redis.call('HSET', key, 'drifted', '1')
+  redis.call('DEL', checkpoint_key(job.job_id))
+  local model = string.match(job.to_queue, '@(.*)$') or ''
+  -- A batch that was deleted has no more use for it, and lives no longer for it.
+  for batch in pairs(batches_of(job.job_id)) do
+    if redis.call('EXISTS', models_key(batch)) == 1 then
+      redis.pcall('SADD', models_key(batch), model)
+    end
+  end
+end
+
 for _, job in ipairs(args.jobs) do
   local key = job_key(job.job_id)
   if holds(job.job_id, job.execution_id) then
@@ -57,10 +69,7 @@ for _, job in ipairs(args.jobs) do
     if job.checkpoint ~= '' then
       redis.call('SET', checkpoint_key(job.job_id), job.checkpoint, 'EX', args.ttl_s)
     end
-    if job.drifted then
-      redis.call('HSET', key, 'drifted', '1')
-      redis.call('DEL', checkpoint_key(job.job_id))
-    end
+    if job.drifted then hand_on(key, job) end
     requeue(key, job)
     count_job(job.job_id)
     local ttl = number_in(job.job_id, 'ttl')
