@@ -17,7 +17,7 @@ RATE_HZ = 16_000
 # moondream's rule for parakeet-ultra: the last pause in 1 to 30 s, and pauses are 0.2 s or longer.
 SHORTEST_PIECE = 1 * RATE_HZ
 LONGEST_PIECE = 30 * RATE_HZ
-SHORTEST_PAUSE_S = 0.2
+SHORTEST_PAUSE = RATE_HZ // 5
 # In which nobody can have said a word: a rest of a cut, or a file that is next to empty.
 NEXT_TO_NOTHING = RATE_HZ // 10
 
@@ -61,7 +61,7 @@ class Voices:
         self._cuts = [
             round(RATE_HZ * (end + start) / 2)
             for end, start in gaps
-            if start - end >= SHORTEST_PAUSE_S
+            if round(RATE_HZ * (start - end)) >= SHORTEST_PAUSE
         ]
 
     def is_silent(self, piece: Piece) -> bool:
