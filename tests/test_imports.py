@@ -32,6 +32,7 @@ ROOMS = {
     "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
     "worker/models": "huggingface_hub, mlx, numpy; device, engine",
+    "worker/models/parakeet": "mlx, numpy, py3langid, pydantic, threadpoolctl; audio, device, engine, models",
     "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",
 }
 # What any program that submits recordings can afford; audio, arrays and models are heavy.

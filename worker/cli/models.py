@@ -4,6 +4,7 @@
 `--help` needs neither.
 """
 
+import importlib
 import json
 import sys
 from enum import StrEnum
@@ -66,12 +67,18 @@ def list_models(
             _source(row),
             f"about {size}" if size and row.here == "no" else size,
             {1: "English", None: ""}.get(row.num_languages, str(row.num_languages)),
-            row.licence or "see its page",
+            _licence(row),
             row.here,
             one_line(", ".join(row.used_by)),
         )
     # Off a terminal there is no width to go by, and nothing is to be cut.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+
+
+def _licence(row: "ModelRow") -> str:
+    """Return a licence, and whom it asks to name."""
+    licence = row.licence or "see its page"
+    return f"{licence}: {row.attribution}" if row.attribution else licence
 
 
 def _source(row: "ModelRow") -> str:
@@ -100,7 +107,7 @@ def fetch_model(
       scribefarm-worker models fetch openai/whisper-small --revision main
     """
     from worker.models.hub import fetch, is_hub_id, licence_of  # noqa: PLC0415 - see the module's docstring
-    from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
+    from worker.models.routing import family_module  # noqa: PLC0415 - the same
 
     model = canonical_model(name)
     if model in MODELS:
@@ -108,13 +115,15 @@ def fetch_model(
     elif is_hub_id(model):
         known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
         if known is not None:
-            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}")
+            by = f", {known.attribution}" if known.attribution else ""
+            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}{by}")
         folder, revision = fetch(model, revision, refresh=True)
         licence = licence_of(folder) or (known.licence if known else f"see {_card(model)}")
     else:
         names = ", ".join(KNOWN_MODELS)
         raise InvalidModel("model", f"must be one of {names}, or a hub id", name)
-    _report(load_weights(model, revision=revision))
+    family = importlib.import_module(family_module(model, revision))
+    _report(family.load_weights(model, revision=revision))
     typer.echo(f"licence: {licence}")
 
 

@@ -50,9 +50,10 @@ def merged(one: Spans, other: Spans) -> list[tuple[float, float]]:
     return found
 
 
-def common(one: Spans, other: Spans) -> list[tuple[float, float]]:
+def common(one: Spans, other: Spans) -> Spans:
     """Return the stretches that lie in both of two lists, each in order and apart."""
-    found, index = [], 0
+    found: list[tuple[float, float]] = []
+    index = 0
     for start, end in one:
         while index < len(other) and other[index][1] <= start:
             index += 1

@@ -177,4 +177,6 @@ def read_flight(claim: Claim, checkpoint: bytes | None) -> InFlight:
     job = read_job(claim)
     times = read_times(claim)
     history = read_history(claim)
-    return InFlight(claim, job, times, read_checkpoint(checkpoint), history, has_drifted(claim, job))
+    return InFlight(
+        claim, job, times, read_checkpoint(checkpoint), history, has_drifted(claim, job)
+    )

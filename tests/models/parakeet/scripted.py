@@ -13,7 +13,8 @@ from worker.models.parakeet.cut import RATE_HZ
 from worker.models.parakeet.requests import Encode, Encoded, HearSpeech, Label, LabelCtc, Recognize
 from worker.models.parakeet.samples import Samples
 from worker.models.parakeet.transcription import ModelFacts, Transcription
-from worker.models.parakeet.vocabulary import SPACE, Vocabulary
+from worker.models.parakeet.vocabulary import WORD_START as SPACE
+from worker.models.parakeet.vocabulary import Vocabulary
 
 FRAME_S = 0.08
 # Ids are indices; the blank is behind the last.
@@ -33,7 +34,7 @@ PIECES = [
     "<0xA9>",
     f"{SPACE}\u00bfQu",
 ]
-VOCABULARY = Vocabulary(PIECES)
+VOCABULARY = Vocabulary(tuple(PIECES))
 IDS = {piece.replace(SPACE, "_"): number for number, piece in enumerate(PIECES)}
 
 

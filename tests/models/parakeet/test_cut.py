@@ -1,5 +1,7 @@
 """Where a recording is cut: at the last pause in 1 to 30 s, else at 30 s, and nowhere twice."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,7 +85,7 @@ def test_any_speech_is_cut_without_gap_and_overlap_and_the_same_from_every_cut(
     assert all(0 < piece.end - piece.start <= LONGEST_PIECE for piece in whole)
     if not silence:
         borders = [(0, 0), *((piece.start, piece.end) for piece in whole), (end, end)]
-        assert all(before[1] == after[0] for before, after in zip(borders, borders[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(borders))
     for number, piece in enumerate(whole):
         assert list(pieces(voices, [(0, end)], speech, piece.start)) == whole[number:]
 

@@ -58,8 +58,6 @@ def test_special_pieces_and_spaces_alone_are_stripped():
     assert words(("<unk>", 0), ("<|nospeech|>", 1), ("_", 4)) == []
     (word,) = words(("<|nospeech|>", 0), ("_hello", 1), ("<unk>", 2))
     assert (word.text, word.tokens) == (" hello", (IDS["_hello"],))
-    beyond = words_of([Label(len(PIECES), 0, 1, 0.0)], VOCABULARY, PIECE, FRAME_S)
-    assert beyond == []
 
 
 def test_a_piece_that_begins_within_a_word_stands_alone():
@@ -123,7 +121,7 @@ def test_unlikely_and_repetitive_text_is_flagged():
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, len(PIECES) + 2),
+            st.integers(0, len(PIECES) - 1),
             st.integers(0, 130),
             st.integers(0, 9),
             st.floats(-1e4, 0),
@@ -134,9 +132,7 @@ def test_unlikely_and_repetitive_text_is_flagged():
 def test_whatever_is_found_gives_segments_in_order_within_the_piece(found):
     """Random weights say anything; no text, no token, one frame for all."""
     said = [Label(*each) for each in sorted(found, key=lambda each: each[1])]
-    made = list(
-        segments_of(words_of(said, VOCABULARY, PIECE, FRAME_S), PIECE, with_words=True)
-    )
+    made = list(segments_of(words_of(said, VOCABULARY, PIECE, FRAME_S), PIECE, with_words=True))
     times = [time for each in made for word in each.words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert all(PIECE.start_s <= time <= PIECE.end_s for time in times)

@@ -118,9 +118,7 @@ def test_the_models_own_head_decides_where_it_has_one():
     # Speech, but for half a second around 40, 65 and 119.9: the last one between two blocks.
     pauses = (40.0, 65.0, 119.9)
     head = lambda second: float(all(abs(second - pause) > 0.25 for pause in pauses))  # noqa: E731
-    _, script = transcribe(
-        one_sentence, 130.0, edges=[], model=facts(hears_speech=True), head=head
-    )
+    _, script = transcribe(one_sentence, 130.0, edges=[], model=facts(hears_speech=True), head=head)
     assert script.asked[:2] == ["HearSpeech", "HearSpeech"]
     assert script.pieces[0] == (0.0, 30.0)
     starts = [start for start, _ in script.pieces]
@@ -168,7 +166,7 @@ def test_another_language_than_the_one_asked_for_is_flagged(monkeypatch):
     from tests.models.parakeet import scripted
 
     pieces = [*scripted.PIECES, *(f"\u2581{word}" for word in GERMAN.split())]
-    monkeypatch.setattr(scripted, "VOCABULARY", scripted.Vocabulary(pieces))
+    monkeypatch.setattr(scripted, "VOCABULARY", scripted.Vocabulary(tuple(pieces)))
     from worker.models.parakeet.requests import Label
 
     def say(_start, _length):

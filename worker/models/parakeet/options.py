@@ -60,10 +60,10 @@ def check_options(options: Options, languages: Sequence[str], name: str) -> None
         if language is not None and parse_language(language) not in languages:
             known = ", ".join(sorted(languages))
             raise InvalidOptions("options: language", f"{name} has only {known}", language)
-    if options.language is None and options.on_drift != defaults.on_drift:
-        if not options.allowed_languages:
-            limit = "needs language or allowed_languages, which the text is held against"
-            raise InvalidOptions("options: on_drift", limit, options.on_drift)
+    may_drift = len(languages) > 1 and not wanted_languages(options)
+    if may_drift and options.on_drift != defaults.on_drift:
+        limit = "needs language or allowed_languages, which the text is held against"
+        raise InvalidOptions("options: on_drift", limit, options.on_drift)
 
 
 def wanted_languages(options: Options) -> tuple[str, ...]:

@@ -90,9 +90,7 @@ def words_of(
     return words
 
 
-def segments_of(
-    words: Sequence[TimedWord], piece: Piece, *, with_words: bool
-) -> Iterator[Segment]:
+def segments_of(words: Sequence[TimedWord], piece: Piece, *, with_words: bool) -> Iterator[Segment]:
     """Yield the segments of a piece, not numbered yet.
 
     Args:
@@ -128,9 +126,9 @@ def _groups(labels: Sequence[Label], vocabulary: Vocabulary) -> Iterator[list[La
     """Yield the labels of each word; special ones are in none."""
     group: list[Label] = []
     for label in labels:
-        if vocabulary.is_special(label.token):
+        if label.token in vocabulary.special:
             continue
-        if group and vocabulary.opens_word(label.token):
+        if group and vocabulary.starts_word(label.token):
             yield group
             group = []
         group.append(label)

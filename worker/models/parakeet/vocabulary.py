@@ -1,50 +1,50 @@
-"""SentencePiece's pieces as text: what a label says, and where a word begins."""
+"""A Parakeet model's tokens: SentencePiece pieces, some of which are no text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
-# SentencePiece's space: a piece that has it opens a word.
-SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+WORD_START = "\u2581"  # SentencePiece's sign for the space before a word
+_SPECIAL = re.compile(r"<unk>|<pad>|<s>|</s>|<\|.*\|>")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# Of v3: <unk>, <pad>, <|nospeech|>, <|endoftext|>, <|startoftranscript|> and the prompts of Canary.
-_SPECIAL = re.compile(r"<\|.*\|>|<(unk|pad|s|/s|blank)>|\[(unk|pad)\]", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
 class Vocabulary:
-    """The pieces of a model, by token id; the blank is none of them.
+    """Pieces by token id; the blank has none.
 
-    Args:
-        pieces: As the model's configuration lists them.
+    Attributes:
+        pieces: As SentencePiece writes them.
+        marked: Ids that the tokenizer's file says are no text.
     """
 
-    def __init__(self, pieces: Sequence[str]) -> None:
-        self._pieces = tuple(pieces)
+    pieces: tuple[str, ...]
+    marked: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
-        """Return the number of pieces."""
-        return len(self._pieces)
+        return len(self.pieces)
 
-    def is_special(self, token: int) -> bool:
-        """Return whether a token says nothing: its piece is a control symbol, or it has none."""
-        if not 0 <= token < len(self._pieces):
-            return True
-        return _SPECIAL.fullmatch(self._pieces[token]) is not None
+    @cached_property
+    def special(self) -> frozenset[int]:
+        """Ids that are no text: `<unk>`, `<pad>`, `<|endoftext|>` and the like."""
+        found = (index for index, piece in enumerate(self.pieces) if _SPECIAL.fullmatch(piece))
+        return self.marked | frozenset(found)
 
-    def opens_word(self, token: int) -> bool:
+    def starts_word(self, token: int) -> bool:
         """Return whether a token begins with a space."""
-        return self._pieces[token].startswith(SPACE)
+        return self.pieces[token].startswith(WORD_START)
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Return what tokens say together, with the spaces before words.
+    def text(self, tokens: Iterable[int]) -> str:
+        """Return what tokens say, without special ones; a word's first piece brings its space.
 
-        Bytes of a character that is in no piece are put together; those that make none become
-        U+FFFD.
+        Bytes that are no UTF-8 become U+FFFD.
         """
-        encoded = b"".join(self._bytes(token) for token in tokens if not self.is_special(token))
-        return encoded.decode("utf-8", errors="replace")
-
-    def _bytes(self, token: int) -> bytes:
-        piece = self._pieces[token]
-        if byte := _BYTE.fullmatch(piece):
-            return bytes([int(byte[1], 16)])
-        return piece.replace(SPACE, " ").encode("utf-8", errors="replace")
+        data = bytearray()
+        for token in tokens:
+            if token in self.special:
+                continue
+            piece = self.pieces[token]
+            byte = _BYTE.fullmatch(piece)
+            data += bytes([int(byte[1], 16)]) if byte else piece.encode()
+        return data.decode(errors="replace").replace(WORD_START, " ")
