@@ -6,7 +6,6 @@ its batches are filled by other recordings, as they always are.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,7 +18,7 @@ from worker.audio.reader import Samples
 from worker.engine.family import Counts, Features, Transcription
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests
-from worker.engine.speech import Spans, Speech, common
+from worker.engine.speech import Speech, common
 
 Kind = Literal["channel", "track"]
 Number = Annotated[int, Field(ge=0, le=MAX_LANES)]
@@ -137,8 +136,8 @@ class LaneTranscription:
     def counts(self) -> Counts:
         """What the lanes have taken so far; skipped is what all that are done have left out."""
         counts = _sum(self._counts, self._lane.counts)
-        done: list[Spans] = [lane.skipped for lane in self._done.values()]
-        counts.skipped = list(reduce(common, done)) if done else []
+        done = [lane.skipped for lane in self._done.values()]
+        counts.skipped = list(common(*done))
         return counts
 
     @property

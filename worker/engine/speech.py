@@ -1,8 +1,9 @@
 """What was heard of a recording before its transcription starts: plain data for every family."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 
@@ -50,18 +51,25 @@ def merged(one: Spans, other: Spans) -> list[tuple[float, float]]:
     return found
 
 
-def common(one: Spans, other: Spans) -> Spans:
-    """Return the stretches that lie in both of two lists, each in order and apart."""
-    found: list[tuple[float, float]] = []
+def common(*lists: Spans) -> Spans:
+    """Return the stretches that lie in all of some lists, each in order and apart; none of none."""
+    if not lists:
+        return ()
+    first, *others = lists
+    for other in others:
+        first = list(_overlaps(first, other))
+    return first
+
+
+def _overlaps(one: Spans, other: Spans) -> Iterator[tuple[float, float]]:
     index = 0
     for start, end in one:
         while index < len(other) and other[index][1] <= start:
             index += 1
-        reached = index
-        while reached < len(other) and other[reached][0] < end:
-            found.append((max(start, other[reached][0]), min(end, other[reached][1])))
-            reached += 1
-    return found
+        for begin, stop in islice(other, index, None):
+            if begin >= end:
+                break
+            yield max(start, begin), min(end, stop)
 
 
 def _start(span: tuple[float, float]) -> float:

@@ -21,7 +21,10 @@ _OBEYED = {
     "seed",
 }
 # Values that are no defaults and say what it does in any case.
-_AS_IT_IS: dict[str, Any] = {"temperatures": (0.0,), "condition_on_previous_text": False}
+_AS_IT_IS: dict[str, tuple[Any, ...]] = {
+    "temperatures": ((0.0,),),
+    "condition_on_previous_text": (False,),
+}
 # Why not, where that is worth saying.
 _REASONS = {
     "task": "it does not translate",
@@ -50,7 +53,10 @@ def check_options(options: Options, languages: Sequence[str], name: str) -> None
     defaults = Options()
     for option in type(options).model_fields:
         value = getattr(options, option)
-        if option in _OBEYED or value in (getattr(defaults, option), _AS_IT_IS.get(option)):
+        if option in _OBEYED or value in (
+            getattr(defaults, option),
+            *_AS_IT_IS.get(option, ()),
+        ):
             continue
         reason = _REASONS.get(option, "it has no such option")
         shown = value if isinstance(value, bool | int | float) else str(value)[:_MOST_VALUE_CHARS]

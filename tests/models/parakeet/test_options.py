@@ -1,0 +1,113 @@
+"""What a Parakeet model cannot do is refused by name, before a file is touched."""
+
+import pytest
+
+from producer.errors import InvalidOptions
+from producer.job import Options
+from worker.models.parakeet.languages import EUROPEAN
+from worker.models.parakeet.options import check_options
+
+NAME = "parakeet"
+
+
+def check(languages=EUROPEAN, **options):
+    check_options(Options(**options), languages, NAME)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"language": "german"},
+        {"allowed_languages": ("de", "french")},
+        {"language": "de", "on_drift": "whisper", "drift_model": "turbo"},
+        {"word_timestamps": True, "clip_timestamps": (0.0, 5.0)},
+        {"replacements": (("a", "b"),), "replacements_ignore_case": True},
+        {"seed": 7},
+        # These say what it does in any case: greedy, no fallback, no text before a piece.
+        {"temperatures": (0.0,), "condition_on_previous_text": False},
+    ],
+)
+def test_defaults_and_what_it_has_pass(options):
+    """A farm's settings serve both families."""
+    check(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("temperatures", (0.0, 0.5), "greedy"),
+        ("temperatures", (0.4,), "greedy"),
+        ("task", "translate", "does not translate"),
+        ("initial_prompt", "Interview with Dr. No.", "takes no prompt"),
+        ("hotwords", "Kubernetes", "words to expect"),
+        ("best_of", 5, "samples nothing"),
+        ("carry_initial_prompt", True, "takes no prompt"),
+        ("suppress_tokens", (1, 2), "no such option"),
+        ("no_speech_threshold", 0.5, "no such option"),
+        ("logprob_threshold", None, "no such option"),
+        ("compression_ratio_threshold", 2.0, "no such option"),
+        ("max_initial_timestamp", 2.0, "no such option"),
+        ("without_timestamps", True, "no such option"),
+        ("suppress_blank", False, "no such option"),
+        ("sample_len", 10, "no such option"),
+    ],
+)
+def test_what_it_lacks_is_named(option, value, reason):
+    """With the value, and why."""
+    with pytest.raises(InvalidOptions, match=reason) as refused:
+        check(**{option: value})
+    assert refused.value.context == f"options: {option}"
+    assert NAME in refused.value.constraint
+
+
+def test_every_option_is_obeyed_or_refused():
+    """One that comes later is refused until somebody says that it is obeyed."""
+    values = {
+        "hallucination_silence_threshold": {"word_timestamps": True},
+        "on_drift": {"language": "de", "drift_model": "turbo"},
+    }
+    others = {str: "x", bool: True, int: 3, float: 0.5}
+    for name, field in Options.model_fields.items():
+        default = field.default
+        if (
+            name in values
+            or isinstance(default, tuple | str)
+            or name in {"language", "drift_model"}
+        ):
+            continue
+        value = (
+            not default
+            if isinstance(default, bool)
+            else others[float if default is None else type(default)]
+        )
+        if name in {"initial_prompt", "hotwords"}:
+            value = "x"
+        if name == "sample_len":
+            value = 3
+        try:
+            check(**{name: value})
+        except InvalidOptions as refused:
+            assert refused.context == f"options: {name}"
+        else:
+            assert name in {
+                "word_timestamps",
+                "seed",
+                "condition_on_previous_text",
+                "replacements_ignore_case",
+            }
+
+
+@pytest.mark.parametrize(
+    ("languages", "options", "named"),
+    [
+        (EUROPEAN, {"language": "japanese"}, "bg, cs, da"),
+        (EUROPEAN, {"allowed_languages": ("de", "ja")}, "bg, cs, da"),
+        (("en",), {"language": "de"}, "has only en"),
+        (EUROPEAN, {"on_drift": "whisper", "drift_model": "turbo"}, "needs language"),
+    ],
+)
+def test_a_language_that_the_model_has_not_is_refused(languages, options, named):
+    """It writes 25 languages, or English; a drift is only seen against a language."""
+    with pytest.raises(InvalidOptions, match=named):
+        check(languages, **options)
