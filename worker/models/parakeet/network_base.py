@@ -1,7 +1,7 @@
 """What the family and the stepper ask of a Parakeet network, MLX's or NumPy's."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,28 @@ from worker.models.parakeet.requests import Encoded, Label
 
 Samples: TypeAlias = NDArray[np.float32]
 """Mono, 16 kHz, (n,)."""
+
+
+RowState: TypeAlias = dict[str, Any]
+"""Where rows stand: arrays with a row on the first axis, of the network that made them."""
+
+
+class Found(NamedTuple):
+    """What some steps of some rows found; arrays are (steps, rows) int32, but for the last two.
+
+    Attributes:
+        tokens: Labels, -1 where a step found none.
+        frames: Where each was found.
+        durations: Of each.
+        logprobs: Of each, float32.
+        has_ended: Whether a row is at its end after the last step, bool (rows,).
+    """
+
+    tokens: NDArray[np.int32]
+    frames: NDArray[np.int32]
+    durations: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    has_ended: NDArray[np.bool_]
 
 
 class Network(Protocol):
@@ -36,5 +58,14 @@ class Network(Protocol):
     def hear_speech(self, pieces: Sequence[Samples]) -> Callable[[], list[NDArray[np.float32]]]:
         """Start the voice activity head; what is returned waits for probabilities a frame."""
 
-    def start_rows(self, encoded: Sequence[Encoded], num_rows: int) -> Any:
-        """Return the state of rows at the start of their pieces; see `tdt.py`."""
+    def start_rows(self, encoded: Sequence[Encoded]) -> RowState:
+        """Return the state of rows at the start of their pieces; see `greedy.py`."""
+
+    def move_rows(self, states: Sequence[RowState], places: Sequence[int]) -> RowState:
+        """Return the rows of some states, put together and taken in the order of `places`.
+
+        -1 is an empty row, which has ended.
+        """
+
+    def advance(self, state: RowState) -> tuple[RowState, Callable[[], Found]]:
+        """Start some steps of all rows; what is returned second waits for what they found."""
