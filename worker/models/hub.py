@@ -35,6 +35,7 @@ _FILES = [
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer.json",
+    "tokenizer.model",
     # The model card, for its licence.
     "README.md",
 ]

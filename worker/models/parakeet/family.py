@@ -14,7 +14,7 @@ from worker.engine.family import Computation
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
-from worker.models.parakeet.backend import Backend, make_network
+from worker.models.parakeet.backend import make_network
 from worker.models.parakeet.cut import LONGEST_PIECE
 from worker.models.parakeet.drift import LanguageDetector
 from worker.models.parakeet.languages import languages_of
@@ -24,7 +24,8 @@ from worker.models.parakeet.requests import Encode, Encoded, HearSpeech, LabelCt
 from worker.models.parakeet.samples import Samples
 from worker.models.parakeet.tdt import TdtStepper
 from worker.models.parakeet.transcription import ModelFacts, Transcription
-from worker.models.parakeet.weights.load import Weights, load_weights
+from worker.models.parakeet.weights.load import load_weights
+from worker.models.parakeet.weights.parameters import Weights
 
 # A piece waits at most this many steps for others to be encoded with it.
 PATIENCE_STEPS = 16
@@ -49,7 +50,7 @@ class ParakeetFamily:
     computations: Mapping[type[Batched[Any]], Computation]
     plan: MemoryPlan
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto") -> None:
+    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: str = "auto") -> None:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
         self.network = make_network(weights, dtype, backend)
         config = weights.config

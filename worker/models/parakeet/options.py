@@ -8,7 +8,7 @@ from producer.job import Options
 from producer.languages import parse_language
 
 # What this family does, or what is done for it elsewhere: by the farm and by the formats.
-_OBEYED = {
+OBEYED = {
     "language",
     "allowed_languages",
     "on_drift",
@@ -53,7 +53,7 @@ def check_options(options: Options, languages: Sequence[str], name: str) -> None
     defaults = Options()
     for option in type(options).model_fields:
         value = getattr(options, option)
-        if option in _OBEYED or value in (
+        if option in OBEYED or value in (
             getattr(defaults, option),
             *_AS_IT_IS.get(option, ()),
         ):
