@@ -31,8 +31,9 @@ ROOMS = {
     "worker/audio": "av, numpy, soundfile, soxr, structlog",
     "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
-    "worker/models": "huggingface_hub, mlx, numpy; device, engine",
-    "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",
+    "worker/models": "huggingface_hub, mlx, numpy, threadpoolctl; device, engine",
+    "worker/models/parakeet": "mlx, numpy, py3langid, pydantic, yaml; audio, device, engine, models",
+    "worker/models/*": "mlx, numpy, pydantic, tiktoken; device, engine, models",
 }
 # What any program that submits recordings can afford; audio, arrays and models are heavy.
 LIGHT = QUEUE | {
