@@ -7,6 +7,7 @@ depends on the others. Shapes: T encoder frames, M mel bins, D width, C channels
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -149,8 +150,8 @@ class NumpyEncoder:
 
         def read_head(index: int, head: slice) -> None:
             q, k, v = (each[:, head] for each in np.split(projected[index], 3, axis=1))
-            at: FloatArray = (q + layer.position_bias[head]) @ distances[index][:, head].T
-            scores: FloatArray = shifted(at) + (q + layer.content_bias[head]) @ k.T
+            at: Any = (q + layer.position_bias[head]) @ distances[index][:, head].T
+            scores: Any = shifted(at) + (q + layer.content_bias[head]) @ k.T
             scores *= np.float32(size**-0.5)
             scores -= scores.max(axis=-1, keepdims=True)
             np.exp(scores, out=scores)
