@@ -256,7 +256,7 @@ class _Rebuilt:
         self.arguments = (storage, offset, shape, strides, False, OrderedDict())
 
 
-class _TorchPickler(pickle._Pickler):  # noqa: SLF001 the one that can be told how to save a name
+class _TorchPickler(pickle._Pickler):
     def persistent_id(self, obj):
         if isinstance(obj, _Storage):
             return ("storage", _Global("torch", obj.kind), obj.key, "cpu", obj.count)

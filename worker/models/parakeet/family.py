@@ -14,6 +14,7 @@ from worker.engine.family import Computation
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
+from worker.models.backend import Backend
 from worker.models.parakeet.backend import make_network
 from worker.models.parakeet.cut import LONGEST_PIECE
 from worker.models.parakeet.drift import LanguageDetector
@@ -50,7 +51,7 @@ class ParakeetFamily:
     computations: Mapping[type[Batched[Any]], Computation]
     plan: MemoryPlan
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: str = "auto") -> None:
+    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto") -> None:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
         self.network = make_network(weights, dtype, backend)
         config = weights.config
