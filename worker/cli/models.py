@@ -1,4 +1,4 @@
-"""`scribefarm-worker models`: list, fetch, remove and convert weights.
+"""`scribefarm-worker models`: list, fetch, check, remove and convert weights.
 
 `worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
 `--help` needs neither.
@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from producer.console import format_bytes, note, one_line
+from producer import log
+from producer.console import SettingsFile, format_bytes, note, one_line
 from producer.errors import InvalidModel, InvalidOptions
-from producer.model_names import KNOWN_MODELS, canonical_model
+from producer.model_names import KNOWN_MODELS, canonical_model, check_model
 from producer.settings import load_settings
 from worker.models import MODELS
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from worker.cli.model_list import ModelRow
     from worker.models.whisper.weights.load import Weights
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch, remove and convert weights.")
+app = typer.Typer(no_args_is_help=True, help="List, fetch, check, remove and convert weights.")
 
 _WIDTH = 140
 
@@ -67,18 +68,16 @@ def list_models(
             _source(row),
             f"about {size}" if size and row.here == "no" else size,
             {1: "English", None: ""}.get(row.num_languages, str(row.num_languages)),
-            _licence(row),
+            row.licence or "see its page",
             row.here,
             one_line(", ".join(row.used_by)),
         )
     # Off a terminal there is no width to go by, and nothing is to be cut.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
-
-
-def _licence(row: "ModelRow") -> str:
-    """Return a licence, and whom it asks to name."""
-    licence = row.licence or "see its page"
-    return f"{licence}: {row.attribution}" if row.attribution else licence
+    for row in rows:
+        if row.attribution:
+            names = ", ".join(row.short_names) or row.name
+            typer.echo(one_line(f"{names}: {row.licence}, by {row.attribution}"))
 
 
 def _source(row: "ModelRow") -> str:
@@ -163,6 +162,46 @@ def remove_model(
 def _packages(requirement: str) -> str:
     """Return the names of packages without their versions."""
     return " ".join(each.partition("==")[0] for each in requirement.split())
+
+
+@app.command("verify")
+def verify_model(
+    name: Annotated[str, typer.Argument(help="Name, folder, archive or hub id.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Show what a model makes of ten seconds of packaged speech, stage by stage.
+
+    The words that are spoken are known, and those that are wrong are counted. Of features and
+    encoder nothing is published for this recording: hold them against another machine's.
+
+    Exit codes: 0 at least half of the words are right, 1 fewer are, 2 wrong usage or settings.
+
+    Example:
+      scribefarm-worker models verify parakeet
+    """
+    from worker.cli.verify import SPOKEN, verify  # noqa: PLC0415 - see the module's docstring
+
+    effective = load_settings(settings, model={"name": check_model(name)})
+    log.configure(effective.log.model_copy(update={"level": "warning"}))
+    found = verify(effective)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        transcript, model = found.transcript, found.transcript.model
+        typer.echo(one_line(f"model: {model.name} in {model.dtype}, revision {model.revision}"))
+        for stage, shown in found.figures:
+            typer.echo(f"{stage}: {shown}")
+        typer.echo(one_line(f"text: {transcript.text.strip()}"))
+        typer.echo(f"spoken: {SPOKEN}")
+        for word in (word for segment in transcript.segments for word in segment.words or []):
+            times = f"{word.start:6.2f} {word.end:6.2f} {word.probability:5.2f}"
+            typer.echo(one_line(f"{times} {word.word}"))
+        typer.echo(f"language: {transcript.language}; flags: {', '.join(transcript.flags) or '-'}")
+        typer.echo(f"wrong: {found.num_wrong} of {found.num_words} words")
+    if 2 * found.num_wrong > found.num_words:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from producer.job import Options
 from producer.result import Model
@@ -18,6 +19,7 @@ from worker.models.backend import Backend
 from worker.models.parakeet.backend import make_network
 from worker.models.parakeet.cut import LONGEST_PIECE
 from worker.models.parakeet.drift import LanguageDetector
+from worker.models.parakeet.figures import figures
 from worker.models.parakeet.languages import languages_of
 from worker.models.parakeet.memory_needs import memory_needs
 from worker.models.parakeet.options import check_options
@@ -130,6 +132,11 @@ class ParakeetFamily:
                 return wait()
 
         return read
+
+    def figures(self, samples: NDArray[np.float32]) -> list[tuple[str, str]]:
+        """Return what each stage of the network makes of a piece; see `figures.py`."""
+        with translated_errors():
+            return list(figures(self.network, samples))
 
     def peak_memory_bytes(self) -> int:
         """Return the most device memory in use at once so far."""
