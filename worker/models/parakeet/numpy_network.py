@@ -91,7 +91,13 @@ class NumpyParakeet:
 
     @_counted
     def _states(self, mels: list[FloatArray]) -> list[FloatArray]:
-        return self._encoder(self._subsampling(mels))
+        return self._encoder(self._subsampled(mels))
+
+    def _subsampled(self, mels: list[FloatArray]) -> list[FloatArray]:
+        """Return the subsampled features of each piece; none of a piece without frames."""
+        made = iter(self._subsampling([mel for mel in mels if len(mel)]))
+        nothing = np.zeros((0, self.config.encoder.width), np.float32)
+        return [next(made) if len(mel) else nothing for mel in mels]
 
     def encode(self, pieces: Sequence[Samples]) -> list[Encoded]:
         """Return the encoder's output, and the joint network's share of it."""
@@ -119,9 +125,11 @@ class NumpyParakeet:
 
     @_counted
     def _heard(self, mels: list[FloatArray]) -> list[FloatArray]:
-        return [self._vad(each) for each in self._subsampling(mels)]
+        return [self._vad(each) for each in self._subsampled(mels)]
 
     def _vad(self, subsampled: FloatArray) -> FloatArray:
+        if not len(subsampled):
+            return np.zeros(0, np.float32)
         proj, out = self._vad_head
         width = self.config.vad.kernel_size if self.config.vad is not None else 1
         x = np.pad(silu(proj.alone(subsampled)), ((width // 2, width // 2), (0, 0)))
@@ -132,7 +140,10 @@ class NumpyParakeet:
     def start_rows(self, encoded: Sequence[Encoded]) -> RowState:
         """Return the state of rows at the start of their pieces."""
         # A piece of no frames stands on one that it never reads.
-        states = [each.states if each.num_frames else _one_frame(each.states) for each in encoded]
+        states = [
+            each.states if each.num_frames else np.zeros((1, each.states.shape[1]), np.float32)
+            for each in encoded
+        ]
         num_frames = [each.num_frames for each in encoded]
         return greedy.start_rows(np, states, num_frames, self._start)
 
@@ -216,7 +227,3 @@ def _lstm_layer(arrays: Arrays, name: str) -> Linear:
 
 def _few_rows(arrays: Arrays, name: str) -> Linear:
     return Linear(for_few_rows(arrays[f"{name}.weight"]), arrays[f"{name}.bias"])
-
-
-def _one_frame(states: FloatArray) -> FloatArray:
-    return np.zeros((1, states.shape[1]), np.float32)
