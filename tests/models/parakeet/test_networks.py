@@ -114,7 +114,7 @@ def test_half_precision_is_close():
     exact, half = Parakeet(weights), Parakeet(weights, mx.bfloat16)
     for found, wanted in zip(states_as_float(half), states(exact, PIECES[:3]), strict=True):
         assert np.abs(found - wanted).mean() < 0.05
-    assert half.joint.out.weight.dtype == half.predictor.embed.weight.dtype == mx.float32
+    assert half.transducer.tokens.weight.dtype == half.transducer.embed.weight.dtype == mx.float32
     assert half.encode(PIECES[:1])[0].states.dtype == mx.bfloat16
 
 

@@ -54,21 +54,18 @@ def looped(network, encoded):
     config, head = network.config, network.config.transducer
     transducer = NumpyParakeet(WEIGHTS)._transducer
     states = np.array(encoded.states)
-    predicted, hidden, cell = transducer.start(config.blank)
-    time, labels = 0, []
+    state, time, labels = transducer.start, 0, []
     while time < encoded.num_frames:
         while True:
-            logits = transducer.joint(states[time : time + 1], predicted)[0]
-            token = int(logits[: config.blank + 1].argmax())
-            duration = head.durations[int(logits[config.blank + 1 :].argmax())]
+            tokens, durations = transducer.logits(states[time : time + 1], state)
+            token, duration = int(tokens.argmax()), head.durations[int(durations.argmax())]
             if token != config.blank:
                 break
             time += max(duration, 1)
             if time >= encoded.num_frames:
                 return labels
         labels.append((token, time, duration))
-        found = np.array([True])
-        predicted, hidden, cell = transducer.predict(np.array([token]), hidden, cell, found)
+        state = transducer.read(np.array([token]), np.array([True]), state)
         if duration == 0 and sum(at == time for _, at, _ in labels) >= head.max_symbols:
             duration = 1
         time += duration
@@ -160,31 +157,32 @@ def test_seconds_are_counted_where_the_network_computes(network, encoded):
 
 
 class Script:
-    """A network whose logits are written down: a token and a duration for each frame and count."""
+    """A transducer whose logits are written down: a token and a duration for each frame and count."""
 
     def __init__(self, xp, config, says):
         self.xp, self.config, self.says = xp, config, says
+        self.start = {"count so far": xp.zeros((1,), xp.int32)}
 
-    def joint(self, encoded, predicted):
-        logits = np.full((len(encoded), self.config.blank + 1 + 5), -9.0, np.float32)
-        rows = zip(np.array(encoded)[:, 0], np.array(predicted)[:, 0], strict=True)
-        for row, (frame, count) in zip(logits, rows, strict=True):
+    def logits(self, encoded, state):
+        tokens = np.full((len(encoded), self.config.blank + 1), -9.0, np.float32)
+        durations = np.full((len(encoded), 5), -9.0, np.float32)
+        for row in range(len(encoded)):
+            frame, count = np.array(encoded)[row, 0], np.array(state["count so far"])[row]
             token, duration = self.says(int(frame), int(count))
-            row[self.config.blank if token is None else token] = 9
-            row[self.config.blank + 1 + duration] = 9
-        return self.xp.array(logits)
+            tokens[row, self.config.blank if token is None else token] = 9
+            durations[row, duration] = 9
+        return self.xp.array(tokens), self.xp.array(durations)
 
-    def predict(self, labels, hidden, cell, _found):
-        return self.xp.array(np.array(hidden)[:, 0, :1] + 1), hidden + 1, cell
+    def read(self, _labels, found, state):
+        return {"count so far": state["count so far"] + found}
 
     def labels(self, num_frames, steps=60):
         xp = self.xp
         encoded = xp.array(np.arange(max(num_frames, 1), dtype=np.float32)[:, None])
-        start = tuple(xp.zeros(shape, dtype=xp.float32) for shape in ((1, 1), (1, 1, 1), (1, 1, 1)))
-        state = greedy.start_rows(xp, [encoded], [num_frames], start)
+        state = greedy.start_rows(xp, [encoded], [num_frames], self)
         found = []
         for _ in range(steps):
-            state, each = greedy.step(xp, state, self.config, self.joint, self.predict)
+            state, each = greedy.step(xp, state, self.config.transducer, self.config.blank, self)
             token, frame, duration, _ = (np.array(part)[0].item() for part in each)
             found += [(token, frame, duration)] if token >= 0 else []
         assert np.array(state["time"])[0] >= num_frames
