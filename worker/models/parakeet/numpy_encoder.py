@@ -31,18 +31,17 @@ class NumpySubsampling:
     def __init__(self, arrays: Arrays, config: EncoderConfig, threads: Threads) -> None:
         self._threads = threads
         path = "encoder.pre_encode"
-        stages = range(config.num_strided)
-        weights = [arrays[f"{path}.strided.{stage}.weight"] for stage in stages]
-        # The first as a linear layer of nine neighbours, the others as a factor for each.
-        first = np.asfortranarray(weights[0].reshape(len(weights[0]), -1))
-        self._first = Linear(first, arrays[f"{path}.strided.0.bias"])
+        # As a linear layer of nine neighbours, and as a factor for each of them.
+        self._first = linear(arrays, f"{path}.first")
         self._depthwise = [
             (
-                np.ascontiguousarray(weights[stage][..., 0].transpose(1, 2, 0)),
-                arrays[f"{path}.strided.{stage}.bias"],
-                linear(arrays, f"{path}.pointwise.{stage - 1}"),
+                np.ascontiguousarray(
+                    arrays[f"{path}.depthwise.{stage}.weight"][..., 0].transpose(1, 2, 0)
+                ),
+                arrays[f"{path}.depthwise.{stage}.bias"],
+                linear(arrays, f"{path}.pointwise.{stage}"),
             )
-            for stage in stages[1:]
+            for stage in range(config.num_strided - 1)
         ]
         self._out = linear(arrays, f"{path}.out")
 
@@ -192,7 +191,7 @@ class NumpyEncoder:
         longest = max(BUCKETS[-1], bucket_of(length))
         table = self._distances.get((number, longest))
         if table is None:
-            positions = relative_positions(longest, self._config.width)
+            positions = relative_positions(longest, self._config.width)[:-1]
             table = np.empty_like(positions)
 
             def project(part: slice) -> None:
