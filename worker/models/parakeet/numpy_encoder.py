@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.models.numpy_layers import Linear
+from worker.models.numpy_layers import Linear, by_columns
 from worker.models.numpy_math import FloatArray, Threads, blocks
 from worker.models.parakeet.buckets import BUCKETS, bucket_of
 from worker.models.parakeet.config import EncoderConfig
-from worker.models.parakeet.encoder import KERNEL, relative_positions
+from worker.models.parakeet.encoder import KERNEL, NEIGHBOURS, relative_positions
 from worker.models.parakeet.numpy_layers import Arrays, Block, block, linear, sigmoid, silu
 
 # Frames that a thread carries through a feed-forward layer at once: the widest activation, 4 D, is
@@ -32,7 +32,9 @@ class NumpySubsampling:
         self._threads = threads
         path = "encoder.pre_encode"
         # As a linear layer of nine neighbours, and as a factor for each of them.
-        self._first = linear(arrays, f"{path}.first")
+        first = linear(arrays, f"{path}.first")
+        square = first.weight.reshape(-1, NEIGHBOURS, NEIGHBOURS)[:, :KERNEL, :KERNEL]
+        self._first = Linear(by_columns(square.reshape(len(square), -1)), first.bias)
         self._depthwise = [
             (
                 np.ascontiguousarray(

@@ -78,7 +78,10 @@ def _renamed(name: str) -> str:
 
 
 def _as_linear(name: str, array: mx.array) -> mx.array:
-    """Return a pointwise convolution's weight as a linear layer's (out, in)."""
+    """Return a pointwise convolution's weight as a linear layer's (out, in), and the first one's."""
+    if name == "encoder.pre_encode.first.weight":
+        # Its 3 x 3 neighbours among 4 x 4.
+        array = mx.pad(array, [(0, 0), (0, 1), (0, 1), (0, 0)])
     is_pointwise = any(
         part in name for part in (".first.", "pointwise", "ctc.", "vad_head.proj", "vad_head.out")
     )
