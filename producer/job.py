@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -80,7 +81,7 @@ class Options(BaseModel):
         max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
-    # A line a default of quality: of these two depends what a preset or an openai-whisper costs.
+    # The default of quality: `producer.quality` has others by name.
     beam_size: int | None = Field(
         None, ge=1, le=MAX_BEAMS, description="Beams at temperature 0; None is greedy."
     )
@@ -160,17 +161,19 @@ class Options(BaseModel):
             raise ValueError(msg)
         return self
 
-    @model_validator(mode="after")
-    def _patience_of_beams(self) -> Self:
-        if self.patience is None:
-            return self
-        if self.beam_size is None:
-            msg = "patience needs beam_size"
+    @field_validator("patience")
+    @classmethod
+    def _patience_of_beams(cls, patience: float | None, asked: ValidationInfo) -> float | None:
+        beam_size = asked.data.get("beam_size")
+        if patience is None or "beam_size" not in asked.data:
+            return patience
+        if beam_size is None:
+            msg = "needs beam_size"
             raise ValueError(msg)
-        if round(self.beam_size * self.patience) < 1:
-            msg = "patience times beam_size must round to at least 1 hypothesis"
+        if round(beam_size * patience) < 1:
+            msg = f"times {beam_size} beams must round to 1 hypothesis or more"
             raise ValueError(msg)
-        return self
+        return patience
 
     @model_validator(mode="after")
     def _one_replacement_a_phrase(self) -> Self:

@@ -78,7 +78,7 @@ def search(logprobs: mx.array, state: State, num_beams: int) -> Choice:
 
     order = mx.argsort(-mx.where(is_end, NEVER, ranked), axis=-1)[:, :num_beams]
     ended = _ended(ranked, scores, is_end & counts, order)
-    is_broken = (counts & (scores != scores)).any(axis=-1, keepdims=True)
+    is_broken = (counts & mx.isnan(scores)).any(axis=-1, keepdims=True)
     kept = mx.where(is_broken, mx.nan, mx.take_along_axis(scores, order, axis=1))
     return Choice(
         tokens=mx.take_along_axis(tokens, order, axis=1).reshape(-1).astype(mx.int32),

@@ -71,6 +71,11 @@ class Group:
         for row in self.rows:
             row.num_dispatched += 1
 
+    def take_no_speech(self, probability: float) -> None:
+        """Note how probable it is that nobody speaks in the window."""
+        for row in self.rows:
+            row.no_speech_prob = probability
+
     def remove(self) -> None:
         """End what has not ended."""
         for row in self.rows:

@@ -70,7 +70,9 @@ def advance(state: State, token: mx.array, rules: State) -> State:
     }
 
 
-def fork_state(state: State, num_beams: int, searches: Sequence[bool], eots: Sequence[int]) -> State:
+def fork_state(
+    state: State, num_beams: int, searches: Sequence[bool], eots: Sequence[int]
+) -> State:
     """Return a state with `num_beams` rows for each of its own, which are its window's.
 
     Rows remember more then: the sum of their log-probabilities in `score`, whether and till which

@@ -40,7 +40,9 @@ class Candidates:
         """Return what the transcription is sent, or why it cannot go on."""
         errors = [group.error for group in self.groups if group.error is not None]
         eot = self.request.eot
-        return errors[0] if errors else [each for group in self.groups for each in _found(group, eot)]
+        return (
+            errors[0] if errors else [each for group in self.groups for each in _found(group, eot)]
+        )
 
 
 class TokenStepper:

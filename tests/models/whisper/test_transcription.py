@@ -220,7 +220,7 @@ def test_the_likeliest_of_several_samples_is_taken():
     )
     assert transcription.text == " 1."
     assert [len(decode.seeds) for decode in script.asked] == [1, 3]
-    assert transcription.counts.prompt_tokens == 4
+    assert transcription.counts.prompt_tokens == 2  # one a window and attempt, for all samples
 
 
 def test_seeds_differ_by_window_attempt_and_sample_and_come_again_with_the_job():

@@ -165,7 +165,9 @@ class Whisper(NetworkBase, nn.Module):
             mask = up_to(here, cache["self"][0][0].shape[2])
         else:
             here = (positions * num_beams + mx.arange(num_beams))[:, None, :, None]
-            mask = own_and_ancestors(positions, ancestors.reshape(-1, num_beams, ancestors.shape[1]))
+            mask = own_and_ancestors(
+                positions, ancestors.reshape(-1, num_beams, ancestors.shape[1])
+            )
         grown = []
         for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
             # Nobody else holds these: then the new ones are written in their place.
