@@ -35,7 +35,6 @@ from worker.models.whisper.requests import Encode
 from worker.models.whisper.tokenizer import Tokenizer
 
 
-
 def windows_per_s(family, beams, seconds):
     """Return windows that end in a second, once all slots have been in use for a while."""
     stepper, batch_size = family.stepper, family.plan.batch_size
