@@ -135,8 +135,7 @@ TABLE = (
 def table() -> str:
     """Return the table of `deploy/README.md`, in Markdown."""
     lines = [
-        "| chip | memory | model | slots | rows | encoded together | memory planned"
-        " | times real time |",
+        "| chip | memory | model | slots | rows | encoded together | memory planned | times real time |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, gpu_cores, memory_gib in TABLE:
