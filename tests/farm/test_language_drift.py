@@ -149,7 +149,7 @@ def test_a_tenth_of_the_text_is_no_drift():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"on_drift": "whisper"}, "needs drift_model"),
+        ({"on_drift": "whisper"}, "is needed for on_drift"),
         ({"on_drift": "whisper", "drift_model": "parakeet"}, "must be a Whisper"),
         ({"on_drift": "whisper", "drift_model": "turbi"}, "did you mean"),
         ({"on_drift": "maybe"}, "'flag' or 'whisper'"),

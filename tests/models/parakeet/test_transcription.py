@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from producer.parakeet_options import EUROPEAN
 from producer.result import LANGUAGE_DRIFT
 from tests.models.parakeet.scripted import facts, labels, samples_of, transcribe
 from worker.audio import voice_activity
@@ -11,7 +12,6 @@ from worker.engine.speech import Speech
 from worker.models.parakeet import listening
 from worker.models.parakeet.cut import RATE_HZ
 from worker.models.parakeet.drift import LanguageDetector
-from worker.models.parakeet.languages import EUROPEAN
 from worker.models.parakeet.samples import Samples
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.job import Options
+from producer.parakeet_options import check_options
 from producer.result import Model
 from producer.settings import Settings
 from worker.device.backend import choose_dtype, dtype_name, set_up_cuda, translated_errors
@@ -22,7 +23,6 @@ from worker.models.parakeet.drift import LanguageDetector
 from worker.models.parakeet.figures import figures
 from worker.models.parakeet.languages import languages_of
 from worker.models.parakeet.memory_needs import memory_needs
-from worker.models.parakeet.options import check_options
 from worker.models.parakeet.requests import Encode, Encoded, HearSpeech, LabelCtc, Recognize
 from worker.models.parakeet.samples import Samples
 from worker.models.parakeet.tdt import TdtStepper
