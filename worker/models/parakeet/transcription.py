@@ -102,7 +102,9 @@ class Transcription:
     @property
     def language_probability(self) -> float | None:
         """Of the language: the share of the text that is in it; None if none was detected."""
-        return self._verdict.share if self._verdict else None
+        if self._verdict is None or self._verdict.language != self.language:
+            return None
+        return self._verdict.share
 
     @property
     def flags(self) -> list[str]:
