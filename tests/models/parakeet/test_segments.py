@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models.parakeet.scripted import FRAME_S, IDS, PIECES, VOCABULARY, labels
+from tests.stage.scripted_parakeet import FRAME_S, IDS, PIECES, VOCABULARY, labels
 from worker.models.parakeet.cut import RATE_HZ, Piece
 from worker.models.parakeet.requests import Label
 from worker.models.parakeet.segments import segments_of, words_of
