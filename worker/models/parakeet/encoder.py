@@ -1,0 +1,257 @@
+"""FastConformer in MLX: subsampled features through blocks of attention and convolution.
+
+Shapes: B pieces of T encoder frames (8 T mel frames), M mel bins, D width, H heads, K = D / H,
+C channels of the subsampling. Padding is masked wherever frames meet, so that no piece depends on
+what it is padded to or computed with.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from worker.models.parakeet.config import EncoderConfig
+
+KERNEL = 3  # of the subsampling, each side
+
+
+def is_within(num_frames: mx.array, length: int) -> mx.array:
+    """Return which of `length` frames lie within pieces of so many frames (B,); (B, length)."""
+    return mx.arange(length) < num_frames[:, None]
+
+
+def fused(compute: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """Let a GPU compute a function of numbers in one pass.
+
+    On a CPU, mx.compile calls a C++ compiler while it runs, where it finds one.
+    """
+    compiled = mx.compile(compute)
+
+    @functools.wraps(compute)
+    def call(*arrays: mx.array) -> mx.array:
+        on_cpu = mx.default_device().type == mx.cpu
+        result: mx.array = (compute if on_cpu else compiled)(*arrays)
+        return result
+
+    return call
+
+
+@fused
+def silu(x: mx.array) -> mx.array:
+    """Return x sigmoid(x)."""
+    return x * mx.sigmoid(x)
+
+
+@fused
+def masked_relu(x: mx.array, mask: mx.array) -> mx.array:
+    """Return what is positive of x where the mask holds."""
+    return mx.where(mask, mx.maximum(x, 0), 0).astype(x.dtype)
+
+
+@fused
+def masked_glu(x: mx.array, gate: mx.array, mask: mx.array) -> mx.array:
+    """Return x sigmoid(gate) where the mask holds."""
+    return mx.where(mask, x * mx.sigmoid(gate), 0).astype(x.dtype)
+
+
+@fused
+def add_half(x: mx.array, y: mx.array) -> mx.array:
+    """Return x + y / 2."""
+    return x + 0.5 * y
+
+
+@fused
+def position_bias(scores: mx.array, is_key: mx.array) -> mx.array:
+    """Return scores where there is a key, and -inf elsewhere."""
+    return mx.where(is_key, scores, -mx.inf).astype(scores.dtype)
+
+
+class Subsampling(nn.Module):
+    """Strided convolutions, the later ones depthwise and pointwise, then a linear layer."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        channels = config.subsampling_channels
+        self.strided = [
+            nn.Conv2d(
+                channels if index else 1,
+                channels,
+                KERNEL,
+                stride=2,
+                padding=1,
+                groups=channels if index else 1,
+            )
+            for index in range(config.num_strided)
+        ]
+        self.pointwise = [nn.Linear(channels, channels) for _ in range(config.num_strided - 1)]
+        self.out = nn.Linear(channels * config.subsampled_bins, config.width)
+
+    def num_frames(self, num_mels: mx.array) -> mx.array:
+        """Return the encoder frames of so many mel frames."""
+        for _ in self.strided:
+            num_mels = (num_mels + 1) // 2
+        return num_mels
+
+    def __call__(self, mel: mx.array, num_frames: mx.array) -> mx.array:
+        """Return (B, T, D) of features (B, 8 T, M) of pieces of so many mel frames (B,)."""
+        x = mel[..., None]
+        for index, convolution in enumerate(self.strided):
+            x = convolution(x)
+            num_frames = (num_frames + 1) // 2
+            if index:
+                x = self.pointwise[index - 1](x)
+            x = masked_relu(x, is_within(num_frames, x.shape[1])[..., None, None])
+        # The linear layer reads channels, and bins within each.
+        x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)
+        return self.out(x)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around a SiLU."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(config.width, config.feed_forward_width, config.has_bias)
+        self.linear2 = nn.Linear(config.feed_forward_width, config.width, config.has_bias)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Return x (B, T, D) transformed."""
+        return self.linear2(silu(self.linear1(x)))
+
+
+class RelativeAttention(nn.Module):
+    """Attention whose scores also depend on how far apart query and key are (Dai et al., 2019)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.scale = config.head_width**-0.5
+        self.qkv = nn.Linear(config.width, 3 * config.width, config.has_bias)
+        self.linear_out = nn.Linear(config.width, config.width, config.has_bias)
+        self.linear_pos = nn.Linear(config.width, config.width, bias=False)
+        self.pos_bias_u = mx.zeros((config.num_heads, config.head_width))
+        self.pos_bias_v = mx.zeros((config.num_heads, config.head_width))
+
+    def __call__(self, x: mx.array, positions: mx.array, is_key: mx.array) -> mx.array:
+        """Return what x (B, T, D) reads of itself.
+
+        Args:
+            x: Normalised input.
+            positions: Of the distances T - 1 .. 1 - T, (2 T - 1, D).
+            is_key: Frames that may be read, (B, 1, 1, T).
+        """
+        heads = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
+        q, k, v = heads[0], heads[1], heads[2]
+        distances = self.linear_pos(positions).reshape(-1, self.num_heads, q.shape[-1])
+        at = ((q + self.pos_bias_v[:, None]) * self.scale) @ distances.transpose(1, 2, 0)
+        bias = position_bias(shifted(at), is_key)
+        read = mx.fast.scaled_dot_product_attention(
+            q + self.pos_bias_u[:, None], k, v, scale=self.scale, mask=bias
+        )
+        return self.linear_out(read.swapaxes(1, 2).reshape(x.shape))
+
+
+def shifted(scores: mx.array) -> mx.array:
+    """Return scores by distance (B, H, T, 2 T - 1) as scores by key (B, H, T, T).
+
+    Query i reads key j at the distance i - j, which stands at T - 1 - i + j.
+    """
+    batch, heads, length, width = scores.shape
+    strides = (heads * length * width, length * width, width - 1, 1)
+    return mx.as_strided(scores, (batch, heads, length, length), strides, offset=length - 1)
+
+
+class Convolution(nn.Module):
+    """A gated linear unit, a depthwise convolution in time, a SiLU and a linear layer.
+
+    The batch norm between them is part of the depthwise weights: see `weights.fuse`.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pointwise_conv1 = nn.Linear(config.width, 2 * config.width, config.has_conv_bias)
+        self.depthwise_weight = mx.zeros((config.kernel_size, config.width))
+        self.depthwise_bias = mx.zeros((config.width,))
+        self.pointwise_conv2 = nn.Linear(config.width, config.width, config.has_conv_bias)
+
+    def __call__(self, x: mx.array, is_frame: mx.array) -> mx.array:
+        """Return x (B, T, D) transformed; what is no frame (B, T, 1) counts as 0."""
+        x, gate = mx.split(self.pointwise_conv1(x), 2, axis=-1)
+        x = masked_glu(x, gate, is_frame)
+        x = depthwise_silu(x, self.depthwise_weight, self.depthwise_bias)
+        return self.pointwise_conv2(x)
+
+
+def depthwise_silu(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
+    """Return SiLU of x (B, T, D) convolved in time with weights (K, D), zeros around it.
+
+    Sums of shifted inputs: one pass on a GPU, and the same order of sums whatever the batch.
+    """
+    length, around = x.shape[1], weight.shape[0] // 2
+    x = mx.pad(x, [(0, 0), (around, around), (0, 0)])
+    parts = [x[:, at : at + length] for at in range(weight.shape[0])]
+    return _weighted_silu(weight, bias, *parts)
+
+
+@fused
+def _weighted_silu(weight: mx.array, bias: mx.array, *parts: mx.array) -> mx.array:
+    total = bias.astype(mx.float32)
+    for at, part in enumerate(parts):
+        total = total + part.astype(mx.float32) * weight[at].astype(mx.float32)
+    return (total * mx.sigmoid(total)).astype(parts[0].dtype)
+
+
+class Block(nn.Module):
+    """Half a feed-forward layer, attention, convolution, half a feed-forward layer, a norm."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm_feed_forward1 = nn.LayerNorm(config.width)
+        self.feed_forward1 = FeedForward(config)
+        self.norm_self_att = nn.LayerNorm(config.width)
+        self.self_attn = RelativeAttention(config)
+        self.norm_conv = nn.LayerNorm(config.width)
+        self.conv = Convolution(config)
+        self.norm_feed_forward2 = nn.LayerNorm(config.width)
+        self.feed_forward2 = FeedForward(config)
+        self.norm_out = nn.LayerNorm(config.width)
+
+    def __call__(self, x: mx.array, positions: mx.array, is_frame: mx.array) -> mx.array:
+        """Return x (B, T, D) transformed, for frames (B, T)."""
+        x = add_half(x, self.feed_forward1(self.norm_feed_forward1(x)))
+        x = x + self.self_attn(self.norm_self_att(x), positions, is_frame[:, None, None])
+        x = x + self.conv(self.norm_conv(x), is_frame[..., None])
+        x = add_half(x, self.feed_forward2(self.norm_feed_forward2(x)))
+        return self.norm_out(x)
+
+
+class Encoder(nn.Module):
+    """Features to states, eight mel frames to one."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.input_scale = math.sqrt(config.width) if config.scales_input else 1.0
+        self.pre_encode = Subsampling(config)
+        self.layers = [Block(config) for _ in range(config.num_layers)]
+
+    def __call__(self, subsampled: mx.array, num_frames: mx.array) -> mx.array:
+        """Return states (B, T, D) of `pre_encode`'s output, for pieces of so many frames (B,)."""
+        x = subsampled * self.input_scale
+        length, width = x.shape[1:]
+        positions = mx.array(relative_positions(length, width)).astype(x.dtype)
+        is_frame = is_within(num_frames, length)
+        for layer in self.layers:
+            x = layer(x, positions, is_frame)
+        return x
+
+
+@functools.lru_cache(maxsize=32)
+def relative_positions(length: int, width: int) -> np.ndarray:
+    """Return sines and cosines, by turns, of the distances T - 1 .. 1 - T; (2 T - 1, D) float32."""
+    rates = 1.0 / (10000.0 ** (np.arange(0, width, 2, dtype=np.float32) / np.float32(width)))
+    angles = np.arange(length - 1, -length, -1, dtype=np.float32)[:, None] * rates
+    waves = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    return waves.reshape(2 * length - 1, width).astype(np.float32)

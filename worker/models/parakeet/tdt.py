@@ -1,0 +1,158 @@
+"""The stepper of transducers: rows of unrelated pieces are decoded together, greedily.
+
+Rows join and leave between calls of `Network.advance`, each of which takes some steps of all rows on
+the device (`greedy.py`). Its labels are read one call later, so that the device has work while the
+host looks at them.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.device.backend import on_gpu, translated_errors
+from worker.models.parakeet.network_base import Found, Network, RowState
+from worker.models.parakeet.requests import Label, Recognize
+
+
+@dataclass(eq=False)
+class Row:
+    """One piece's place.
+
+    Attributes:
+        labels: Found so far.
+    """
+
+    key: Hashable
+    request: Recognize
+    labels: list[Label] = field(default_factory=list)
+
+    def append(self, found: Found, place: int) -> None:
+        """Take the labels of a call, from its column `place`."""
+        columns = (found.tokens, found.frames, found.durations, found.logprobs)
+        for token, frame, duration, logprob in zip(
+            *(column[:, place].tolist() for column in columns), strict=True
+        ):
+            if token >= 0:
+                self.labels.append(Label(token, frame, duration, logprob))
+
+
+class TdtStepper:
+    """A `worker.engine.family.Stepper` for `Recognize`; a step is one call of `Network.advance`.
+
+    Args:
+        network: With a transducer.
+        slots: Most rows that are stepped together.
+        calls_ahead: Calls that are on their way when one is read; None is 1 on a GPU, else 0.
+    """
+
+    def __init__(self, network: Network, slots: int, calls_ahead: int | None = None) -> None:
+        self._network = network
+        self._slots = slots
+        self._calls_ahead = int(on_gpu()) if calls_ahead is None else calls_ahead
+        self._waited_s = 0.0
+        self.reset()
+
+    @property
+    def num_slots(self) -> int:
+        """Most rows that are stepped together."""
+        return self._slots
+
+    @property
+    def num_active(self) -> int:
+        """Rows that the next step advances."""
+        return len(self._places) - self._places.count(None)
+
+    @property
+    def num_wanted(self) -> int:
+        """Rows that are stepped or wait for a slot."""
+        return self.num_active + len(self._waiting)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that steps have waited for the device so far, or for NumPy in its place."""
+        return self._waited_s + self._network.busy_s
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._state: RowState | None = None
+        self._places: list[Row | None] = []
+        self._waiting: deque[Row] = deque()
+        self._unread: deque[tuple[list[Row | None], Callable[[], Found]]] = deque()
+
+    def add(self, key: Hashable, request: Any) -> None:
+        """Let a piece's row join as soon as there is a slot; `step` returns it by `key`."""
+        self._waiting.append(Row(key, request))
+
+    def step(self) -> list[tuple[Hashable, tuple[Label, ...]]]:
+        """Start some steps of all rows, read earlier ones, and return the pieces that ended.
+
+        Raises:
+            OutOfMemory: the device has no room; see `shrink`.
+        """
+        with translated_errors():
+            self._join()
+            if self.num_active:
+                self._state, read = self._network.advance(self._held_state())
+                self._unread.append((list(self._places), read))
+            ended: list[Row] = []
+            while len(self._unread) > (self._calls_ahead if self.num_active else 0):
+                ended += self._read(*self._unread.popleft())
+        return [(row.key, tuple(row.labels)) for row in ended]
+
+    def drop(self, key: Hashable) -> None:
+        """Let a piece's row leave, if it has one."""
+        self._waiting = deque(row for row in self._waiting if row.key != key)
+        self._places = [None if row is not None and row.key == key else row for row in self._places]
+
+    def shrink(self) -> bool:
+        """Start all unfinished pieces anew with half the rows; False if one row is too many."""
+        if self._slots == 1:
+            return False
+        self._slots //= 2
+        unfinished = [*(row for row in self._places if row is not None), *self._waiting]
+        self.reset()
+        for row in unfinished:
+            self.add(row.key, row.request)
+        return True
+
+    def _held_state(self) -> RowState:
+        assert self._state is not None  # noqa: S101 for mypy; there are rows
+        return self._state
+
+    def _read(self, places: list[Row | None], read: Callable[[], Found]) -> list[Row]:
+        """Give a call's labels to its rows, and return those that ended with it."""
+        started, busy_s = time.perf_counter(), self._network.busy_s
+        found = read()
+        self._waited_s += time.perf_counter() - started - (self._network.busy_s - busy_s)
+        ended = []
+        for place, row in enumerate(places):
+            if row is None or row not in self._places:
+                continue
+            row.append(found, place)
+            if found.has_ended[place]:
+                self._places[self._places.index(row)] = None
+                ended.append(row)
+        return ended
+
+    def _join(self) -> None:
+        """Give waiting rows the free slots, and close up when half of the rows have left."""
+        joining = [
+            self._waiting.popleft()
+            for _ in range(min(self._slots - self.num_active, len(self._waiting)))
+        ]
+        has_room = len(self._places) < 2 * max(self.num_active, 1)
+        if not joining and (has_room or not self.num_active):
+            return
+        states = [] if self._state is None else [self._state]
+        if joining:
+            states.append(self._network.start_rows([row.request.encoded for row in joining]))
+        before = len(self._places) if self._state is not None else 0
+        taken = [place for place, row in enumerate(self._places) if row is not None]
+        places = [*taken, *range(before, before + len(joining))]
+        held = [row for row in self._places if row is not None]
+        # A power of two of rows, so that few shapes are ever seen.
+        empty = min(self._slots, 1 << (len(places) - 1).bit_length()) - len(places)
+        self._state = self._network.move_rows(states, [*places, *[-1] * empty])
+        self._places = [*held, *joining, *[None] * empty]
