@@ -13,6 +13,7 @@ from recipes import rough_noise, synthetic_audio
 
 # Noise is uniform in [-0.5, 0.5): times this it has variance 1.
 UNIT = 12**0.5
+# A predictor that settles on a state would repeat one token for ever.
 GAINS = {"lstm": 3.0, "head": 3.0, "ctc_head": 3.0, "decoder_projector": 2.0}
 # Numbers drawn at a time: bounds the memory of the 0.6b's largest tensor.
 DRAWN = 1 << 20
@@ -115,21 +116,26 @@ def blank_of(config: Config) -> int:
     return int(config["pad_token_id" if is_ctc else "blank_token_id"])
 
 
-def _drawn(name: str, shape: Shape, seed: int) -> np.ndarray:
-    """Return noise whose spread suits the tensor: each layer's output varies about as its input."""
+def spread(name: str, shape: Shape) -> tuple[float, float]:
+    """Return what noise in [-0.5, 0.5) is multiplied by, and what is added to it, for a tensor.
+
+    Each layer's output varies about as much as its input.
+    """
     leaf = name.rsplit(".", 1)[-1]
-    scale, offset = 0.1, 0.0
     if "norm" in name:
-        offset = 1.0 if leaf in ("weight", "running_var") else 0.0
-        scale = 0.4
-    elif name == "decoder.embedding.weight":
-        scale = 2 * UNIT
-    elif leaf.startswith("bias_") and "lstm" not in name:
-        scale = 0.5 * UNIT
-    elif leaf.startswith("weight"):
-        # A predictor that settles on a state would repeat one token for ever.
+        return 0.4, 1.0 if leaf in ("weight", "running_var") else 0.0
+    if name == "decoder.embedding.weight":
+        return 2 * UNIT, 0.0
+    if leaf in ("bias_u", "bias_v"):
+        return 0.5 * UNIT, 0.0
+    if leaf.startswith("weight"):
         gain = GAINS.get(name.split(".")[-2], 1.0)
-        scale = gain * UNIT / int(np.prod(shape[1:])) ** 0.5
+        return gain * UNIT / int(np.prod(shape[1:])) ** 0.5, 0.0
+    return 0.1, 0.0
+
+
+def _drawn(name: str, shape: Shape, seed: int) -> np.ndarray:
+    scale, offset = spread(name, shape)
     first = zlib.crc32(name.encode()) % 65_536 + 65_536 * seed
     flat = np.empty(int(np.prod(shape)), np.float32)
     for index, start in enumerate(range(0, len(flat), DRAWN)):
