@@ -172,7 +172,7 @@ class Parakeet(nn.Module):
         for _ in range(self._num_steps):
             state, each = greedy.step(mx, state, self.config, self.joint, self._predict)
             found.append(each)
-        whole, logprobs = [mx.stack(each[:3]) for each in found], [each[3] for each in found]
+        whole, logprobs = [mx.stack(list(each[:3])) for each in found], [each[3] for each in found]
         has_ended = state["time"] >= state["num_frames"]
         return state, mx.stack(whole, axis=1), mx.stack(logprobs), has_ended
 

@@ -68,16 +68,17 @@ def from_torch(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
             found[name] = _channels_last(array)
         elif lstm[2] == "weight":
             found[f"{lstm[1]}.{lstm[4]}.{_LSTM_WEIGHTS[lstm[3]]}"] = array
-    for name in arrays:
+    for name, array in arrays.items():
         lstm = _LSTM.fullmatch(name)
         if lstm is None or (lstm[2], lstm[3]) != ("bias", "ih"):
             continue
-        other = name.replace("_ih_", "_hh_")
-        if other in arrays and arrays[name].shape == arrays[other].shape:
-            both = arrays[name].astype(mx.float32) + arrays[other].astype(mx.float32)
+        other = arrays.get(name.replace("_ih_", "_hh_"))
+        if other is not None and array.shape == other.shape:
+            both = array.astype(mx.float32) + other.astype(mx.float32)
             found[f"{lstm[1]}.{lstm[4]}.bias"] = both
         else:
-            found[name] = arrays[name]
+            # Refused by its name: the other half is missing.
+            found[name] = array
     return found
 
 

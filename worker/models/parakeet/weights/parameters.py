@@ -116,7 +116,11 @@ def unpack(arrays: dict[str, mx.array], name: str, quantization: dict[str, int])
     scales, biases = arrays.pop(f"{stem}.scales"), arrays.pop(f"{stem}.biases")
     # In float32, so that the product is rounded once.
     arrays[name] = mx.dequantize(
-        arrays[name], scales.astype(mx.float32), biases.astype(mx.float32), **quantization
+        arrays[name],
+        scales.astype(mx.float32),
+        biases.astype(mx.float32),
+        group_size=quantization["group_size"],
+        bits=quantization["bits"],
     )
     mx.eval(arrays[name])
 

@@ -1,6 +1,7 @@
 """A model's pieces from its tokenizer's files: `tokenizer.json`, or SentencePiece's `.model`."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from producer.errors import InvalidModel
@@ -52,23 +53,29 @@ def from_sentencepiece(data: bytes, source: str) -> Vocabulary:
     Raises:
         InvalidModel: not such a file.
     """
-    pieces, special = [], set()
     try:
-        for number, value in _fields(data):
-            if number != 1 or not isinstance(value, bytes):
-                continue
-            held = dict(_fields(value))
-            piece = held.get(1, b"")
-            if not isinstance(piece, bytes):
-                raise ValueError("a piece's text is a number")  # noqa: TRY004 see the handler
-            if held.get(3, 1) in _NO_TEXT:
-                special.add(len(pieces))
-            pieces.append(piece.decode())
-            if len(pieces) > _MAX_PIECES:
-                raise ValueError(f"more than {_MAX_PIECES} pieces")
+        pieces = list(islice(_pieces(data), _MAX_PIECES + 1))
     except (ValueError, IndexError) as error:
         raise InvalidModel(source, "must be a SentencePiece model", str(error)) from error
-    return Vocabulary(tuple(pieces), frozenset(special))
+    if len(pieces) > _MAX_PIECES:
+        raise InvalidModel(source, f"must have at most {_MAX_PIECES} pieces")
+    special = frozenset(index for index, (_, kind) in enumerate(pieces) if kind in _NO_TEXT)
+    return Vocabulary(tuple(piece for piece, _ in pieces), special)
+
+
+def _pieces(data: bytes) -> Iterator[tuple[str, int]]:
+    """Yield text and type of each piece.
+
+    Raises:
+        ValueError, IndexError: no such message.
+    """
+    for number, value in _fields(data):
+        if number == 1 and isinstance(value, bytes):
+            held = dict(_fields(value))
+            text, kind = held.get(1, b""), held.get(3, 1)
+            if not isinstance(text, bytes) or not isinstance(kind, int):
+                raise ValueError("a piece has no text or type")
+            yield text.decode(), kind
 
 
 def checked(vocabulary: Vocabulary, num_labels: int, source: str) -> Vocabulary:

@@ -21,7 +21,7 @@ from producer.errors import InvalidModel
 _MAX_PICKLE_BYTES = 64_000_000
 _MAX_RANK = 8
 # Storages by the class that names them. NumPy has no bfloat16; its bits are carried as uint16.
-_STORAGES = {
+_STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
     "BFloat16Storage": np.dtype("<u2"),
@@ -115,14 +115,8 @@ class TorchFile:
         self.name = name
         try:
             self._archive = zipfile.ZipFile(file)
-            pickles = [
-                each for each in self._archive.infolist() if each.filename.endswith("data.pkl")
-            ]
-            if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
-                raise InvalidModel(name, "must hold one data.pkl of a checkpoint", len(pickles))
-            self._folder = pickles[0].filename.removesuffix("data.pkl")
-            self._refuse_big_endian()
-            loaded = _TensorsOnly(io.BytesIO(self._archive.read(pickles[0]))).load()
+            self._folder, pickled = self._pickle()
+            loaded = _TensorsOnly(io.BytesIO(pickled)).load()
         except InvalidModel:
             raise
         except Exception as error:  # a damaged pickle raises nearly anything
@@ -133,8 +127,18 @@ class TorchFile:
             str(key): view for key, view in loaded.items() if isinstance(view, TensorView)
         }
 
-    def _refuse_big_endian(self) -> None:
-        name = f"{self._folder}byteorder"
+    def _pickle(self) -> tuple[str, bytes]:
+        """Return the folder within the archive, and its pickle."""
+        entries = self._archive.infolist()
+        pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+        if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
+            raise InvalidModel(self.name, "must hold one data.pkl of a checkpoint", len(pickles))
+        folder = pickles[0].filename.removesuffix("data.pkl")
+        self._refuse_big_endian(folder)
+        return folder, self._archive.read(pickles[0])
+
+    def _refuse_big_endian(self, folder: str) -> None:
+        name = f"{folder}byteorder"
         if name in self._archive.namelist() and self._archive.read(name).strip() != b"little":
             raise InvalidModel(self.name, "must be little-endian")
 

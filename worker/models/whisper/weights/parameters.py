@@ -241,5 +241,3 @@ def _block(name: str, state: int, attentions: tuple[str, ...]) -> dict[str, tupl
                 shapes[f"{name}.{attention}.{projection}.bias"] = (state,)
         shapes |= _norm(f"{name}.{attention}_ln", state)
     return shapes
-
-
