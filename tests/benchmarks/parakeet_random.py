@@ -5,12 +5,11 @@ bench_parakeet_gpu.py then load the same files.
 """
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+from tests.data.parakeet_recipes import spread
+
 TOKENS_IN_30_S = 126
 SHAPES = {
     # Parakeet TDT 0.6b v3's; nvidia/parakeet-tdt-0.6b-v3's config.json has no biases either.
@@ -82,9 +81,7 @@ def make_folder(folder, shapes, pieces, device, dtype, *, has_vad=False):
 
 def draw(shapes, device, dtype):
     """Return a model of random weights, spread as those of the reference vectors."""
-    sys.path.insert(0, str(DATA))
     import torch
-    from parakeet_recipes import spread
     from transformers import ParakeetForTDT, ParakeetTDTConfig
 
     config, encoder = SHAPES[shapes]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from recipes import rough_noise, synthetic_audio
+from tests.data.recipes import assemble, rough_noise, synthetic_audio
 
 # Noise is uniform in [-0.5, 0.5): times this it has variance 1.
 UNIT = 12**0.5
@@ -145,7 +145,10 @@ def _drawn(name: str, shape: Shape, seed: int) -> np.ndarray:
 
 
 def piece(spec: dict[str, Any], recording: np.ndarray) -> np.ndarray:
-    """Return the 16 kHz float32 samples of {start, stop} of a recording or {synthetic, num_samples}."""
+    """Return 16 kHz float32 samples: a cut of a recording, synthetic audio, or noise.
+
+    The specs are `recipes.assemble`'s without a path, and {synthetic, num_samples}.
+    """
     if "synthetic" in spec:
         return synthetic_audio(spec["synthetic"], spec["num_samples"])
-    return recording[spec["start"] : spec["stop"]]
+    return assemble([spec | ({"path": ""} if "start" in spec else {})], lambda _: recording)
