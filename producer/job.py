@@ -19,7 +19,7 @@ from pydantic import (
 
 from producer.errors import InvalidOptions
 from producer.masking import mask_urls
-from producer.model_names import canonical_model
+from producer.model_names import canonical_model, may_be_whisper
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 from producer.replacements import Replacements, check_agree
 from producer.source import SourceVersion, is_fetched, is_remote
@@ -53,6 +53,18 @@ MAX_CLIP_TIMES = 10_000
 _MAX_VALUE_CHARS = 200
 
 
+# Options that came after ids were given: at their defaults they are no part of an id, so that work
+# which is done stays done.
+_LATER_OPTIONS = ("on_drift", "drift_model")
+
+
+def _one_name(model: str | None) -> str | None:
+    try:
+        return model if model is None else canonical_model(model)
+    except InvalidOptions as error:
+        raise OutOfBounds(error.constraint, error.value) from error
+
+
 class Options(BaseModel):
     """How one recording is transcribed; the defaults are the reference's (openai-whisper, greedy)."""
 
@@ -63,6 +75,17 @@ class Options(BaseModel):
     )
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
+    )
+    on_drift: Literal["flag", "whisper"] = Field(
+        "flag",
+        description="A model that takes no language wrote another one: flag it, or let drift_model"
+        " transcribe the recording anew.",
+    )
+    drift_model: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Whisper model for recordings whose text drifted; needed for on_drift whisper.",
     )
     task: Literal["transcribe", "translate"] = Field(
         "transcribe", description="Write down what is said, or translate it into English."
@@ -135,6 +158,22 @@ class Options(BaseModel):
     def _words_before_silence(self) -> Self:
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             msg = "hallucination_silence_threshold needs word_timestamps"
+            raise ValueError(msg)
+        return self
+
+    @field_validator("drift_model")
+    @classmethod
+    def _one_name_of_the_drift_model(cls, name: str | None) -> str | None:
+        """Take any name by which a model is known, as `Job.model` does."""
+        return _one_name(name)
+
+    @model_validator(mode="after")
+    def _model_for_drift(self) -> Self:
+        if self.on_drift == "whisper" and self.drift_model is None:
+            msg = "on_drift = whisper needs drift_model, a Whisper model that a worker has"
+            raise ValueError(msg)
+        if self.drift_model is not None and not may_be_whisper(self.drift_model):
+            msg = "drift_model must be a Whisper model: a Parakeet takes no language either"
             raise ValueError(msg)
         return self
 
@@ -217,10 +256,7 @@ class Job(BaseModel):
     @classmethod
     def _one_name_of_a_model(cls, name: str | None) -> str | None:
         """Take any name by which a model is known; the farm has one for each."""
-        try:
-            return name if name is None else canonical_model(name)
-        except InvalidOptions as error:
-            raise OutOfBounds(error.constraint, error.value) from error
+        return _one_name(name)
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:
@@ -284,12 +320,21 @@ class Job(BaseModel):
         asked = {
             "audio": identity,
             "model": [self.model, self.revision or "default"],
-            "options": self.options.model_dump(mode="json"),
+            "options": _id_options(self.options),
             "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _id_options(options: Options) -> dict[str, Any]:
+    """Return what of the options a job's id is made of."""
+    stored = options.model_dump(mode="json")
+    for name in _LATER_OPTIONS:
+        if stored[name] == Options.model_fields[name].default:
+            del stored[name]
+    return stored
 
 
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:

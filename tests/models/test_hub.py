@@ -14,7 +14,7 @@ from producer.errors import InvalidModel, ModelUnreachable
 from tests.stage.tiny_models import same_arrays, tiny_random_whisper, write_huggingface, write_mlx
 from worker.cli.models import app
 from worker.models import hub
-from worker.models.whisper.weights.config import is_whisper
+from worker.models.whisper.weights.config import is_ours
 from worker.models.whisper.weights.load import load_weights
 
 REPOSITORY = "someone/whisper-small-test"
@@ -266,7 +266,7 @@ def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path,
     cached(tmp_path, "meta/llama", '{"model_type": "llama"}')
     cached(tmp_path, "someone/damaged", "[")
     cached(tmp_path, "someone/list", "[]")
-    assert [each.name for each in hub.fetched(is_whisper)] == [
+    assert [each.name for each in hub.fetched(is_ours)] == [
         "Systran/faster-tiny",
         "mlx-community/distil-large",
         "openai/small",

@@ -1,9 +1,10 @@
-"""`scribefarm-worker models`: list, fetch, remove and convert weights.
+"""`scribefarm-worker models`: list, fetch, check, remove and convert weights.
 
 `worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
 `--help` needs neither.
 """
 
+import importlib
 import json
 import sys
 from enum import StrEnum
@@ -14,9 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from producer.console import format_bytes, note, one_line
+from producer import log
+from producer.console import SettingsFile, format_bytes, note, one_line
 from producer.errors import InvalidModel, InvalidOptions
-from producer.model_names import KNOWN_MODELS, canonical_model
+from producer.model_names import KNOWN_MODELS, canonical_model, check_model
 from producer.settings import load_settings
 from worker.models import MODELS
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from worker.cli.model_list import ModelRow
     from worker.models.whisper.weights.load import Weights
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch, remove and convert weights.")
+app = typer.Typer(no_args_is_help=True, help="List, fetch, check, remove and convert weights.")
 
 _WIDTH = 140
 
@@ -72,6 +74,10 @@ def list_models(
         )
     # Off a terminal there is no width to go by, and nothing is to be cut.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    for row in rows:
+        if row.attribution:
+            names = ", ".join(row.short_names) or row.name
+            typer.echo(one_line(f"{names}: {row.licence}, by {row.attribution}"))
 
 
 def _source(row: "ModelRow") -> str:
@@ -100,7 +106,7 @@ def fetch_model(
       scribefarm-worker models fetch openai/whisper-small --revision main
     """
     from worker.models.hub import fetch, is_hub_id, licence_of  # noqa: PLC0415 - see the module's docstring
-    from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
+    from worker.models.routing import family_module  # noqa: PLC0415 - the same
 
     model = canonical_model(name)
     if model in MODELS:
@@ -108,13 +114,15 @@ def fetch_model(
     elif is_hub_id(model):
         known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
         if known is not None:
-            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}")
+            by = f", {known.attribution}" if known.attribution else ""
+            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}{by}")
         folder, revision = fetch(model, revision, refresh=True)
         licence = licence_of(folder) or (known.licence if known else f"see {_card(model)}")
     else:
         names = ", ".join(KNOWN_MODELS)
         raise InvalidModel("model", f"must be one of {names}, or a hub id", name)
-    _report(load_weights(model, revision=revision))
+    family = importlib.import_module(family_module(model, revision))
+    _report(family.load_weights(model, revision=revision))
     typer.echo(f"licence: {licence}")
 
 
@@ -154,6 +162,46 @@ def remove_model(
 def _packages(requirement: str) -> str:
     """Return the names of packages without their versions."""
     return " ".join(each.partition("==")[0] for each in requirement.split())
+
+
+@app.command("verify")
+def verify_model(
+    name: Annotated[str, typer.Argument(help="Name, folder, archive or hub id.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Show what a model makes of ten seconds of packaged speech, stage by stage.
+
+    The words that are spoken are known, and those that are wrong are counted. Of features and
+    encoder nothing is published for this recording: hold them against another machine's.
+
+    Exit codes: 0 at least half of the words are right, 1 fewer are, 2 wrong usage or settings.
+
+    Example:
+      scribefarm-worker models verify parakeet
+    """
+    from worker.cli.verify import SPOKEN, verify  # noqa: PLC0415 - see the module's docstring
+
+    effective = load_settings(settings, model={"name": check_model(name)})
+    log.configure(effective.log.model_copy(update={"level": "warning"}))
+    found = verify(effective)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        transcript, model = found.transcript, found.transcript.model
+        typer.echo(one_line(f"model: {model.name} in {model.dtype}, revision {model.revision}"))
+        for stage, shown in found.figures:
+            typer.echo(f"{stage}: {shown}")
+        typer.echo(one_line(f"text: {transcript.text.strip()}"))
+        typer.echo(f"spoken: {SPOKEN}")
+        for word in (word for segment in transcript.segments for word in segment.words or []):
+            times = f"{word.start:6.2f} {word.end:6.2f} {word.probability:5.2f}"
+            typer.echo(one_line(f"{times} {word.word}"))
+        typer.echo(f"language: {transcript.language}; flags: {', '.join(transcript.flags) or '-'}")
+        typer.echo(f"wrong: {found.num_wrong} of {found.num_words} words")
+    if 2 * found.num_wrong > found.num_words:
+        raise typer.Exit(1)
 
 
 @app.command()

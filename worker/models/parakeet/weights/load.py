@@ -92,11 +92,20 @@ def _open(name: str, revision: str | None, cache_dir: Path | None) -> Opened:
     if path.is_file():
         return _open_archive(path)
     if path.is_dir():
-        return open_folder(path)
+        return _open_folder_or_archive(path)
     if not is_hub_id(name):
         raise InvalidModel("model", "must be a folder, a .nemo file or a hub id", name)
     folder, commit = fetch(name, revision, cache_dir)
-    return open_folder(folder, commit)
+    return _open_folder_or_archive(folder, commit)
+
+
+def _open_folder_or_archive(folder: Path, commit: str | None = None) -> Opened:
+    """Open a folder, or the one archive that it holds in place of weights."""
+    archives = list(folder.glob("*.nemo"))
+    if (folder / "config.json").exists() or len(archives) != 1:
+        return open_folder(folder, commit)
+    opened = _open_archive(archives[0])
+    return opened if commit is None else replace(opened, revision=commit)
 
 
 def _open_archive(path: Path) -> Opened:

@@ -1,0 +1,15 @@
+"""The languages that a Parakeet model writes; which of them it writes is the model's own choice."""
+
+# Of https://huggingface.co/nvidia/parakeet-tdt-0.6b-v3: 25 European languages.
+EUROPEAN = (
+    "bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv", "lt",
+    "mt", "pl", "pt", "ro", "sk", "sl", "es", "sv", "ru", "uk",
+)  # fmt: skip
+# NVIDIA's models of English alone (v2, 1.1b, 110m, the CTC ones) have 1024 pieces or 128, v3 has
+# 8192. A model's configuration does not say which languages it was trained on.
+_MOST_ENGLISH_PIECES = 1024
+
+
+def languages_of(num_labels: int) -> tuple[str, ...]:
+    """Return the codes of a model's languages, told by the size of its vocabulary."""
+    return ("en",) if num_labels <= _MOST_ENGLISH_PIECES else EUROPEAN
