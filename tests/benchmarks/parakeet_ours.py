@@ -147,7 +147,9 @@ def bench_engine(report, arguments, family):
         )
         load, options = (load_family, Options()) if is_ours else (load_turbo, turbo_options())
         engine = BatchEngine(settings, load)
+        plan = engine._family.plan
         row = steady(engine, paths, options, arguments)
+        row["encoded_together_at_most"] = plan.batch_size
         engine.stop()
         row["what"] = f"{family}, {slots} slots, {threads} threads"
         report.setdefault("engine", []).append(row)
