@@ -24,7 +24,10 @@ from worker.models import MODELS
 
 if TYPE_CHECKING:
     from worker.cli.model_list import ModelRow
+    from worker.models.parakeet.weights.parameters import Weights as ParakeetWeights
     from worker.models.whisper.weights.load import Weights
+
+    AnyWeights = Weights | ParakeetWeights
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch, check, remove and convert weights.")
 
@@ -216,8 +219,10 @@ def convert(
     dtype: Annotated[DType | None, typer.Option(help="Default: as stored.")] = None,
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
-    """Write any model as an MLX folder, for this worker and for mlx-whisper."""
+    """Write any Whisper as an MLX folder, for this worker and for mlx-whisper."""
     from worker.device.backend import choose_dtype  # noqa: PLC0415 - the same
+    from worker.models.packaged import WHISPER  # noqa: PLC0415 - the same
+    from worker.models.routing import family_module  # noqa: PLC0415 - the same
     from worker.models.whisper.weights import convert as to  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
 
@@ -226,20 +231,26 @@ def convert(
     if bits is not None:
         to.check_bits(bits)
     kind = None if dtype is None else choose_dtype(dtype)
-    weights = load_weights(canonical_model(source), revision=revision, dtype=kind)
+    model = canonical_model(source)
+    if family_module(model, revision) != WHISPER:
+        raise InvalidModel("model", "must be a Whisper: others are read as they are", source)
+    weights = load_weights(model, revision=revision, dtype=kind)
     to.save(weights if bits is None else to.quantize(weights, bits), out)
     # Read back, so that what is reported is what was written.
     _report(load_weights(str(out)))
 
 
-def _report(weights: "Weights") -> None:
-    num_bytes = sum(array.nbytes for array in weights.arrays.values())
+def _report(weights: "AnyWeights") -> None:
+    arrays = weights.arrays.values()
     from worker.device.backend import dtype_name  # noqa: PLC0415 - see the module's docstring
 
-    kind = dtype_name(weights.dtype)
+    # Packed weights are whole numbers; what they are multiplied with is not.
+    kinds = sorted({dtype_name(array.dtype) for array in arrays})
+    kind = " and ".join(kind for kind in kinds if "float" in kind)
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(
-        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {format_bytes(num_bytes)}, "
+        f"{weights.name}: {len(arrays)} tensors, {kind}, "
+        f"{format_bytes(sum(array.nbytes for array in arrays))}, "
         f"revision {weights.revision}, in {weights.source}"
     )

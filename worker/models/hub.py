@@ -98,7 +98,7 @@ def _download(name: str, revision: str | None, cache_dir: Path | None, patterns:
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(path.suffix in _WEIGHTS for path in folder.iterdir())
+    return any(path.suffix in _WEIGHTS for path in folder.glob("*"))
 
 
 def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Path, str] | None:

@@ -8,6 +8,7 @@ what it is padded to or computed with.
 import functools
 import math
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -17,13 +18,16 @@ from worker.models.parakeet.config import EncoderConfig
 
 KERNEL = 3  # of the subsampling, each side
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def is_within(num_frames: mx.array, length: int) -> mx.array:
     """Return which of `length` frames lie within pieces of so many frames (B,); (B, length)."""
     return mx.arange(length) < num_frames[:, None]
 
 
-def fused(compute: Callable[..., mx.array]) -> Callable[..., mx.array]:
+def fused(compute: Callable[P, R]) -> Callable[P, R]:
     """Let a GPU compute a function of numbers in one pass.
 
     On a CPU, mx.compile calls a C++ compiler while it runs, where it finds one.
@@ -31,9 +35,9 @@ def fused(compute: Callable[..., mx.array]) -> Callable[..., mx.array]:
     compiled = mx.compile(compute)
 
     @functools.wraps(compute)
-    def call(*arrays: mx.array) -> mx.array:
+    def call(*arrays: P.args, **named: P.kwargs) -> R:
         on_cpu = mx.default_device().type == mx.cpu
-        result: mx.array = (compute if on_cpu else compiled)(*arrays)
+        result: R = (compute if on_cpu else compiled)(*arrays, **named)
         return result
 
     return call

@@ -9,40 +9,54 @@ steps in another order:
 - a row that has found `max_symbols` labels in a frame and still stands there moves on by 1;
 - a row has ended when it stands past its last frame.
 
-`xp` is `mlx.core` or `numpy`. R rows, T frames, J joint width, L layers of H in the predictor.
+`xp` is `mlx.core` or `numpy`. R rows, T frames, J joint width, V tokens.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
-from worker.models.parakeet.config import Config
+from worker.models.parakeet.config import TransducerConfig
 from worker.models.parakeet.network_base import RowState
 
 NO_FRAME = -1
 
+PredictorState: TypeAlias = dict[str, Any]
+"""Arrays of a predictor with a row on the first axis."""
+
+
+class Transducer(Protocol):
+    """Predictor and joint network."""
+
+    start: PredictorState
+    """Of one row that has found nothing: the blank, read from zero."""
+
+    def logits(self, encoded: Any, state: PredictorState) -> tuple[Any, Any]:
+        """Return float32 logits of tokens and blank (R, V + 1), and of durations, for states (R, J)."""
+
+    def read(self, labels: Any, found: Any, state: PredictorState) -> PredictorState:
+        """Return the state after labels (R,) of the rows that have found one (R,)."""
+
 
 def start_rows(
-    xp: Any, encoded: Sequence[Any], num_frames: Sequence[int], start: tuple[Any, Any, Any]
+    xp: Any, encoded: Sequence[Any], num_frames: Sequence[int], transducer: Transducer
 ) -> RowState:
     """Return rows that have found nothing.
 
     Args:
         xp: Array module.
-        encoded: Projected states of each, (frames, J).
+        encoded: Projected states of each, (frames, J), a frame at least.
         num_frames: Frames of each.
-        start: The predictor's projected output (1, J), hidden and cell state (1, L, H).
+        transducer: Starts the predictor.
     """
     count = len(encoded)
     length = max(each.shape[0] for each in encoded)
-    predicted, hidden, cell = (xp.repeat(each, count, axis=0) for each in start)
+    started = transducer.start.items()
+    predictor = {name: xp.repeat(each, count, axis=0) for name, each in started}
     zeros = xp.zeros((count,), xp.int32)
-    return {
+    return predictor | {
         "encoded": xp.stack([_lengthened(xp, each[None], length)[0] for each in encoded]),
         "num_frames": xp.array(num_frames, dtype=xp.int32),
         "time": zeros,
-        "predicted": predicted,
-        "hidden": hidden,
-        "cell": cell,
         "last": zeros + NO_FRAME,
         "count": zeros,
     }
@@ -65,60 +79,59 @@ def move_rows(xp: Any, states: Sequence[RowState], places: Sequence[int]) -> Row
 
 
 def step(
-    xp: Any,
-    state: RowState,
-    config: Config,
-    joint: Callable[[Any, Any], Any],
-    predict: Callable[..., tuple[Any, Any, Any]],
+    xp: Any, state: RowState, config: TransducerConfig, blank: int, transducer: Transducer
 ) -> tuple[RowState, tuple[Any, Any, Any, Any]]:
     """Take one step of every row.
 
     Args:
         xp: Array module.
         state: The rows'.
-        config: With a transducer.
-        joint: Returns float32 logits (R, V + 1 + durations) of states and outputs, each (R, J).
-        predict: Returns projected outputs (R, J) and states after labels (R,), given both states
-            and which rows have found one.
+        config: The transducer's.
+        blank: Id of the blank.
+        transducer: Predictor and joint network.
 
     Returns:
         The next state, and labels (-1 for none), frames, durations and log-probabilities, (R,).
     """
-    head = config.transducer
-    assert head is not None  # noqa: S101 for mypy; CTC models take no steps
     time, num_frames = state["time"], state["num_frames"]
-    here = xp.clip(time, 0, xp.maximum(num_frames - 1, 0))
-    encoded = xp.take_along_axis(state["encoded"], here[:, None, None], axis=1)[:, 0]
-    logits = joint(encoded, state["predicted"])
-    tokens, logprobs = most_likely(xp, logits[:, : config.blank + 1])
-    durations = xp.array(head.durations, dtype=xp.int32)[
-        xp.argmax(logits[:, config.blank + 1 :], axis=-1)
-    ]
-    is_active = time < num_frames
-    is_blank = tokens == config.blank
-    found = is_active & ~is_blank
+    token_logits, duration_logits = transducer.logits(_here(xp, state), state)
+    tokens, logprobs = most_likely(xp, token_logits)
+    durations = _durations(xp, xp.argmax(duration_logits, axis=-1).astype(xp.int32), config)
+    is_active, is_blank = time < num_frames, tokens == blank
+    found = is_active & (tokens != blank)
     jumps = xp.where(is_blank, xp.maximum(durations, 1), durations)
     count = xp.where(found, xp.where(time == state["last"], state["count"] + 1, 1), state["count"])
-    last = xp.where(found, time, state["last"])
-    is_stuck = found & (jumps == 0) & (count >= head.max_symbols)
+    is_stuck = found & (jumps == 0) & (count >= config.max_symbols)
     jumps = xp.where(is_stuck, 1, jumps)
-    predicted, hidden, cell = predict(tokens, state["hidden"], state["cell"], found)
     after = state | {
         "time": xp.where(is_active, time + jumps, time),
-        "predicted": xp.where(found[:, None], predicted, state["predicted"]),
-        "hidden": xp.where(found[:, None, None], hidden, state["hidden"]),
-        "cell": xp.where(found[:, None, None], cell, state["cell"]),
-        "last": last,
+        "last": xp.where(found, time, state["last"]),
         "count": count,
     }
+    after |= transducer.read(tokens, found, state)
     return after, (xp.where(found, tokens, -1), time, durations, logprobs)
 
 
 def most_likely(xp: Any, logits: Any) -> tuple[Any, Any]:
     """Return the most likely tokens (...) of logits (..., V), and their log-probabilities."""
     tokens = xp.argmax(logits, axis=-1).astype(xp.int32)
-    highest = xp.take_along_axis(logits, tokens[..., None], axis=-1)
+    highest = logits.max(axis=-1, keepdims=True)
     return tokens, -xp.log(xp.exp(logits - highest).sum(axis=-1))
+
+
+def _here(xp: Any, state: RowState) -> Any:
+    """Return the encoder's states (R, J) where the rows stand."""
+    encoded, last = state["encoded"], state["num_frames"] - 1
+    rows, length, width = encoded.shape
+    here = xp.minimum(state["time"], xp.maximum(last, 0)) + length * xp.arange(rows)
+    return encoded.reshape(rows * length, width)[here]
+
+
+def _durations(xp: Any, index: Any, config: TransducerConfig) -> Any:
+    """Return what the most likely durations (R,) stand for."""
+    if config.durations == tuple(range(len(config.durations))):
+        return index
+    return xp.array(config.durations, dtype=xp.int32)[index]
 
 
 def _lengthened(xp: Any, encoded: Any, length: int) -> Any:

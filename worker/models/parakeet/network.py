@@ -14,10 +14,9 @@ from worker.models.parakeet.buckets import grouped, padded
 from worker.models.parakeet.ctc import collapsed
 from worker.models.parakeet.encoder import Encoder, is_within
 from worker.models.parakeet.features import log_mel
-from worker.models.parakeet.joint import Joint
 from worker.models.parakeet.network_base import Found, RowState, Samples
-from worker.models.parakeet.predictor import Predictor
 from worker.models.parakeet.requests import Encoded, Label
+from worker.models.parakeet.transducer import Transducer
 from worker.models.parakeet.vad_head import VadHead
 from worker.models.parakeet.weights.fuse import fused_arrays
 from worker.models.parakeet.weights.parameters import Weights
@@ -51,12 +50,10 @@ class Parakeet(nn.Module):
         if config.transducer is None:
             self.ctc = nn.Linear(config.encoder.width, config.num_labels + 1)
         else:
-            self.predictor = Predictor(config.transducer, config.num_labels)
-            self.joint = Joint(config)
+            self.transducer = Transducer(config, config.transducer)
         self._load(fused_arrays(weights, dtype), weights.quantization)
         self._num_steps = STEPS_ON_GPU if on_gpu() else STEPS_ON_CPU
-        self._advance = mx.compile(self._steps) if on_gpu() else self._steps
-        self._start: tuple[mx.array, mx.array, mx.array] | None = None
+        self._step = mx.compile(self._take_step) if on_gpu() else self._take_step
 
     def _load(self, arrays: dict[str, mx.array], quantization: dict[str, int] | None) -> None:
         if quantization is not None:
@@ -64,6 +61,8 @@ class Parakeet(nn.Module):
                 self, **quantization, class_predicate=lambda path, _: f"{path}.scales" in arrays
             )
         self.load_weights(list(arrays.items()))
+        if self.config.transducer is not None:
+            self.transducer.lay_out(self.config.blank)
 
     def states(self, pieces: Sequence[Samples]) -> list[mx.array]:
         """Start features and encoder alone; (frames, D) of each piece, with its padding."""
@@ -73,7 +72,7 @@ class Parakeet(nn.Module):
         """Start features and encoder, and the joint network's share of it; waits for nothing."""
 
         def compute(subsampled: mx.array, num_frames: mx.array) -> mx.array:
-            projected: mx.array = self.joint.enc(self.encoder(subsampled, num_frames))
+            projected: mx.array = self.transducer.enc(self.encoder(subsampled, num_frames))
             return projected
 
         states = self._by_piece(pieces, compute)
@@ -143,11 +142,9 @@ class Parakeet(nn.Module):
 
     def start_rows(self, encoded: Sequence[Encoded]) -> RowState:
         """Return the state of rows at the start of their pieces."""
-        if self._start is None:
-            output, hidden, cell = self.predictor.start(self.config.blank)
-            self._start = self.joint.pred(output), hidden, cell
         num_frames = [each.num_frames for each in encoded]
-        return greedy.start_rows(mx, [each.states for each in encoded], num_frames, self._start)
+        states = [each.states for each in encoded]
+        return greedy.start_rows(mx, states, num_frames, self.transducer)
 
     def move_rows(self, states: Sequence[RowState], places: Sequence[int]) -> RowState:
         """Return the rows of some states, put together and taken in the order of `places`."""
@@ -157,27 +154,23 @@ class Parakeet(nn.Module):
 
     def advance(self, state: RowState) -> tuple[RowState, Callable[[], Found]]:
         """Start some steps of all rows; what is returned second waits for what they found."""
-        state, whole, logprobs, has_ended = self._advance(state)
+        found = []
+        for _ in range(self._num_steps):
+            state, each = self._step(state)
+            found.append(each)
+        whole, logprobs = (mx.stack(list(each)) for each in zip(*found, strict=True))
+        has_ended = state["time"] >= state["num_frames"]
         mx.async_eval(state, whole, logprobs, has_ended)
 
         def read() -> Found:
-            tokens, frames, durations = np.array(whole)
+            tokens, frames, durations = np.array(whole).transpose(1, 0, 2)
             return Found(tokens, frames, durations, np.array(logprobs), np.array(has_ended))
 
         return state, read
 
-    def _steps(self, state: RowState) -> tuple[RowState, mx.array, mx.array, mx.array]:
-        """Return the state after some steps, and labels, frames and durations (3, steps, R)."""
-        found = []
-        for _ in range(self._num_steps):
-            state, each = greedy.step(mx, state, self.config, self.joint, self._predict)
-            found.append(each)
-        whole, logprobs = [mx.stack(list(each[:3])) for each in found], [each[3] for each in found]
-        has_ended = state["time"] >= state["num_frames"]
-        return state, mx.stack(whole, axis=1), mx.stack(logprobs), has_ended
-
-    def _predict(
-        self, labels: mx.array, hidden: mx.array, cell: mx.array, _found: mx.array
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        output, hidden, cell = self.predictor(labels, hidden, cell)
-        return self.joint.pred(output), hidden, cell
+    def _take_step(self, state: RowState) -> tuple[RowState, tuple[mx.array, mx.array]]:
+        """Return the next state, and labels, frames and durations (3, R), and log-probabilities."""
+        head, blank = self.config.transducer, self.config.blank
+        assert head is not None  # noqa: S101 for mypy; CTC models take no steps
+        state, found = greedy.step(mx, state, head, blank, self.transducer)
+        return state, (mx.stack(list(found[:3])), found[3])

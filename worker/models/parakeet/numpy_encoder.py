@@ -19,8 +19,8 @@ from worker.models.parakeet.encoder import KERNEL, relative_positions
 from worker.models.parakeet.numpy_layers import Arrays, Block, block, linear, sigmoid, silu
 
 # Frames that a thread carries through a feed-forward layer at once: the widest activation, 4 D, is
-# 2 MB for the 0.6b.
-FRAMES_PER_BLOCK = 128
+# 3 MB for the 0.6b.
+FRAMES_PER_BLOCK = 192
 # Frames of a strided convolution at once: 64 bins and 256 channels are 1 MB.
 STRIDED_PER_BLOCK = 16
 

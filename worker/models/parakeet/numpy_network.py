@@ -14,8 +14,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.models.numpy_layers import Linear, for_few_rows
-from worker.models.numpy_math import FEW_ROWS, FloatArray, processor_threads, product, shared
+from worker.models.numpy_layers import Linear
+from worker.models.numpy_math import FloatArray, processor_threads, shared
 from worker.models.parakeet import greedy
 from worker.models.parakeet.buckets import grouped
 from worker.models.parakeet.ctc import collapsed
@@ -23,6 +23,7 @@ from worker.models.parakeet.network_base import Found, RowState, Samples
 from worker.models.parakeet.numpy_encoder import NumpyEncoder, NumpySubsampling
 from worker.models.parakeet.numpy_features import log_mel
 from worker.models.parakeet.numpy_layers import Arrays, linear, sigmoid, silu
+from worker.models.parakeet.numpy_transducer import NumpyTransducer
 from worker.models.parakeet.requests import Encoded, Label
 from worker.models.parakeet.weights.fuse import fused_arrays
 from worker.models.parakeet.weights.parameters import Weights
@@ -74,10 +75,9 @@ class NumpyParakeet:
         if config.transducer is None:
             self._ctc = linear(arrays, "ctc")
         else:
-            self._transducer = NumpyTransducer(arrays, config.transducer.predictor_layers)
-            self._projection = linear(arrays, "joint.enc")
-            start = self._transducer.start(config.blank)
-            self._start: tuple[FloatArray, FloatArray, FloatArray] = start
+            layers = config.transducer.predictor_layers
+            self._transducer = NumpyTransducer(arrays, layers, config.blank)
+            self._projection = linear(arrays, "transducer.enc")
 
     @_counted
     def features(self, pieces: Sequence[Samples]) -> list[FloatArray]:
@@ -91,7 +91,13 @@ class NumpyParakeet:
 
     @_counted
     def _states(self, mels: list[FloatArray]) -> list[FloatArray]:
-        return self._encoder(self._subsampling(mels))
+        return self._encoder(self._subsampled(mels))
+
+    def _subsampled(self, mels: list[FloatArray]) -> list[FloatArray]:
+        """Return the subsampled features of each piece; none of a piece without frames."""
+        made = iter(self._subsampling([mel for mel in mels if len(mel)]))
+        nothing = np.zeros((0, self.config.encoder.width), np.float32)
+        return [next(made) if len(mel) else nothing for mel in mels]
 
     def encode(self, pieces: Sequence[Samples]) -> list[Encoded]:
         """Return the encoder's output, and the joint network's share of it."""
@@ -119,9 +125,11 @@ class NumpyParakeet:
 
     @_counted
     def _heard(self, mels: list[FloatArray]) -> list[FloatArray]:
-        return [self._vad(each) for each in self._subsampling(mels)]
+        return [self._vad(each) for each in self._subsampled(mels)]
 
     def _vad(self, subsampled: FloatArray) -> FloatArray:
+        if not len(subsampled):
+            return np.zeros(0, np.float32)
         proj, out = self._vad_head
         width = self.config.vad.kernel_size if self.config.vad is not None else 1
         x = np.pad(silu(proj.alone(subsampled)), ((width // 2, width // 2), (0, 0)))
@@ -132,9 +140,12 @@ class NumpyParakeet:
     def start_rows(self, encoded: Sequence[Encoded]) -> RowState:
         """Return the state of rows at the start of their pieces."""
         # A piece of no frames stands on one that it never reads.
-        states = [each.states if each.num_frames else _one_frame(each.states) for each in encoded]
+        states = [
+            each.states if each.num_frames else np.zeros((1, each.states.shape[1]), np.float32)
+            for each in encoded
+        ]
         num_frames = [each.num_frames for each in encoded]
-        return greedy.start_rows(np, states, num_frames, self._start)
+        return greedy.start_rows(np, states, num_frames, self._transducer)
 
     def move_rows(self, states: Sequence[RowState], places: Sequence[int]) -> RowState:
         """Return the rows of some states, put together and taken in the order of `places`."""
@@ -143,80 +154,14 @@ class NumpyParakeet:
     @_counted
     def advance(self, state: RowState) -> tuple[RowState, Callable[[], Found]]:
         """Take some steps of all rows; what is returned second returns what they found."""
-        transducer, found = self._transducer, []
-        for _ in range(STEPS):
-            if (state["time"] >= state["num_frames"]).all():
-                break
-            state, each = greedy.step(np, state, self.config, transducer.joint, transducer.predict)
+        head, blank = self.config.transducer, self.config.blank
+        assert head is not None  # noqa: S101 for mypy; CTC models take no steps
+        nothing = np.zeros((0, len(state["time"])), np.int32)
+        found: list[tuple[Any, ...]] = []
+        while len(found) < STEPS and (state["time"] < state["num_frames"]).any():
+            state, each = greedy.step(np, state, head, blank, self._transducer)
             found.append(each)
-        columns = zip(*found, strict=True) if found else [np.zeros((0, len(state["time"])))] * 4
-        tokens, frames, durations, logprobs = (np.array(column) for column in columns)
+        columns = [np.array(each) for each in zip(*found, strict=True)] or [nothing] * 4
+        tokens, frames, durations, logprobs = columns
         has_ended = state["time"] >= state["num_frames"]
         return state, lambda: Found(tokens, frames, durations, logprobs, has_ended)
-
-
-class NumpyTransducer:
-    """Predictor and joint network; rows go through them eight at a time.
-
-    So a row gives the same numbers alone and among others: a BLAS sums in another order for another
-    number of rows.
-    """
-
-    def __init__(self, arrays: Arrays, num_layers: int) -> None:
-        self._threads = processor_threads()
-        self._embedding = arrays["predictor.embed.weight"]
-        self._lstm = [_lstm_layer(arrays, f"predictor.lstm.{at}") for at in range(num_layers)]
-        self._pred, self._out = (_few_rows(arrays, f"joint.{name}") for name in ("pred", "out"))
-
-    def start(self, blank: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return projected output and states of one row that has found nothing."""
-        width = self._embedding.shape[1]
-        zeros = np.zeros((1, len(self._lstm), width), np.float32)
-        return self.predict(np.array([blank]), zeros, zeros, np.array([True]))
-
-    def joint(self, encoded: FloatArray, predicted: FloatArray) -> FloatArray:
-        """Return logits (R, V + 1 + durations)."""
-        return self._linear(np.maximum(encoded + predicted, 0), self._out)
-
-    def predict(
-        self, labels: Any, hidden: FloatArray, cell: FloatArray, found: Any
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return projected outputs and states after labels; of rows that found none, anything."""
-        rows = np.flatnonzero(found)
-        output = np.zeros((len(labels), len(self._pred.weight)), np.float32)
-        if not rows.size:
-            return output, hidden, cell
-        hidden, cell, x = hidden.copy(), cell.copy(), self._embedding[labels[rows]]
-        for layer, lstm in enumerate(self._lstm):
-            gates = self._linear(np.concatenate([x, hidden[rows, layer]], axis=1), lstm)
-            taken, kept, new, shown = np.split(gates, 4, axis=1)
-            after = sigmoid(kept) * cell[rows, layer] + sigmoid(taken) * np.tanh(new)
-            x = sigmoid(shown) * np.tanh(after)
-            hidden[rows, layer], cell[rows, layer] = x, after
-        output[rows] = self._linear(x, self._pred)
-        return output, hidden, cell
-
-    def _linear(self, x: FloatArray, layer: Linear) -> FloatArray:
-        """Return a layer's output of x (R, D)."""
-        parts = []
-        for first in range(0, len(x), FEW_ROWS):
-            part = x[first : first + FEW_ROWS]
-            missing = FEW_ROWS - len(part)
-            whole = np.pad(part, ((0, missing), (0, 0))) if missing else part
-            parts.append(product(whole, layer.weight, self._threads)[: len(part)])
-        result: FloatArray = np.concatenate(parts) + layer.bias
-        return result
-
-
-def _lstm_layer(arrays: Arrays, name: str) -> Linear:
-    """Return a layer's gates as a linear layer of input and hidden state."""
-    weight = np.concatenate([arrays[f"{name}.Wx"], arrays[f"{name}.Wh"]], axis=1)
-    return Linear(for_few_rows(weight), arrays[f"{name}.bias"])
-
-
-def _few_rows(arrays: Arrays, name: str) -> Linear:
-    return Linear(for_few_rows(arrays[f"{name}.weight"]), arrays[f"{name}.bias"])
-
-
-def _one_frame(states: FloatArray) -> FloatArray:
-    return np.zeros((1, states.shape[1]), np.float32)

@@ -17,12 +17,19 @@ _SUFFIXES = ("weight", "scales", "biases", "bias")
 _STAGE = re.compile(r"encoder\.pre_encode\.conv\.(\d+)\.(weight|bias)")
 _LSTM = re.compile(r"decoder\.prediction\.dec_rnn\.lstm\.(\d+)\.(Wx|Wh|bias)")
 _WHOLE = {
-    "decoder.prediction.embed.": "predictor.embed.",
+    "decoder.prediction.embed.": "transducer.embed.",
     "decoder.decoder_layers.0.": "ctc.",
-    "joint.joint_net.2.": "joint.out.",
+    "joint.joint_net.2.": "transducer.out.",
+    "joint.": "transducer.",
 }
 # What computes in float32 whatever the encoder does.
-_HEADS = ("predictor.", "ctc.", "joint.pred.", "joint.out.")
+_HEADS = (
+    "transducer.embed.",
+    "transducer.lstm.",
+    "transducer.pred.",
+    "transducer.out.",
+    "ctc.",
+)
 
 
 def fused_arrays(weights: Weights, dtype: mx.Dtype) -> dict[str, mx.array]:
@@ -45,6 +52,12 @@ def fused_arrays(weights: Weights, dtype: mx.Dtype) -> dict[str, mx.array]:
         wanted = mx.float32 if renamed.startswith(_HEADS) else dtype
         is_float = mx.issubdtype(array.dtype, mx.floating)
         fused[renamed] = array.astype(wanted) if is_float else array
+    for kind in ("weight", "bias"):
+        if (out := fused.pop(f"transducer.out.{kind}", None)) is not None:
+            # Apart, so that each is reduced as it lies.
+            num_tokens = weights.config.num_labels + 1
+            fused[f"transducer.tokens.{kind}"] = mx.contiguous(out[:num_tokens])
+            fused[f"transducer.durations.{kind}"] = mx.contiguous(out[num_tokens:])
     return fused
 
 
@@ -56,7 +69,7 @@ def _renamed(name: str) -> str:
         index = at // 3 - 1 if kind == "pointwise" else (at + 1) // 3
         return f"encoder.pre_encode.{kind}.{index}.{stage[2]}"
     if lstm := _LSTM.fullmatch(name):
-        return f"predictor.lstm.{lstm[1]}.{lstm[2]}"
+        return f"transducer.lstm.{lstm[1]}.{lstm[2]}"
     for before, after in _WHOLE.items():
         if name.startswith(before):
             return name.replace(before, after, 1)
