@@ -83,7 +83,7 @@ def encoded(network, mel, num_mels, num_frames):
     """Start the encoder on features (B, 8 T, M) of one length."""
     subsampled = network.encoder.pre_encode(mel, num_mels)
     frames = network.encoder.pre_encode.num_frames(num_mels)
-    states = network.joint.enc(network.encoder(subsampled, frames))
+    states = network.transducer.enc(network.encoder(subsampled, frames))
     mx.async_eval(states)
     return [Encoded(row, num_frames) for row in states]
 
@@ -142,7 +142,7 @@ def bench_engine(report, arguments, family):
         slots = arguments.slots if is_ours else arguments.whisper_slots
         settings = Settings(
             worker={"slots": slots},
-            audio={"threads": threads},
+            audio={"threads": threads, "listen": not arguments.vad},
             model={"name": str(arguments.model)} if is_ours else {},
         )
         load, options = (load_family, Options()) if is_ours else (load_turbo, turbo_options())

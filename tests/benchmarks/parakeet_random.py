@@ -167,7 +167,7 @@ def add_vad(folder, width, hidden=128, kernel=5):
 
     path = folder / "model.safetensors"
     tensors = load_file(path)
-    shapes = {"proj": (hidden, width), "ctx": (hidden, hidden, kernel), "out": (1, hidden)}
+    shapes = {"proj": (hidden, width, 1), "ctx": (hidden, hidden, kernel), "out": (1, hidden, 1)}
     for name, shape in shapes.items():
         tensors[f"vad_head.{name}.weight"] = torch.randn(shape) * 0.02
         tensors[f"vad_head.{name}.bias"] = torch.full(shape[:1], 4.0 if name == "out" else 0.0)

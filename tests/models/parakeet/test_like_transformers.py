@@ -10,6 +10,7 @@ import pytest
 from tests.stage.random_parakeet import ARRAYS, CASES, by_row, pieces, write_folder
 from worker.models.parakeet.backend import make_network
 from worker.models.parakeet.buckets import bucket_of
+from worker.models.parakeet.numpy_network import NumpyParakeet
 from worker.models.parakeet.requests import Recognize
 from worker.models.parakeet.tdt import TdtStepper
 from worker.models.parakeet.weights.load import load_weights
@@ -23,16 +24,16 @@ FRAME_S = 0.01
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def network(tmp_path_factory, backend):
     """Return a function that loads a case's model once, by our loader from its files."""
     loaded = {}
 
-    def load(name, backend="mlx"):
-        if (name, backend) not in loaded:
+    def load(name):
+        if name not in loaded:
             folder = write_folder(tmp_path_factory.mktemp(name), CASES[name])
             weights = load_weights(str(folder), dtype=mx.float32)
-            loaded[name, backend] = make_network(weights, mx.float32, backend)
-        return loaded[name, backend]
+            loaded[name] = make_network(weights, mx.float32, backend)
+        return loaded[name]
 
     return load
 
@@ -44,6 +45,8 @@ def case(request):
 
 def features_of(network, samples):
     """Return the features of pieces as rows of their own lengths."""
+    if isinstance(network, NumpyParakeet):
+        return network.features(samples)
     longest = max(network.config.num_frames(piece.size) for piece in samples)
     mel, num_mels = network.features(samples, bucket_of(longest))
     return [np.array(row)[:length] for row, length in zip(mel, num_mels.tolist(), strict=True)]
