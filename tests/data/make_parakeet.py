@@ -125,9 +125,9 @@ CASES = {
     "full": {
         "pieces": LONGER,
         "seed": 4,
-        "gain": 4.0,
+        "gain": 8.0,
         "blank": 4.0,
-        "durations": [-1.0, 0.0, 0.0, 0.0, 0.0],
+        "durations": [-2.0, 0.0, 0.0, 0.0, 0.0],
         "config": {"vocab_size": 8193, "blank_token_id": 8192},
         "encoder": {
             "num_mel_bins": 128,
