@@ -281,7 +281,7 @@ def torch_checkpoint(tensors):
         kind = TORCH_STORAGES[array.dtype.name]
         strides = tuple(stride // array.itemsize for stride in array.strides)
         views[name] = _Rebuilt(_Storage(kind, str(index), array.size), 0, array.shape, strides)
-        storages[str(index)] = array.tobytes()
+        storages[str(index)] = array.tobytes(order="A")
     pickled = io.BytesIO()
     _TorchPickler(pickled, protocol=2).dump(views)
     return checkpoint_zip(pickled.getvalue(), storages)

@@ -42,18 +42,27 @@ def grouped(pieces: Sequence[NDArray[np.float32]], config: Config) -> dict[int, 
     return dict(groups)
 
 
-def padded(
-    pieces: Sequence[NDArray[np.float32]], bucket: int, config: Config
-) -> NDArray[np.float32]:
-    """Return pieces of one bucket as rows, silent from their ends on.
+class Padded:
+    """Pieces of one bucket as rows, in memory that is used again and again."""
 
-    Half a transform of zeros stands before each, as frame 0 is centred on the first sample.
-    """
-    features = config.features
-    length = (bucket * config.encoder.subsampling_factor - 1) * features.hop_length
-    rows = np.zeros((len(pieces), length + features.n_fft), np.float32)
-    start = features.n_fft // 2
-    for row, samples in zip(rows, pieces, strict=True):
-        held = min(samples.size, row.size - start)
-        row[start : start + held] = samples[:held]
-    return rows
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._memory = np.zeros(0, np.float32)
+
+    def __call__(self, pieces: Sequence[NDArray[np.float32]], bucket: int) -> NDArray[np.float32]:
+        """Return the pieces, silent from their ends on; good until the next call.
+
+        Half a transform of zeros stands before each, as frame 0 is centred on its first sample.
+        """
+        features = self._config.features
+        length = (bucket * self._config.encoder.subsampling_factor - 1) * features.hop_length
+        length, start = length + features.n_fft, features.n_fft // 2
+        if self._memory.size < len(pieces) * length:
+            self._memory = np.empty(len(pieces) * length, np.float32)
+        rows = self._memory[: len(pieces) * length].reshape(len(pieces), length)
+        rows[:, :start] = 0
+        for row, samples in zip(rows, pieces, strict=True):
+            held = min(samples.size, length - start)
+            row[start : start + held] = samples[:held]
+            row[start + held :] = 0
+        return rows

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worker.device.backend import on_gpu, translated_errors
 from worker.models.parakeet import greedy
-from worker.models.parakeet.buckets import grouped, padded
+from worker.models.parakeet.buckets import Padded, grouped
 from worker.models.parakeet.ctc import collapsed
 from worker.models.parakeet.encoder import Encoder, is_within
 from worker.models.parakeet.features import log_mel
@@ -44,6 +44,7 @@ class Parakeet(nn.Module):
         self.config = config
         self.busy_s = 0.0
         self._dtype = dtype
+        self._padded = Padded(config)
         self.encoder = Encoder(config.encoder)
         if config.vad is not None:
             self.vad_head = VadHead(config.vad, config.encoder.width)
@@ -133,7 +134,7 @@ class Parakeet(nn.Module):
 
     def features(self, pieces: Sequence[Samples], bucket: int) -> tuple[mx.array, mx.array]:
         """Return features (B, 8 bucket, M) of pieces of one bucket, and their mel frames (B,)."""
-        rows = mx.array(padded(pieces, bucket, self.config))
+        rows = mx.array(self._padded(pieces, bucket))
         num_samples = mx.array([samples.size for samples in pieces], mx.int32)
         # Uploads first, and apart from what is computed: hardly two batches are cut alike.
         mx.async_eval(rows, num_samples)

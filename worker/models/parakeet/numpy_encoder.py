@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.models.numpy_layers import Linear
+from worker.models.numpy_layers import Linear, by_columns
 from worker.models.numpy_math import FloatArray, Threads, blocks
 from worker.models.parakeet.buckets import BUCKETS, bucket_of
 from worker.models.parakeet.config import EncoderConfig
-from worker.models.parakeet.encoder import KERNEL, relative_positions
+from worker.models.parakeet.encoder import KERNEL, NEIGHBOURS, relative_positions
 from worker.models.parakeet.numpy_layers import Arrays, Block, block, linear, sigmoid, silu
 
 # Frames that a thread carries through a feed-forward layer at once: the widest activation, 4 D, is
@@ -31,18 +31,19 @@ class NumpySubsampling:
     def __init__(self, arrays: Arrays, config: EncoderConfig, threads: Threads) -> None:
         self._threads = threads
         path = "encoder.pre_encode"
-        stages = range(config.num_strided)
-        weights = [arrays[f"{path}.strided.{stage}.weight"] for stage in stages]
-        # The first as a linear layer of nine neighbours, the others as a factor for each.
-        first = np.asfortranarray(weights[0].reshape(len(weights[0]), -1))
-        self._first = Linear(first, arrays[f"{path}.strided.0.bias"])
+        # As a linear layer of nine neighbours, and as a factor for each of them.
+        first = linear(arrays, f"{path}.first")
+        square = first.weight.reshape(-1, NEIGHBOURS, NEIGHBOURS)[:, :KERNEL, :KERNEL]
+        self._first = Linear(by_columns(square.reshape(len(square), -1)), first.bias)
         self._depthwise = [
             (
-                np.ascontiguousarray(weights[stage][..., 0].transpose(1, 2, 0)),
-                arrays[f"{path}.strided.{stage}.bias"],
-                linear(arrays, f"{path}.pointwise.{stage - 1}"),
+                np.ascontiguousarray(
+                    arrays[f"{path}.depthwise.{stage}.weight"][..., 0].transpose(1, 2, 0)
+                ),
+                arrays[f"{path}.depthwise.{stage}.bias"],
+                linear(arrays, f"{path}.pointwise.{stage}"),
             )
-            for stage in stages[1:]
+            for stage in range(config.num_strided - 1)
         ]
         self._out = linear(arrays, f"{path}.out")
 
@@ -192,7 +193,7 @@ class NumpyEncoder:
         longest = max(BUCKETS[-1], bucket_of(length))
         table = self._distances.get((number, longest))
         if table is None:
-            positions = relative_positions(longest, self._config.width)
+            positions = relative_positions(longest, self._config.width)[:-1]
             table = np.empty_like(positions)
 
             def project(part: slice) -> None:

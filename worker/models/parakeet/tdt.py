@@ -7,9 +7,11 @@ host looks at them.
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from worker.device.backend import on_gpu, translated_errors
 from worker.models.parakeet.network_base import Found, Network, RowState
@@ -22,20 +24,13 @@ class Row:
 
     Attributes:
         labels: Found so far.
+        is_held: Whether it has not left.
     """
 
     key: Hashable
     request: Recognize
     labels: list[Label] = field(default_factory=list)
-
-    def append(self, found: Found, place: int) -> None:
-        """Take the labels of a call, from its column `place`."""
-        columns = (found.tokens, found.frames, found.durations, found.logprobs)
-        for token, frame, duration, logprob in zip(
-            *(column[:, place].tolist() for column in columns), strict=True
-        ):
-            if token >= 0:
-                self.labels.append(Label(token, frame, duration, logprob))
+    is_held: bool = True
 
 
 class TdtStepper:
@@ -104,7 +99,9 @@ class TdtStepper:
     def drop(self, key: Hashable) -> None:
         """Let a piece's row leave, if it has one."""
         self._waiting = deque(row for row in self._waiting if row.key != key)
-        self._places = [None if row is not None and row.key == key else row for row in self._places]
+        for row in self._places:
+            if row is not None and row.key == key:
+                self._leave(row)
 
     def shrink(self) -> bool:
         """Start all unfinished pieces anew with half the rows; False if one row is too many."""
@@ -126,15 +123,21 @@ class TdtStepper:
         started, busy_s = time.perf_counter(), self._network.busy_s
         found = read()
         self._waited_s += time.perf_counter() - started - (self._network.busy_s - busy_s)
+        for place, label in _labels(found):
+            row = places[place]
+            if row is not None:
+                row.labels.append(label)
         ended = []
-        for place, row in enumerate(places):
-            if row is None or row not in self._places:
-                continue
-            row.append(found, place)
-            if found.has_ended[place]:
-                self._places[self._places.index(row)] = None
+        for place in np.flatnonzero(found.has_ended).tolist():
+            row = places[place]
+            if row is not None and row.is_held:
+                self._leave(row)
                 ended.append(row)
         return ended
+
+    def _leave(self, row: Row) -> None:
+        row.is_held = False
+        self._places = [None if each is row else each for each in self._places]
 
     def _join(self) -> None:
         """Give waiting rows the free slots, and close up when half of the rows have left."""
@@ -156,3 +159,12 @@ class TdtStepper:
         empty = min(self._slots, 1 << (len(places) - 1).bit_length()) - len(places)
         self._state = self._network.move_rows(states, [*places, *[-1] * empty])
         self._places = [*held, *joining, *[None] * empty]
+
+
+def _labels(found: Found) -> Iterator[tuple[int, Label]]:
+    """Yield place and label of all that was found, in the order of the steps."""
+    steps, places = np.nonzero(found.tokens >= 0)
+    columns = (found.tokens, found.frames, found.durations, found.logprobs)
+    values = (column[steps, places].tolist() for column in columns)
+    for place, *label in zip(places.tolist(), *values, strict=True):
+        yield place, Label(*label)

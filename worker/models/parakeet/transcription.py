@@ -142,10 +142,12 @@ class Transcription:
         self, piece: Piece, voices: Voices, features: Samples, speech: Speech
     ) -> Requests[None]:
         """Transcribe a piece; a silent one is left out."""
-        if voices.is_silent(piece) or piece.end - piece.start < NEXT_TO_NOTHING:
-            silence = (round(piece.start_s, 3), round(piece.end_s, 3))
-            self.counts.skipped = merged(self.counts.skipped, [silence])
+        is_nothing = piece.end - piece.start < NEXT_TO_NOTHING
+        if is_nothing or voices.is_silent(piece):
             self._position = piece.end
+            if not is_nothing:
+                silence = (round(piece.start_s, 3), round(piece.end_s, 3))
+                self.counts.skipped = merged(self.counts.skipped, [silence])
             return
         labels = yield from self._labels(features, piece)
         self.counts.windows += 1

@@ -63,11 +63,12 @@ def fused_arrays(weights: Weights, dtype: mx.Dtype) -> dict[str, mx.array]:
 
 def _renamed(name: str) -> str:
     if stage := _STAGE.fullmatch(name):
-        # 0; 2 and 3; 5 and 6: strided, and pointwise after all but the first.
+        # 0; 2 and 3; 5 and 6: the first convolution, then depthwise and pointwise ones.
         at = int(stage[1])
-        kind = "pointwise" if at and at % 3 == 0 else "strided"
-        index = at // 3 - 1 if kind == "pointwise" else (at + 1) // 3
-        return f"encoder.pre_encode.{kind}.{index}.{stage[2]}"
+        if not at:
+            return f"encoder.pre_encode.first.{stage[2]}"
+        kind = "depthwise" if at % 3 else "pointwise"
+        return f"encoder.pre_encode.{kind}.{(at - 2) // 3}.{stage[2]}"
     if lstm := _LSTM.fullmatch(name):
         return f"transducer.lstm.{lstm[1]}.{lstm[2]}"
     for before, after in _WHOLE.items():
@@ -77,9 +78,12 @@ def _renamed(name: str) -> str:
 
 
 def _as_linear(name: str, array: mx.array) -> mx.array:
-    """Return a pointwise convolution's weight as a linear layer's (out, in)."""
+    """Return a pointwise convolution's weight as a linear layer's (out, in), and the first one's."""
+    if name == "encoder.pre_encode.first.weight":
+        # Its 3 x 3 neighbours among 4 x 4.
+        array = mx.pad(array, [(0, 0), (0, 1), (0, 1), (0, 0)])
     is_pointwise = any(
-        part in name for part in ("pointwise", "ctc.", "vad_head.proj", "vad_head.out")
+        part in name for part in (".first.", "pointwise", "ctc.", "vad_head.proj", "vad_head.out")
     )
     if is_pointwise and name.endswith(".weight"):
         return array.reshape(array.shape[0], -1)
