@@ -5,16 +5,15 @@ Nothing here uses the readers under test: the writers follow the formats' own de
 
 import io
 import json
-import pickle
 import re
 import tarfile
-import zipfile
-from collections import OrderedDict
 
 import mlx.core as mx
 import numpy as np
 import yaml
 
+from tests.stage.parakeet_configs import feature_extractor, nemo_config, transformers_config
+from tests.stage.torch_checkpoints import torch_checkpoint
 from worker.models.parakeet.config import (
     Config,
     EncoderConfig,
@@ -42,7 +41,6 @@ HF_PARTS = {
     "decoder.prediction.dec_rnn.lstm.": "decoder.lstm.",
     "decoder.decoder_layers.0.": "ctc_head.",
 }
-TORCH_STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
 
 
 def tiny_config(*, ctc=False, vad=False, num_labels=40, bias=False, n_mels=80, max_symbols=10):
@@ -235,205 +233,6 @@ def _channels_first(array):
     if array.ndim == 3:
         return mx.contiguous(array.swapaxes(1, 2))
     return mx.contiguous(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
-
-
-class _Global:
-    """Pickles as a name of torch's, without torch."""
-
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-
-
-class _Storage:
-    def __init__(self, kind, key, count):
-        self.kind, self.key, self.count = kind, key, count
-
-
-class _Rebuilt:
-    """Pickles as a call of `torch._utils._rebuild_tensor_v2`."""
-
-    def __init__(self, storage, offset, shape, strides):
-        self.arguments = (storage, offset, shape, strides, False, OrderedDict())
-
-
-class _TorchPickler(pickle._Pickler):
-    def persistent_id(self, obj):
-        if isinstance(obj, _Storage):
-            return ("storage", _Global("torch", obj.kind), obj.key, "cpu", obj.count)
-        return None
-
-    def save(self, obj, save_persistent_id=True):
-        if isinstance(obj, _Global):
-            self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
-            return
-        if isinstance(obj, _Rebuilt):
-            self.save(_Global("torch._utils", "_rebuild_tensor_v2"))
-            self.save(obj.arguments)
-            self.write(pickle.REDUCE)
-            return
-        super().save(obj, save_persistent_id)
-
-
-def torch_checkpoint(tensors):
-    """Return what torch.save writes of a state dict of NumPy arrays."""
-    views, storages = OrderedDict(), {}
-    for index, (name, array) in enumerate(tensors.items()):
-        kind = TORCH_STORAGES[array.dtype.name]
-        strides = tuple(stride // array.itemsize for stride in array.strides)
-        views[name] = _Rebuilt(_Storage(kind, str(index), array.size), 0, array.shape, strides)
-        storages[str(index)] = array.tobytes(order="A")
-    pickled = io.BytesIO()
-    _TorchPickler(pickled, protocol=2).dump(views)
-    return checkpoint_zip(pickled.getvalue(), storages)
-
-
-def checkpoint_zip(pickled, storages):
-    """Return the ZIP archive of a checkpoint."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        archive.writestr("archive/byteorder", "little")
-        for key, numbers in storages.items():
-            archive.writestr(f"archive/data/{key}", numbers)
-        archive.writestr("archive/version", "3\n")
-    return data.getvalue()
-
-
-def nemo_config(weights):
-    """Return NeMo's configuration, with what it says beside the network left in."""
-    config = weights.config
-    features, encoder, head = config.features, config.encoder, config.transducer
-    modules, listed = "nemo.collections.asr.modules", list(weights.vocabulary.pieces)
-    found = {
-        "sample_rate": 16000,
-        "preprocessor": {
-            "_target_": f"{modules}.AudioToMelSpectrogramPreprocessor",
-            "sample_rate": 16000,
-            "normalize": "per_feature",
-            "window_size": features.window_length / 16000,
-            "window_stride": features.hop_length / 16000,
-            "window": "hann",
-            "features": features.n_mels,
-            "n_fft": features.n_fft,
-            "frame_splicing": 1,
-            "dither": 1e-05,
-            "pad_to": 0,
-        },
-        "encoder": {
-            "_target_": f"{modules}.ConformerEncoder",
-            "feat_in": encoder.n_mels,
-            "feat_out": -1,
-            "n_layers": encoder.num_layers,
-            "d_model": encoder.width,
-            "use_bias": encoder.has_bias,
-            "subsampling": "dw_striding",
-            "subsampling_factor": encoder.subsampling_factor,
-            "subsampling_conv_channels": encoder.subsampling_channels,
-            "causal_downsampling": False,
-            "reduction": None,
-            "ff_expansion_factor": encoder.feed_forward_width // encoder.width,
-            "self_attention_model": "rel_pos",
-            "n_heads": encoder.num_heads,
-            "att_context_size": [-1, -1],
-            "xscaling": encoder.scales_input,
-            "untie_biases": True,
-            "pos_emb_max_len": encoder.max_frames,
-            "conv_kernel_size": encoder.kernel_size,
-            "conv_norm_type": "batch_norm",
-            "dropout": 0.1,
-        },
-    }
-    if head is None:
-        found["decoder"] = {
-            "_target_": f"{modules}.ConvASRDecoder",
-            "feat_in": encoder.width,
-            "num_classes": config.num_labels,
-            "vocabulary": listed,
-        }
-        return found
-    return found | {
-        "model_defaults": {"tdt_durations": list(head.durations)},
-        "decoder": {
-            "_target_": f"{modules}.RNNTDecoder",
-            "blank_as_pad": True,
-            "vocab_size": config.num_labels,
-            "prednet": {
-                "pred_hidden": head.predictor_width,
-                "pred_rnn_layers": head.predictor_layers,
-                "dropout": 0.2,
-            },
-        },
-        "joint": {
-            "_target_": f"{modules}.RNNTJoint",
-            "num_extra_outputs": len(head.durations),
-            "num_classes": config.num_labels,
-            "vocabulary": listed,
-            "jointnet": {
-                "joint_hidden": head.joint_width,
-                "activation": "relu",
-                "encoder_hidden": encoder.width,
-                "pred_hidden": head.predictor_width,
-            },
-        },
-        "decoding": {
-            "strategy": "greedy_batch",
-            "model_type": "tdt",
-            "durations": list(head.durations),
-            "greedy": {"max_symbols": head.max_symbols},
-        },
-    }
-
-
-def transformers_config(config):
-    """Return transformers' `config.json`; its transducers have one width for both networks."""
-    encoder, head = config.encoder, config.transducer
-    found = {
-        "vocab_size": config.num_labels + 1,
-        "encoder_config": {
-            "model_type": "parakeet_encoder",
-            "hidden_act": "silu",
-            "hidden_size": encoder.width,
-            "num_hidden_layers": encoder.num_layers,
-            "num_attention_heads": encoder.num_heads,
-            "intermediate_size": encoder.feed_forward_width,
-            "attention_bias": encoder.has_bias,
-            "convolution_bias": encoder.has_conv_bias,
-            "conv_kernel_size": encoder.kernel_size,
-            "subsampling_factor": encoder.subsampling_factor,
-            "subsampling_conv_channels": encoder.subsampling_channels,
-            "subsampling_conv_kernel_size": 3,
-            "subsampling_conv_stride": 2,
-            "num_mel_bins": encoder.n_mels,
-            "scale_input": encoder.scales_input,
-            "max_position_embeddings": encoder.max_frames,
-        },
-    }
-    if head is None:
-        return found | {"model_type": "parakeet_ctc", "pad_token_id": config.blank}
-    return found | {
-        "model_type": "parakeet_tdt",
-        "blank_token_id": config.blank,
-        "hidden_act": "relu",
-        "decoder_hidden_size": head.predictor_width,
-        "num_decoder_layers": head.predictor_layers,
-        "durations": list(head.durations),
-        "max_symbols_per_step": head.max_symbols,
-    }
-
-
-def feature_extractor(config):
-    """Return transformers' `preprocessor_config.json`."""
-    features = config.features
-    return {
-        "feature_extractor_type": "ParakeetFeatureExtractor",
-        "sampling_rate": 16000,
-        "feature_size": features.n_mels,
-        "hop_length": features.hop_length,
-        "n_fft": features.n_fft,
-        "win_length": features.window_length,
-        "preemphasis": features.preemphasis,
-        "padding_value": 0.0,
-    }
 
 
 def quantized(weights, bits, group_size=32):

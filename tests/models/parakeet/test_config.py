@@ -5,14 +5,8 @@ import copy
 import pytest
 
 from producer.errors import InvalidModel
-from tests.stage.tiny_parakeets import (
-    feature_extractor,
-    large_config,
-    nemo_config,
-    random_parakeet,
-    tiny_config,
-    transformers_config,
-)
+from tests.stage.parakeet_configs import feature_extractor, nemo_config, transformers_config
+from tests.stage.tiny_parakeets import large_config, random_parakeet, tiny_config
 from worker.models.parakeet.weights import nemo_config as nemo
 from worker.models.parakeet.weights import transformers_config as transformers
 

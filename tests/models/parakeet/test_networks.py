@@ -1,9 +1,12 @@
 """Both networks: they agree, padding changes nothing, and a batch equals its pieces alone exactly."""
 
+import platform
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from producer.errors import InvalidSettings
 from tests.stage.tiny_parakeets import quantized, random_parakeet, speech_like, tiny_config
 from worker.models.parakeet.backend import make_network
 from worker.models.parakeet.network import Parakeet
@@ -11,8 +14,8 @@ from worker.models.parakeet.numpy_network import NumpyParakeet
 from worker.models.parakeet.requests import Recognize
 from worker.models.parakeet.tdt import TdtStepper
 
-# From 0.1 s to what fills more than one block of frames, in several buckets.
-SECONDS = (0.1, 2.0, 1.1, 0.4, 17.0, 2.2, 0.004)
+# In several buckets.
+SECONDS = (0.1, 2.0, 1.1, 0.4, 5.0, 2.2, 0.004)
 PIECES = [speech_like(seconds, seed) for seed, seconds in enumerate(SECONDS)]
 KINDS = {
     "tdt": {},
@@ -82,6 +85,17 @@ def test_a_batch_equals_its_pieces_alone(networks):
             assert np.array_equal(found, network.hear_speech([piece])()[0])
 
 
+def test_pieces_of_several_blocks_are_one():
+    """NumPy carries 192 frames at a time through a layer: 15 s."""
+    weights = random_parakeet(tiny_config())
+    pieces = [speech_like(31.0, 1), speech_like(15.4, 2)]
+    ours, theirs = NumpyParakeet(weights), Parakeet(weights)
+    [found, shorter], [wanted] = states(ours, pieces), states(theirs, pieces[1:])
+    assert len(found) == 388
+    np.testing.assert_allclose(shorter, wanted, atol=1e-4)
+    assert np.array_equal(found, states(ours, pieces[:1])[0])
+
+
 def test_the_order_of_pieces_does_not_matter(networks):
     """Nor who stands beside whom."""
     for network in networks:
@@ -132,6 +146,17 @@ def test_packed_weights_multiply_as_unpacked_ones(bits):
     for found, wanted in zip(*(states(each, PIECES[:3]) for each in (on_gpu, on_cpu)), strict=True):
         np.testing.assert_allclose(found, wanted, atol=2e-3)
     assert [len(each) for each in recognized(on_gpu, PIECES[:3])]
+
+
+def test_the_backend_is_chosen_where_a_network_is_made():
+    """NumPy's on an x86 processor in float32, as Whisper's."""
+    weights = random_parakeet(tiny_config())
+    by_itself = NumpyParakeet if platform.machine() in {"x86_64", "AMD64"} else Parakeet
+    assert isinstance(make_network(weights, mx.float32), by_itself)
+    assert isinstance(make_network(weights, mx.float32, "mlx"), Parakeet)
+    assert isinstance(make_network(weights, mx.bfloat16), Parakeet)
+    with pytest.raises(InvalidSettings, match="bfloat16"):
+        make_network(weights, mx.bfloat16, "numpy")
 
 
 def test_no_piece_is_nothing_to_do(networks):

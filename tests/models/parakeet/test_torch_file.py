@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import InvalidModel
-from tests.stage.tiny_parakeets import checkpoint_zip, torch_checkpoint
+from tests.stage.torch_checkpoints import checkpoint_zip, torch_checkpoint
 from worker.models.parakeet.weights.torch_file import TorchFile
 
 TENSORS = {

@@ -10,20 +10,20 @@ import pytest
 import yaml
 
 from producer.errors import InvalidModel
+from tests.stage.parakeet_configs import nemo_config
 from tests.stage.tiny_parakeets import (
     WRITERS,
-    nemo_config,
     quantized,
     random_parakeet,
     speech_like,
     tiny_config,
     torch_arrays,
-    torch_checkpoint,
     write_mlx,
     write_nemo,
     write_tar,
     write_transformers,
 )
+from tests.stage.torch_checkpoints import torch_checkpoint
 from worker.models.parakeet.network import Parakeet
 from worker.models.parakeet.numpy_network import NumpyParakeet
 from worker.models.parakeet.weights.load import load_weights

@@ -1,59 +1,19 @@
 """FastConformer in MLX: subsampled features through blocks of attention and convolution.
 
-Shapes: B pieces of T encoder frames (8 T mel frames), M mel bins, D width, H heads, K = D / H,
-C channels of the subsampling. Padding is masked wherever frames meet, so that no piece depends on
-what it is padded to or computed with.
+Shapes: B pieces of T encoder frames, D width, H heads, K = D / H. Padding is masked wherever frames
+meet, so that no piece depends on what it is padded to or computed with.
 """
 
 import functools
 import math
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from mlx import nn
 
 from worker.models.parakeet.config import EncoderConfig
-
-KERNEL = 3  # of the subsampling, each side
-NEIGHBOURS = 4  # that the first convolution reads, each side; the last ones count for nothing
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def is_within(num_frames: mx.array, length: int) -> mx.array:
-    """Return which of `length` frames lie within pieces of so many frames (B,); (B, length)."""
-    return mx.arange(length) < num_frames[:, None]
-
-
-def fused(compute: Callable[P, R]) -> Callable[P, R]:
-    """Let a GPU compute a function of numbers in one pass.
-
-    On a CPU, mx.compile calls a C++ compiler while it runs, where it finds one.
-    """
-    compiled = mx.compile(compute)
-
-    @functools.wraps(compute)
-    def call(*arrays: P.args, **named: P.kwargs) -> R:
-        on_cpu = mx.default_device().type == mx.cpu
-        result: R = (compute if on_cpu else compiled)(*arrays, **named)
-        return result
-
-    return call
-
-
-@fused
-def silu(x: mx.array) -> mx.array:
-    """Return x sigmoid(x)."""
-    return x * mx.sigmoid(x)
-
-
-@fused
-def masked_relu(x: mx.array, mask: mx.array) -> mx.array:
-    """Return what is positive of x where the mask holds."""
-    return mx.where(mask, mx.maximum(x, 0), 0).astype(x.dtype)
+from worker.models.parakeet.layers import fused, is_within, on_cuda, silu
+from worker.models.parakeet.subsampling import Subsampling
 
 
 @fused
@@ -78,58 +38,6 @@ def _with_biases(q: mx.array, u: mx.array, v: mx.array) -> tuple[mx.array, mx.ar
 def _position_bias(scores: mx.array, is_key: mx.array, scale: float) -> mx.array:
     """Return scaled scores where there is a key, and -inf elsewhere."""
     return mx.where(is_key, scores * scale, -mx.inf).astype(scores.dtype)
-
-
-class Subsampling(nn.Module):
-    """Strided convolutions, the later ones depthwise and pointwise, then a linear layer."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        channels = config.subsampling_channels
-        self.first = nn.Linear(NEIGHBOURS * NEIGHBOURS, channels)
-        later = range(config.num_strided - 1)
-        self.depthwise = [
-            nn.Conv2d(channels, channels, KERNEL, stride=2, padding=1, groups=channels)
-            for _ in later
-        ]
-        self.pointwise = [nn.Linear(channels, channels) for _ in later]
-        self.out = nn.Linear(channels * config.subsampled_bins, config.width)
-
-    def num_frames(self, num_mels: mx.array) -> mx.array:
-        """Return the encoder frames of so many mel frames."""
-        for _ in range(1 + len(self.depthwise)):
-            num_mels = (num_mels + 1) // 2
-        return num_mels
-
-    def __call__(self, mel: mx.array, num_frames: mx.array) -> mx.array:
-        """Return (B, T, D) of features (B, 8 T, M) of pieces of so many mel frames (B,)."""
-        num_frames = (num_frames + 1) // 2
-        x = _masked(self.first(_neighbours(mel)), num_frames)
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
-            num_frames = (num_frames + 1) // 2
-            x = _masked(pointwise(depthwise(x)), num_frames)
-        # The linear layer reads channels, and bins within each.
-        x = x.swapaxes(2, 3).reshape(*x.shape[:2], -1)
-        return self.out(x)
-
-
-def _neighbours(mel: mx.array) -> mx.array:
-    """Return the 4 x 4 neighbours of every other place of (B, T, M), (B, T / 2, M / 2, 16).
-
-    One input channel makes no convolution that a GPU is fast at, but a good product; nine numbers
-    do not lie as it reads them.
-    """
-    padded = mx.pad(mel, [(0, 0), (1, 2), (1, 2)])
-    batch, length, width = padded.shape
-    places = ((mel.shape[1] + 1) // 2, (mel.shape[2] + 1) // 2)
-    shape = (batch, *places, NEIGHBOURS, NEIGHBOURS)
-    strides = (length * width, 2 * width, 2, width, 1)
-    return mx.as_strided(padded, shape, strides).reshape(*shape[:3], -1)
-
-
-def _masked(x: mx.array, num_frames: mx.array) -> mx.array:
-    """Return what is positive of x (B, T, M, C) within pieces of so many frames (B,)."""
-    return masked_relu(x, is_within(num_frames, x.shape[1])[..., None, None])
 
 
 class FeedForward(nn.Module):
@@ -218,7 +126,7 @@ def depthwise_silu(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
     convolution that is made for as many groups as channels. CUDA's is three times faster.
     """
     length, around = x.shape[1], weight.shape[0] // 2
-    if _on_cuda():
+    if on_cuda():
         convolved = mx.conv1d(x, weight.T[..., None], padding=around, groups=x.shape[-1])
         return _biased_silu(convolved, bias)
     x = mx.pad(x, [(0, 0), (around, around), (0, 0)])
@@ -238,11 +146,6 @@ def _weighted_silu(weight: mx.array, bias: mx.array, *parts: mx.array) -> mx.arr
     for at, part in enumerate(parts):
         total = total + part.astype(mx.float32) * weight[at].astype(mx.float32)
     return (total * mx.sigmoid(total)).astype(parts[0].dtype)
-
-
-@functools.cache
-def _on_cuda() -> bool:
-    return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
 class Block(nn.Module):

@@ -12,8 +12,9 @@ from worker.device.backend import on_gpu, translated_errors
 from worker.models.parakeet import greedy
 from worker.models.parakeet.buckets import Padded, grouped
 from worker.models.parakeet.ctc import collapsed
-from worker.models.parakeet.encoder import Encoder, is_within
+from worker.models.parakeet.encoder import Encoder
 from worker.models.parakeet.features import log_mel
+from worker.models.parakeet.layers import is_within
 from worker.models.parakeet.network_base import Found, RowState, Samples
 from worker.models.parakeet.requests import Encoded, Label
 from worker.models.parakeet.transducer import Transducer

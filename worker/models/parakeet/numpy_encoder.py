@@ -15,8 +15,9 @@ from worker.models.numpy_layers import Linear, by_columns
 from worker.models.numpy_math import FloatArray, Threads, blocks
 from worker.models.parakeet.buckets import BUCKETS, bucket_of
 from worker.models.parakeet.config import EncoderConfig
-from worker.models.parakeet.encoder import KERNEL, NEIGHBOURS, relative_positions
+from worker.models.parakeet.encoder import relative_positions
 from worker.models.parakeet.numpy_layers import Arrays, Block, block, linear, sigmoid, silu
+from worker.models.parakeet.subsampling import KERNEL, NEIGHBOURS
 
 # Frames that a thread carries through a feed-forward layer at once: the widest activation, 4 D, is
 # 3 MB for the 0.6b.

@@ -5,7 +5,7 @@ encoder frames of `Config.frame_seconds` (80 ms), counted from the start of the 
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from worker.engine.requests import Batched, Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """One token that was found in a piece.
 
     Attributes:

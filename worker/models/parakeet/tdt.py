@@ -166,5 +166,4 @@ def _labels(found: Found) -> Iterator[tuple[int, Label]]:
     steps, places = np.nonzero(found.tokens >= 0)
     columns = (found.tokens, found.frames, found.durations, found.logprobs)
     values = (column[steps, places].tolist() for column in columns)
-    for place, *label in zip(places.tolist(), *values, strict=True):
-        yield place, Label(*label)
+    yield from zip(places.tolist(), map(Label, *values), strict=True)

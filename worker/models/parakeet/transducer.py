@@ -11,8 +11,8 @@ import mlx.core as mx
 from mlx import nn
 
 from worker.models.parakeet.config import Config, TransducerConfig
-from worker.models.parakeet.encoder import fused
 from worker.models.parakeet.greedy import PredictorState
+from worker.models.parakeet.layers import fused
 
 
 class LSTMLayer(nn.Module):

@@ -4,7 +4,7 @@ import mlx.core as mx
 from mlx import nn
 
 from worker.models.parakeet.config import VadConfig
-from worker.models.parakeet.encoder import silu
+from worker.models.parakeet.layers import silu
 
 
 class VadHead(nn.Module):
