@@ -94,7 +94,9 @@ def make_model(folder, pieces, layers):
         found = sum(map(len, labels)) * 30 * RATE_HZ / sum(len(piece) for piece in pieces)
         low, high = (middle, high) if found > TOKENS_IN_30_S else (low, middle)
     path = write_mlx(weights, folder / "mlx") / "config.json"
-    target = "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"  # the peers look at it
+    target = (
+        "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"  # the peers look at it
+    )
     path.write_text(json.dumps({"target": target, **json.loads(path.read_text())}))
     return found
 

@@ -17,11 +17,6 @@ from worker.device.backend import on_gpu, set_up_cuda
 from worker.engine.engine import BatchEngine
 from worker.engine.messages import Done, Failed, Progress, Ticket
 from worker.models.load import load_family
-from worker.models.parakeet.backend import make_network
-from worker.models.parakeet.buckets import bucket_of
-from worker.models.parakeet.requests import Encoded, Recognize
-from worker.models.parakeet.tdt import TdtStepper
-from worker.models.parakeet.weights.load import load_weights
 
 PIECE_S = 30
 # Pieces that are encoded together while rows join: enough to fill the device.
@@ -48,6 +43,11 @@ def bench_network(report, arguments, *, with_rows):
     """Time the encoder, and features in to tokens out, over the batches."""
     from tests.benchmarks.bench_parakeet_gpu import best_of, read_pieces
 
+    # Imported here: Parakeet's backend turns CUDA graphs off, and Whisper's is to have them.
+    from worker.models.parakeet.backend import make_network
+    from worker.models.parakeet.buckets import bucket_of
+    from worker.models.parakeet.weights.load import load_weights
+
     dtype = mx.bfloat16 if on_gpu() else mx.float32
     network = make_network(load_weights(str(arguments.model), dtype=dtype), dtype, "mlx")
     for batch in arguments.batches:
@@ -65,10 +65,7 @@ def bench_network(report, arguments, *, with_rows):
         if with_rows:
 
             def at_once(encode=encode, batch=batch):
-                stepper = TdtStepper(network, batch)
-                for key, each in enumerate(encode()):
-                    stepper.add(key, Recognize(each))
-                return drained(stepper)
+                return drained(stepper_of(network, batch, encode()))
 
             seconds, found = best_of(at_once, 3)
             row["at_once"] = round(batch * PIECE_S / seconds)
@@ -81,11 +78,32 @@ def bench_network(report, arguments, *, with_rows):
 
 def encoded(network, mel, num_mels, num_frames):
     """Start the encoder on features (B, 8 T, M) of one length."""
+    from worker.models.parakeet.requests import Encoded
+
     subsampled = network.encoder.pre_encode(mel, num_mels)
     frames = network.encoder.pre_encode.num_frames(num_mels)
     states = network.transducer.enc(network.encoder(subsampled, frames))
     mx.async_eval(states)
     return [Encoded(row, num_frames) for row in states]
+
+
+def stepper_of(network, slots, states):
+    """Return a stepper that has rows for encoded pieces."""
+    from worker.models.parakeet.tdt import TdtStepper
+
+    stepper = TdtStepper(network, slots)
+    add(stepper, 0, states)
+    return stepper
+
+
+def add(stepper, key, states):
+    """Let encoded pieces join; return the key of the next."""
+    from worker.models.parakeet.requests import Recognize
+
+    for each in states:
+        stepper.add(key, Recognize(each))
+        key += 1
+    return key
 
 
 def drained(stepper):
@@ -98,18 +116,16 @@ def drained(stepper):
 
 def joining(network, encode, slots, seconds):
     """Return times real time while rows join as others leave, encoded some at a time."""
-    stepper, ended, key = TdtStepper(network, slots), 0, 0
+    stepper, ended, key = stepper_of(network, slots, []), 0, 0
     some = min(JOINING, slots)
     warm_until = time.perf_counter() + seconds
-    started, until = None, warm_until + seconds
-    while (now := time.perf_counter()) < until:
-        if started is None and now > warm_until:
-            started, ended = now, 0
+    started = None
+    while started is None or time.perf_counter() < started + seconds:
+        if started is None and time.perf_counter() > warm_until:
+            started, ended = time.perf_counter(), 0
         if stepper.num_wanted <= slots - some:
             start = key % (slots - some + 1)
-            for each in encode(start, start + some):
-                stepper.add(key, Recognize(each))
-                key += 1
+            key = add(stepper, key, encode(start, start + some))
         ended += len(stepper.step())
     rate = ended * PIECE_S / (time.perf_counter() - started)
     stepper.reset()
