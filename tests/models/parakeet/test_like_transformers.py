@@ -105,6 +105,21 @@ def test_tokens_durations_and_times_are_its_generations(case, network, slots):
     assert_labels(labels_of(network(case), pieces(CASES[case]), slots), CASES[case]["rows"])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_shapes_of_the_06b(network):
+    """24 layers of 1024, 8192 tokens: every 64th column of the states, each frame's norm, labels."""
+    stored, full = CASES["full"], network("full")
+    samples = pieces(stored)
+    states = np.concatenate(states_of(full, samples))
+    sampled = ARRAYS["full/encoded"]
+    every = states.shape[1] // sampled.shape[1]
+    np.testing.assert_allclose(states[:, ::every], sampled, rtol=0, atol=STATES)
+    norms = np.linalg.norm(states, axis=-1)
+    np.testing.assert_allclose(norms, ARRAYS["full/norms"], rtol=STATES)
+    assert_labels(labels_of(full, samples, len(samples)), stored["rows"])
+
+
 def test_times_are_in_seconds(case, network):
     """A frame lasts as many hops as the encoder joins."""
     encoder = CASES[case]["config"]["encoder_config"]
