@@ -171,6 +171,7 @@ def test_what_transformers_may_say_and_we_do_not_compute_is_named(path):
         ("n_fft", 511),
         ("preemphasis", 2),
         ("hop_length", None),
+        ("win_length", 0),
         ("feature_extractor_type", "WhisperFeatureExtractor"),
     ],
 )
@@ -184,8 +185,15 @@ def test_transformers_configurations_are_read():
     """Both heads; without pre-emphasis there is none."""
     assert transformers.read(HUGGING_FACE, FEATURES, "it") == TDT.config
     assert transformers.read(transformers_config(CTC.config), FEATURES, "it") == CTC.config
+
+
+def test_no_preemphasis_and_no_word_of_it_differ():
+    """Null is none; what is left out is the classes' 0.97."""
     without = transformers.read(HUGGING_FACE, {**FEATURES, "preemphasis": None}, "it")
-    assert without.features.preemphasis == 0
+    silent = transformers.read(HUGGING_FACE, changed(FEATURES, "preemphasis", ...), "it")
+    assert (without.features.preemphasis, silent.features.preemphasis) == (0, 0.97)
+    assert nemo.read(changed(NEMO, "preprocessor.preemph", None), "it").features.preemphasis == 0
+    assert nemo.read(NEMO, "it").features.preemphasis == 0.97
 
 
 def test_sizes_of_frames():

@@ -1,7 +1,9 @@
 """Greedy CTC: repetitions are one label, blanks part them."""
 
 import numpy as np
+import pytest
 
+from producer.errors import NonFinite
 from worker.models.parakeet.ctc import collapsed
 from worker.models.parakeet.requests import Label
 
@@ -30,3 +32,9 @@ def test_blanks_and_nothing_give_no_labels():
 def test_a_label_may_fill_the_piece():
     """Token 0 among them."""
     assert labels([0, 0]) == (Label(0, 0, 2, 0.0),)
+
+
+def test_nan_is_no_label():
+    """What a model in too narrow a type computes."""
+    with pytest.raises(NonFinite):
+        labels([1, 2], [0, np.nan])

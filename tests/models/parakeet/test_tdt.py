@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from producer.errors import NonFinite, OutOfMemory
 from tests.stage.tiny_parakeets import random_parakeet, speech_like, tiny_config
 from worker.models.parakeet import greedy
 from worker.models.parakeet.network import Parakeet
@@ -126,6 +127,63 @@ def test_shrinking_starts_pieces_anew(network, encoded):
     assert found == {key: alone(network, each) for key, each in enumerate(encoded[:6])}
     assert stepper.shrink()
     assert not stepper.shrink()
+
+
+class NoRoom:
+    """A network whose device has no room for some calls."""
+
+    def __init__(self, network, fails_at):
+        self._network, self._fails_at, self._calls = network, set(fails_at), 0
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def _count(self):
+        self._calls += 1
+        if self._calls in self._fails_at:
+            raise MemoryError("out of memory")
+
+    def move_rows(self, *arguments):
+        self._count()
+        return self._network.move_rows(*arguments)
+
+    def advance(self, state):
+        self._count()
+        state, read = self._network.advance(state)
+
+        def counted():
+            self._count()
+            return read()
+
+        return state, counted
+
+
+@pytest.mark.parametrize("calls_ahead", [0, 1])
+@pytest.mark.parametrize("fails_at", [[1], [2], [3], [4, 5], [9, 13], [14], [15], [16], [17]])
+def test_no_piece_is_lost_when_there_is_no_room(network, encoded, calls_ahead, fails_at):
+    """Wherever the device says so: when rows join, are stepped or are read."""
+    stepper = TdtStepper(NoRoom(network, fails_at), 16, calls_ahead)
+    for key, each in enumerate(encoded[:6]):
+        stepper.add(key, Recognize(each))
+    found = []
+    while stepper.num_wanted:
+        try:
+            found += stepper.step()
+        except OutOfMemory:
+            assert stepper.shrink()
+    assert sorted(key for key, _ in found) == list(range(6))
+    assert dict(found) == {key: alone(network, each) for key, each in enumerate(encoded[:6])}
+
+
+def test_a_piece_of_nan_ends_with_an_error(network, encoded):
+    """The others beside it do not notice."""
+    broken = Encoded(encoded[2].states * np.nan, encoded[2].num_frames)
+    stepper = TdtStepper(network, 4)
+    for key, each in enumerate((encoded[1], broken, encoded[4])):
+        stepper.add(key, Recognize(each))
+    found = run(stepper)
+    assert isinstance(found.pop(1), NonFinite)
+    assert found == {0: alone(network, encoded[1]), 2: alone(network, encoded[4])}
 
 
 def test_reset_forgets_all_rows(network, encoded):

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from producer.errors import NonFinite
 from worker.models.parakeet.requests import Label
 
 
@@ -15,9 +16,14 @@ def collapsed(
         tokens: The most likely of each frame, (frames,).
         logprobs: Of each, (frames,).
         blank: Id of the blank, which also parts two labels of the same token.
+
+    Raises:
+        NonFinite: the network computed NaN.
     """
     if not tokens.size:
         return ()
+    if not np.isfinite(logprobs).all():
+        raise NonFinite("recognize: log-probabilities", "must be finite", "NaN or infinity")
     starts = np.flatnonzero(np.diff(tokens, prepend=tokens[0] - 1))
     lengths = np.diff(starts, append=tokens.size)
     best = np.maximum.reduceat(logprobs, starts)

@@ -5,14 +5,17 @@ the device (`greedy.py`). Its labels are read one call later, so that the device
 host looks at them.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from producer.errors import NonFinite, ScribefarmError
 from worker.device.backend import on_gpu, translated_errors
 from worker.models.parakeet.network_base import Found, Network, RowState
 from worker.models.parakeet.requests import Label, Recognize
@@ -25,12 +28,20 @@ class Row:
     Attributes:
         labels: Found so far.
         is_held: Whether it has not left.
+        is_finite: Whether every log-probability was a number.
     """
 
     key: Hashable
     request: Recognize
     labels: list[Label] = field(default_factory=list)
     is_held: bool = True
+    is_finite: bool = True
+
+    def outcome(self) -> tuple[Label, ...] | ScribefarmError:
+        """Return the labels, or why there are none."""
+        if self.is_finite:
+            return tuple(self.labels)
+        return NonFinite("recognize: log-probabilities", "must be finite", "NaN or infinity")
 
 
 class TdtStepper:
@@ -61,8 +72,8 @@ class TdtStepper:
 
     @property
     def num_wanted(self) -> int:
-        """Rows that are stepped or wait for a slot."""
-        return self.num_active + len(self._waiting)
+        """Rows that are stepped, wait for a slot, or have ended and were not returned."""
+        return self.num_active + len(self._waiting) + len(self._ended)
 
     @property
     def wait_s(self) -> float:
@@ -75,13 +86,16 @@ class TdtStepper:
         self._places: list[Row | None] = []
         self._waiting: deque[Row] = deque()
         self._unread: deque[tuple[list[Row | None], Callable[[], Found]]] = deque()
+        self._ended: list[Row] = []
 
     def add(self, key: Hashable, request: Any) -> None:
         """Let a piece's row join as soon as there is a slot; `step` returns it by `key`."""
         self._waiting.append(Row(key, request))
 
-    def step(self) -> list[tuple[Hashable, tuple[Label, ...]]]:
+    def step(self) -> list[tuple[Hashable, tuple[Label, ...] | ScribefarmError]]:
         """Start some steps of all rows, read earlier ones, and return the pieces that ended.
+
+        A piece for which the network computed NaN ends as `NonFinite`.
 
         Raises:
             OutOfMemory: the device has no room; see `shrink`.
@@ -89,16 +103,17 @@ class TdtStepper:
         with translated_errors():
             self._join()
             if self.num_active:
-                self._state, read = self._network.advance(self._held_state())
-                self._unread.append((list(self._places), read))
-            ended: list[Row] = []
+                self._advance()
             while len(self._unread) > (self._calls_ahead if self.num_active else 0):
-                ended += self._read(*self._unread.popleft())
-        return [(row.key, tuple(row.labels)) for row in ended]
+                self._read(*self._unread.popleft())
+        # Kept until here: what ended before the device had no room is not lost.
+        ended, self._ended = self._ended, []
+        return [(row.key, row.outcome()) for row in ended]
 
     def drop(self, key: Hashable) -> None:
         """Let a piece's row leave, if it has one."""
         self._waiting = deque(row for row in self._waiting if row.key != key)
+        self._ended = [row for row in self._ended if row.key != key]
         for row in self._places:
             if row is not None and row.key == key:
                 self._leave(row)
@@ -109,31 +124,37 @@ class TdtStepper:
             return False
         self._slots //= 2
         unfinished = [*(row for row in self._places if row is not None), *self._waiting]
+        ended = self._ended
         self.reset()
+        self._ended = ended
         for row in unfinished:
             self.add(row.key, row.request)
         return True
 
-    def _held_state(self) -> RowState:
+    def _advance(self) -> None:
         assert self._state is not None  # noqa: S101 for mypy; there are rows
-        return self._state
+        started, busy, computed_s = time.perf_counter(), time.thread_time(), self._network.busy_s
+        self._state, read = self._network.advance(self._state)
+        self._unread.append((list(self._places), read))
+        if self._network.busy_s == computed_s:
+            # MLX lets the caller wait while the device has enough.
+            self._waited_s += time.perf_counter() - started - (time.thread_time() - busy)
 
-    def _read(self, places: list[Row | None], read: Callable[[], Found]) -> list[Row]:
-        """Give a call's labels to its rows, and return those that ended with it."""
-        started, busy_s = time.perf_counter(), self._network.busy_s
+    def _read(self, places: list[Row | None], read: Callable[[], Found]) -> None:
+        """Give a call's labels to its rows; those that ended with it leave."""
+        started = time.perf_counter()
         found = read()
-        self._waited_s += time.perf_counter() - started - (self._network.busy_s - busy_s)
+        self._waited_s += time.perf_counter() - started
         for place, label in _labels(found):
             row = places[place]
             if row is not None:
                 row.labels.append(label)
-        ended = []
+                row.is_finite = row.is_finite and math.isfinite(label.logprob)
         for place in np.flatnonzero(found.has_ended).tolist():
             row = places[place]
             if row is not None and row.is_held:
                 self._leave(row)
-                ended.append(row)
-        return ended
+                self._ended.append(row)
 
     def _leave(self, row: Row) -> None:
         row.is_held = False
@@ -141,10 +162,8 @@ class TdtStepper:
 
     def _join(self) -> None:
         """Give waiting rows the free slots, and close up when half of the rows have left."""
-        joining = [
-            self._waiting.popleft()
-            for _ in range(min(self._slots - self.num_active, len(self._waiting)))
-        ]
+        free = self._slots - self.num_active
+        joining = list(islice(self._waiting, free))
         has_room = len(self._places) < 2 * max(self.num_active, 1)
         if not joining and (has_room or not self.num_active):
             return
@@ -159,6 +178,9 @@ class TdtStepper:
         empty = min(self._slots, 1 << (len(places) - 1).bit_length()) - len(places)
         self._state = self._network.move_rows(states, [*places, *[-1] * empty])
         self._places = [*held, *joining, *[None] * empty]
+        # Only now: the device may have had no room.
+        for _ in joining:
+            self._waiting.popleft()
 
 
 def _labels(found: Found) -> Iterator[tuple[int, Label]]:

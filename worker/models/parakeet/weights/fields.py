@@ -96,6 +96,10 @@ class Fields:
             raise self._error(name, "must be a text", value)
         return value
 
+    def is_null(self, name: str) -> bool:
+        """Return whether a field is there and has no value."""
+        return name in self._values and self._values[name] is None
+
     def is_given_as(self, name: str, value: int) -> bool:
         """Return whether a field has a value, or is missing."""
         return bool(self._values.get(name, value) == value)

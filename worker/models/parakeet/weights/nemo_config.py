@@ -96,7 +96,7 @@ def _features(fields: Fields) -> FeatureConfig:
         window_length=window_length,
         hop_length=_samples(fields, "window_stride", 0.01),
         n_mels=fields.size("features", 64, most=512),
-        preemphasis=fields.number("preemph", 0.97, most=1.0),
+        preemphasis=0.0 if fields.is_null("preemph") else fields.number("preemph", 0.97, most=1.0),
         normalizes=fields.only("normalize", "per_feature", "NA", None, default="per_feature")
         == "per_feature",
     )

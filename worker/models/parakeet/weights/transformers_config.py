@@ -1,4 +1,7 @@
-"""Hugging Face's configuration of `ParakeetForTDT` and `ParakeetForCTC`, and of their features."""
+"""Hugging Face's configuration of `ParakeetForTDT` and `ParakeetForCTC`, and of their features.
+
+What it leaves out and is the same in every published model has the default of transformers' class.
+"""
 
 from typing import Any
 
@@ -60,15 +63,19 @@ def _features(fields: Fields) -> FeatureConfig:
         window_length=window_length,
         hop_length=fields.size("hop_length", most=SAMPLE_RATE_HZ),
         n_mels=fields.size("feature_size", most=512),
-        preemphasis=fields.number("preemphasis", 0.0, most=1.0),
+        preemphasis=_preemphasis(fields),
         normalizes=True,
     )
 
 
+def _preemphasis(fields: Fields) -> float:
+    return 0.0 if fields.is_null("preemphasis") else fields.number("preemphasis", 0.97, most=1.0)
+
+
 def _encoder(fields: Fields) -> EncoderConfig:
-    fields.only("hidden_act", "silu")
-    fields.only("subsampling_conv_kernel_size", 3)
-    fields.only("subsampling_conv_stride", 2)
+    fields.only("hidden_act", "silu", default="silu")
+    fields.only("subsampling_conv_kernel_size", 3, default=3)
+    fields.only("subsampling_conv_stride", 2, default=2)
     heads = fields.size("num_attention_heads")
     fields.only("num_key_value_heads", heads, default=heads)
     encoder = EncoderConfig(
@@ -83,19 +90,19 @@ def _encoder(fields: Fields) -> EncoderConfig:
         has_bias=fields.flag("attention_bias", default=True),
         has_conv_bias=fields.flag("convolution_bias", default=True),
         scales_input=fields.flag("scale_input", default=True),
-        max_frames=fields.size("max_position_embeddings", most=1 << 16),
+        max_frames=fields.size("max_position_embeddings", 5000, most=1 << 16),
     )
     check_encoder(encoder, fields.source)
     return encoder
 
 
 def _transducer(fields: Fields) -> TransducerConfig:
-    fields.only("hidden_act", "relu")
+    fields.only("hidden_act", "relu", default="relu")
     width = fields.size("decoder_hidden_size")
     return TransducerConfig(
         predictor_width=width,
         predictor_layers=fields.size("num_decoder_layers", most=16),
         joint_width=width,
         durations=fields.sizes("durations", most=_MOST_DURATION),
-        max_symbols=fields.size("max_symbols_per_step", most=1000),
+        max_symbols=fields.size("max_symbols_per_step", 10, most=1000),
     )
