@@ -40,6 +40,8 @@ REFUSED = [
     ("initial_prompt", "Interview with Dr. No.", "takes no prompt"),
     ("hotwords", "Kubernetes", "words to expect"),
     ("best_of", 5, "samples nothing"),
+    ("beam_size", 5, "greedy"),
+    ("length_penalty", 0.5, "greedy"),
     ("carry_initial_prompt", True, "takes no prompt"),
     ("suppress_tokens", (1, 2), "no such option"),
     ("no_speech_threshold", 0.5, "no such option"),

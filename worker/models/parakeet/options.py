@@ -33,6 +33,8 @@ _REASONS = {
     "carry_initial_prompt": "it takes no prompt",
     "hotwords": "it takes no words to expect",
     "beam_size": "it is greedy",
+    "patience": "it is greedy",
+    "length_penalty": "it is greedy",
     "best_of": "it samples nothing",
 }
 _MOST_VALUE_CHARS = 200
