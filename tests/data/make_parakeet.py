@@ -18,7 +18,6 @@ import numpy as np
 import soundfile
 import torch
 import transformers
-from tests.data.parakeet_recipes import piece, tensor_shapes, weights
 from transformers import (
     ParakeetCTCConfig,
     ParakeetFeatureExtractor,
@@ -26,6 +25,8 @@ from transformers import (
     ParakeetForTDT,
     ParakeetTDTConfig,
 )
+
+from tests.data.parakeet_recipes import piece, tensor_shapes, weights
 
 # Of the states with the 0.6b's shapes: so many columns are stored.
 SAMPLED_EVERY = 64

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from tests.data.recipes import assemble, rough_noise, synthetic_audio
 
 # Noise is uniform in [-0.5, 0.5): times this it has variance 1.
