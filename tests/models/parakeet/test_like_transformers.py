@@ -107,9 +107,11 @@ def test_tokens_durations_and_times_are_its_generations(case, network, slots):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_shapes_of_the_06b(network):
+def test_the_shapes_of_the_06b(tmp_path):
     """24 layers of 1024, 8192 tokens: every 64th column of the states, each frame's norm, labels."""
-    stored, full = CASES["full"], network("full")
+    stored = CASES["full"]
+    weights = load_weights(str(write_folder(tmp_path, stored)), dtype=mx.float32)
+    full = make_network(weights, mx.float32)
     samples = pieces(stored)
     states = np.concatenate(states_of(full, samples))
     sampled = ARRAYS["full/encoded"]
