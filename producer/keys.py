@@ -102,6 +102,11 @@ def reported_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:reported:{batch}"
 
 
+def work_key(day: int) -> str:
+    """Key of the hash with what the farm did on a day since the epoch, in UTC; for eight days."""
+    return f"{FARM_KEY_PREFIX}:work:{day}"
+
+
 def job_key(job_id: str) -> str:
     """Key of RQ's job hash."""
     return f"{RQ_KEY_PREFIX}:job:{job_id}"

@@ -138,12 +138,23 @@ local function keep_entries(job_id, batches, counted)
   redis.pcall('HSET', job_key(job_id), 'batches', stored, 'counted', counted)
 end
 
+-- Count what the farm did, five minutes by five minutes, in the hash of its day: audio_ms,
+-- succeeded and failed, each as SLOT:WHAT. At most 864 small fields a day, for eight days.
+local WORK_SLOT_S, WORK_TTL_S = 300, 8 * 86400
+local function count_work(what, number)
+  local key = work_key(math.floor(now / 86400))
+  local slot = math.floor(now % 86400 / WORK_SLOT_S)
+  local sum = redis.pcall('HINCRBY', key, slot .. ':' .. what, number)
+  if sum == number then redis.pcall('EXPIRE', key, WORK_TTL_S) end
+end
+
 -- Add the audio that a worker has done of a job by now: each second once, however often it was
 -- begun again.
 local function count_audio(job_id, batches, done_ms)
   local fresh_ms = math.floor(done_ms) - number_of(job_key(job_id), 'worked_ms')
   if fresh_ms <= 0 then return end
   redis.pcall('HSET', job_key(job_id), 'worked_ms', string.format('%d', done_ms))
+  count_work('audio_ms', fresh_ms)
   for batch, entry in pairs(batches) do
     if entry[2] == epoch_of(batch) then
       redis.pcall('HINCRBY', counts_key(batch), 'worked_audio_ms', fresh_ms)

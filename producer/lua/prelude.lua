@@ -18,6 +18,7 @@ local function ended_key(batch) return FARM .. ':ended:' .. batch end
 local function models_key(batch) return FARM .. ':models:' .. batch end
 local function submission_key(batch) return FARM .. ':submission:' .. batch end
 local function reported_key(batch) return FARM .. ':reported:' .. batch end
+local function work_key(day) return FARM .. ':work:' .. string.format('%d', day) end
 local function job_key(job_id) return RQ .. ':job:' .. job_id end
 local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
 local function queue_key(queue) return RQ .. ':queue:' .. queue end

@@ -118,7 +118,9 @@ class AccessMiddleware:
         request = Request(scope)
         refusal = refused(request, self._access)
         app = self._app if refusal is None else refusal
-        await app(scope, receive, _with_headers(send))
+        # Files of ours are asked for again, and are the same; all else is the farm's and changes.
+        caching = "no-cache" if request.url.path.startswith("/static/") else "no-store"
+        await app(scope, receive, _with_headers(send, caching))
 
 
 def refused(request: Request, access: Access) -> Response | None:
@@ -182,13 +184,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+def _with_headers(send: Send, caching: str) -> Callable[[Message], Awaitable[None]]:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", caching)
         await send(message)
 
     return send_with_headers

@@ -45,6 +45,7 @@ BUILDERS = {
     "reported_key": ("night",),
     "models_key": ("night",),
     "submission_key": ("night",),
+    "work_key": (20_000,),
     "job_key": ("x",),
     "rq_results_key": ("x",),
     "queue_key": ("low",),
