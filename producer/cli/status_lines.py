@@ -8,8 +8,9 @@ from producer.batches.running import Running
 from producer.batches.views import BatchCounts
 from producer.batches.watching import BatchStatus
 from producer.console import format_duration
-from producer.fleet import FarmStatus, WorkerView
+from producer.fleet import FarmStatus
 from producer.models_served import shown, unserved, unserved_lines
+from producer.worker_records import WorkerRecord
 
 MAX_RUNNING = 12
 
@@ -113,7 +114,7 @@ def position(file: Running) -> str:
     return f"{100 * file.part_done:.0f} %" if file.duration_s else "..."
 
 
-def _worker_line(worker: WorkerView) -> str:
+def _worker_line(worker: WorkerRecord) -> str:
     """Name, model and revision, heartbeat, load, and until when it sleeps."""
     model = " ".join(filter(None, (worker.model, worker.revision[:8])))
     facts = [
@@ -126,7 +127,7 @@ def _worker_line(worker: WorkerView) -> str:
     return f"worker {worker.name}: " + ", ".join(filter(None, facts))
 
 
-def _asleep(worker: WorkerView) -> str:
+def _asleep(worker: WorkerRecord) -> str:
     begins_s = worker.sleeps_until_s or 0.0
     is_soon = begins_s - time.time() < 86_400  # noqa: PLR2004 within a day the hour says it
     until = time.strftime("%H:%M" if is_soon else "%a %H:%M", time.localtime(begins_s))
