@@ -78,6 +78,7 @@ def test_start_drain_and_end_are_told_once(farm):
     assert farm.connection.hlen(FACTS_KEY) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_of_once_by_whoever_looks(farm):
     """Three peers and a monitor see it; it stays known for a day, and its name says which."""
     victim = farm.start_process()
