@@ -290,7 +290,9 @@ def test_a_farm_that_sleeps_says_until_when():
     """In status and in watch; within a day the hour is enough."""
     begins_s = time.time() + 3600
     until = time.strftime("%H:%M", time.localtime(begins_s))
-    sleeper = WorkerRecord(name="a", model="tiny.en", capacity=8, sleeps_until_s=begins_s)
+    sleeper = WorkerRecord(
+        name="a", model="tiny.en", capacity=8, sleeps_until_s=begins_s, state="asleep"
+    )
     look = BatchStatus(batch="b", counts=BatchCounts(total=1, queued=1), workers=[sleeper])
     assert plain_line(look).endswith(f"0 on this batch, asleep until {until} (active hours)")
     both = look.model_copy(update={"workers": [sleeper, WorkerRecord(name="b")]})
