@@ -170,6 +170,19 @@ local function move_records(job_id, batches, before, after)
   end
 end
 
+-- Tell that nothing of a batch is left to do, unless files are still being submitted: then the end of
+-- the submission asks again.
+local function tell_if_done(batch)
+  local counts = redis.pcall('HMGET', counts_key(batch), 'queued', 'running', 'waiting', 'counted_at',
+    'succeeded', 'failed')
+  if counts.err or not counts[4] or redis.call('EXISTS', submitting_key(batch)) == 1 then return end
+  for i = 1, 3 do
+    if (tonumber(counts[i] or nil) or 0) > 0 then return end
+  end
+  tell('kind', 'batch_done', 'batch', batch, 'num_succeeded', counts[5] or '0', 'num_failed',
+    counts[6] or '0')
+end
+
 -- Move a job in the counts of its batches to where its hash says that it stands. Returns its
 -- entries and what it counts as.
 local function count_job(job_id)
@@ -187,6 +200,7 @@ local function count_job(job_id)
       if has_ended(after) and not has_ended(before) then
         redis.pcall('HINCRBY', counts_key(batch), 'ended', entry[1])
         entry[3] = run
+        tell_if_done(batch)
       elseif has_ended(before) and not has_ended(after) then
         if entry[3] == run then redis.pcall('HINCRBY', counts_key(batch), 'ended', -entry[1]) end
         entry[3] = nil

@@ -15,12 +15,14 @@ from producer.batches.running import Running, running_files
 from producer.batches.runs import Run
 from producer.batches.views import BatchCounts, latest_batches
 from producer.batches.watching import time_left_s
-from producer.connection import server_errors, server_time_s
+from producer.connection import server_errors
 from producer.errors import JobNotFound
-from producer.fleet import WorkerView, is_suspended, live_workers
+from producer.fleet import is_suspended
 from producer.models_served import count_jobs, farm_queues, unserved
+from producer.roster import read_roster
 from producer.settings import Settings
 from producer.throughput import Slot, read_throughput, speed
+from producer.worker_records import WorkerRecord
 
 # Batches of the overview; the others are behind "more".
 NUM_BATCHES = 10
@@ -54,7 +56,7 @@ class FarmView(NamedTuple):
 
     now_s: float
     is_paused: bool
-    workers: tuple[WorkerView, ...]
+    workers: tuple[WorkerRecord, ...]
     queued: int
     running: int
     unserved: dict[str, int]
@@ -63,6 +65,26 @@ class FarmView(NamedTuple):
     throughput: tuple[Slot, ...]
     speed: float | None
     eta_s: float | None
+
+    @property
+    def alive(self) -> list[WorkerRecord]:
+        """The workers with a fresh heartbeat."""
+        return [worker for worker in self.workers if worker.is_alive]
+
+    @property
+    def day_succeeded(self) -> int:
+        """Jobs that succeeded in the last 24 hours."""
+        return sum(slot.succeeded for slot in self.throughput)
+
+    @property
+    def day_failed(self) -> int:
+        """Jobs that failed in the last 24 hours."""
+        return sum(slot.failed for slot in self.throughput)
+
+    @property
+    def day_audio_s(self) -> float:
+        """Seconds of audio that were done in the last 24 hours."""
+        return sum(slot.audio_s for slot in self.throughput)
 
     def batch(self, name: str) -> BatchView | None:
         """Return a batch that was asked for; None if the server does not know it."""
@@ -86,19 +108,19 @@ class Reader:
         with server_errors(connection):
             queues = farm_queues(connection, queue_names)
         queued, running, by_model = count_jobs(connection, queue_names)
-        workers = live_workers(connection, self._settings)
+        roster = read_roster(connection, self._settings)
         files = tuple(running_files(connection, queues)) if any(running.values()) else ()
         names = dict.fromkeys([*latest_batches(connection, NUM_BATCHES), *sorted(watched)])
         batches = tuple(self._batches(list(names), files))
-        now_s, slots = server_time_s(connection), self._slots()
-        farm_speed = speed(slots, now_s)
+        slots = self._slots()
+        farm_speed = speed(slots, roster.now_s)
         return FarmView(
-            now_s=now_s,
+            now_s=roster.now_s,
             is_paused=is_suspended(connection),
-            workers=tuple(workers),
+            workers=tuple(roster.workers),
             queued=sum(queued.values()),
             running=sum(running.values()),
-            unserved=unserved(by_model, workers),
+            unserved=unserved(by_model, roster.alive),
             files=files,
             batches=batches,
             throughput=tuple(slots),

@@ -25,9 +25,19 @@ from urllib.parse import parse_qs, urlsplit
 from producer.errors import ERRORS, ScribefarmError
 from producer.job import Job
 from producer.result import Audio, Model, Segment, Timing, Transcript
-from worker.engine.messages import Checkpoint, Done, Event, Failed, Opened, Progress, Ticket
+from worker.engine.messages import (
+    Checkpoint,
+    Done,
+    EngineFigures,
+    Event,
+    Failed,
+    Opened,
+    Progress,
+    Ticket,
+)
 
 WINDOW_AUDIO_S = 30.0
+FIGURES = EngineFigures("fake", slots=8)
 MODEL = Model(name="fake", revision="0", dtype="float32")
 
 
@@ -95,6 +105,7 @@ class FakeEngine:
     model: Model = MODEL
     seen: list[Ticket] = field(default_factory=list)
     num_lost_threads: int = 0
+    figures: EngineFigures = FIGURES
     can_read: bool = True
 
     def __post_init__(self) -> None:

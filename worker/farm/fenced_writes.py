@@ -10,6 +10,7 @@ import time
 import redis
 import structlog
 
+from producer.result import ErrorRecord
 from producer.server_replies import is_not_now
 from producer.settings import QueueSettings
 from worker.farm.commit import CommitVerdict, commit
@@ -18,6 +19,7 @@ from worker.farm.held_jobs import HeldJobs
 from worker.farm.in_flight import InFlight
 from worker.farm.job_log import log_outcome, log_release
 from worker.farm.scripts import MAX_JOBS_A_CALL, Claim, FarmScripts, Release
+from worker.farm.self_report import SelfReport
 
 PROGRESS_EVERY_S = 1.0
 # A checkpoint holds the whole text up to now: at this pace a night's recording writes it 100 times.
@@ -36,9 +38,11 @@ class FencedWrites:
         held: HeldJobs,
         worker: str,
         settings: QueueSettings,
+        *,
+        report: SelfReport,
     ) -> None:
         self._connection, self._scripts, self._settings = connection, scripts, settings
-        self._held, self._worker = held, worker
+        self._held, self._worker, self._report = held, worker, report
 
     def write_endings(self) -> None:
         """Commit outcomes one by one, return releases to their queues together.
@@ -114,6 +118,8 @@ class FencedWrites:
     def _end(self, outcome: Outcome, verdict: CommitVerdict) -> None:
         self._held.forget(outcome.claim.execution_id)
         log_outcome(outcome, verdict)
+        if verdict is CommitVerdict.DONE:
+            self._report.take_end(outcome)
 
     def _release(self, releases: list[Release]) -> None:
         try:
@@ -127,6 +133,8 @@ class FencedWrites:
         for each in releases:
             self._held.forget(each.execution_id)
             log_release(each, is_ours=each.execution_id in ours)
+            if each.record:
+                self._report.take_error(ErrorRecord.model_validate_json(each.record))
 
     def _release_singly(self, releases: list[Release]) -> None:
         """Find which of them the server does not take, and set that one aside."""
