@@ -20,7 +20,7 @@ QUEUE = {"redis", "rq"}
 # had a line of its own. README.md's tree repeats these rules.
 ROOMS = {
     "producer": "light; archive, batches, cli, formats",
-    "producer/web": "light, starlette; archive, batches, formats",
+    "producer/web": "light, anyio, markupsafe, starlette; archive, batches, formats",
     "producer/archive": "light; batches",
     "producer/batches": "light; formats",
     "producer/cli": "light, uvicorn; archive, batches, formats, web",

@@ -7,11 +7,11 @@ it the browser is led back to the page, with a word on what was done.
 from collections.abc import Callable
 from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.concurrency import run_in_threadpool
 
 from producer.batches.actions import cancel_batch, cancel_jobs, retry_batch, retry_jobs
 from producer.draining import drain

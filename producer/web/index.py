@@ -48,6 +48,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(
   body, tokenize = "unicode61 remove_diacritics 2"
 );
 """
+_COLUMNS = "name, job_id, state, code, flags, num_flagged, audio_s, language, worker, ended_s"
 _UPSERT = """
 INSERT INTO files (batch_id, name, folder, job_id, state, code, flags, num_flagged, audio_s,
   language, worker, ended_s, crawl) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -243,13 +244,20 @@ class Index:
         """Return files of a batch by name."""
         where, values = _where(self._id(batch), wanted)
         rows = self._read(
-            "SELECT name, job_id, state, code, flags, num_flagged, audio_s, language, worker, "
-            f"ended_s FROM files WHERE {where} ORDER BY name LIMIT ? OFFSET ?",  # noqa: S608 ours
+            f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY name LIMIT ? OFFSET ?",  # noqa: S608 ours
             *values,
             limit,
             offset,
         )
-        return [IndexedFile(*row[:4], _split(row[4]), *row[5:]) for row in rows]
+        return [IndexedFile._make((*row[:4], _split(row[4]), *row[5:])) for row in rows]
+
+    def names_of(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """Return a name of each of these jobs that is known here, by job id."""
+        found = {}
+        for job_id in dict.fromkeys(job_ids):
+            for (name,) in self._read("SELECT name FROM files WHERE job_id = ? LIMIT 1", job_id):
+                found[job_id] = name
+        return found
 
     def count(self, batch: str, wanted: Filter, most: int) -> int:
         """Return how many files there are, counting no further than `most`."""
@@ -386,22 +394,26 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _where(batch_id: int, wanted: Filter) -> tuple[str, list[Any]]:
-    parts, values = ["batch_id = ?"], [batch_id]
-    given: list[tuple[str, str, Any]] = [
-        ("state = ?", wanted.state, wanted.state),
-        ("code = ?", wanted.code, wanted.code),
-        ("instr(flags, ?)", wanted.flag, f",{wanted.flag},"),
-        ("(folder = ? OR folder LIKE ? ESCAPE '\\')", wanted.folder, None),
-        ("name LIKE ? ESCAPE '\\'", wanted.name, f"%{_escaped(wanted.name)}%"),
-    ]
-    for condition, asked, value in given:
-        if not asked:
-            continue
-        parts.append(condition)
-        values += [asked, f"{_escaped(asked)}/%"] if value is None else [value]
+    """Return the condition of a filter, and its values."""
+    parts: list[str] = ["batch_id = ?"]
+    values: list[Any] = [batch_id]
+    if wanted.state:
+        parts.append("state = ?")
+        values.append(wanted.state)
+    if wanted.code:
+        parts.append("code = ?")
+        values.append(wanted.code)
     if wanted.flag == "any":
-        parts[parts.index("instr(flags, ?)")] = "(num_flagged > 0 OR flags != ?)"
-        values[values.index(",any,")] = ""
+        parts.append("(num_flagged > 0 OR flags != '')")
+    elif wanted.flag:
+        parts.append("instr(flags, ?)")
+        values.append(f",{wanted.flag},")
+    if wanted.folder:
+        parts.append("(folder = ? OR folder LIKE ? ESCAPE '\\')")
+        values += [wanted.folder, f"{_escaped(wanted.folder)}/%"]
+    if wanted.name:
+        parts.append("name LIKE ? ESCAPE '\\'")
+        values.append(f"%{_escaped(wanted.name)}%")
     return " AND ".join(parts), values
 
 

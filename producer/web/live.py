@@ -16,10 +16,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import redis
+from markupsafe import escape
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from producer.connection import server_errors
+from producer.console import one_line
 from producer.errors import ScribefarmError, Unreadable
 from producer.events import Event, last_event_id, read_entries
 from producer.keys import EVENTS_KEY
@@ -178,8 +180,7 @@ class Feed:
                 self._tick()
             except (ScribefarmError, redis.RedisError) as error:
                 self._tell_all({"notice": f'<p class="notice bad">{_unreachable(error)}</p>'})
-            except Exception:
-                # A defect in one look must not end all looks.
+            except Exception:  # noqa: BLE001 - a defect in one look must not end all looks
                 _log.exception("web_feed_failed")
             # What is left of the tick is the index's.
             while not self._stopping.is_set() and time.monotonic() - began < TICK_S:
@@ -271,8 +272,4 @@ def _parsed(entries: object) -> list[Event]:
 
 
 def _unreachable(error: Exception) -> str:
-    from markupsafe import escape
-
-    from producer.console import one_line
-
     return str(escape(one_line(f"The server does not answer, so this stands still: {error}")))

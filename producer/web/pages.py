@@ -3,7 +3,9 @@
 import math
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,6 +18,7 @@ from producer.formats import FORMATS
 from producer.result import Transcript
 from producer.web.actions import act, said
 from producer.web.audio import play
+from producer.web.charts import timeline
 from producer.web.downloads import download
 from producer.web.files import file_rows, filter_of, folder_rows
 from producer.web.live import Topic, stream
@@ -25,7 +28,6 @@ from producer.web.recording import read_recording
 from producer.web.rendering import FLAGS, render
 from producer.web.snapshot import NUM_BATCHES
 from producer.web.text_view import part_of_hit, text_view
-from producer.web.charts import timeline
 from producer.web.web import Web, web_of
 
 _STATIC = Path(__file__).with_name("static")
@@ -42,8 +44,14 @@ def overview(request: Request) -> Response:
     topic = Topic("farm")
     view = web.feed.view()
     happened = [event for event in reversed(web.feed.events) if event.status != "succeeded"][:8]
-    has_more = len(view.batches) >= NUM_BATCHES
-    return _page(request, "overview.html.j2", topic, happened=happened, has_more=has_more)
+    return _page(
+        request,
+        "overview.html.j2",
+        topic,
+        happened=happened,
+        names=web.index.names_of(event.job_id for event in happened),
+        has_more=len(view.batches) >= NUM_BATCHES,
+    )
 
 
 def all_batches(request: Request) -> Response:
@@ -127,6 +135,7 @@ def worker(request: Request) -> Response:
         "worker.html.j2",
         Topic("worker", name),
         events=events,
+        names=web.index.names_of(event.job_id for event in events),
         samples=samples,
         points=speed_line(samples),
         most_speed=max((speed for _, speed, _ in samples), default=0.0),
@@ -137,7 +146,7 @@ def recording(request: Request) -> Response:
     """Show a recording: its text and its player, why there is none, or how far it is."""
     web, asked = web_of(request), request.query_params
     found = read_recording(web, asked.get("job", ""), asked.get("batch", ""), asked.get("name", ""))
-    values: dict[str, object] = {"recording": found, "query": asked.get("q", "")[:300]}
+    values: dict[str, Any] = {"recording": found, "query": asked.get("q", "")[:300]}
     if isinstance(found.result, Transcript):
         query = str(values["query"])
         hit_part = part_of_hit(found.result, query) if query else 1
@@ -166,8 +175,6 @@ def get_download(request: Request) -> Response:
 
 async def audio(request: Request) -> Response:
     """Answer with a recording for the player; the errors are plain, no page shows them."""
-    from starlette.concurrency import run_in_threadpool
-
     web = web_of(request)
     try:
         found = await run_in_threadpool(read_recording, web, request.query_params.get("job", ""))
@@ -186,7 +193,7 @@ async def live(request: Request) -> Response:
     return await stream(request, web_of(request).feed, topic)
 
 
-def _page(request: Request, template: str, topic: Topic | None, **values: object) -> Response:
+def _page(request: Request, template: str, topic: Topic | None, **values: Any) -> Response:
     """Render a page with what all pages show, and with the parts that its topic keeps new."""
     web = web_of(request)
     view = web.feed.view(topic.name if topic and topic.kind == "batch" else None)

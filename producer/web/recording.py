@@ -69,7 +69,7 @@ def read_recording(web: Web, job_id: str, batch: str = "", name: str = "") -> Re
 def _is_in(connection: redis.Redis, batch: str, name: str, job_id: str) -> bool:
     key = name.encode(errors="replace")
     with server_errors(connection):
-        stored = cast("bytes | None", connection.hget(batch_key(batch), key))  # type: ignore[arg-type]
+        stored = cast("bytes | None", connection.hget(batch_key(batch), key))
     return stored == job_id.encode(errors="replace")
 
 

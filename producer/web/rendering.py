@@ -1,5 +1,6 @@
 """Templates: every value is escaped, made visible, and shown as people write it."""
 
+import math
 import time
 from datetime import datetime
 from functools import cache
@@ -13,12 +14,14 @@ from starlette.responses import HTMLResponse
 from producer.batches.playing import passage_time
 from producer.console import format_bytes, format_duration, visible
 from producer.errors import advice_for
+from producer.events import Event
 from producer.masking import mask_urls
 from producer.models_served import shown as shown_model
 
 TEMPLATES = Path(__file__).with_name("templates")
 # Nearer than that the day needs no name.
 _SAME_DAY_S = 20 * 3600
+_MANY_HOURS = 100
 
 # What a flag means, in a few words; of a segment or of a recording.
 FLAGS = {
@@ -49,16 +52,16 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters.update(
-        duration=format_duration,
+        duration=duration,
         size=format_bytes,
         time=passage_time,
         clock=clock,
+        event_time=event_time,
         stamp=stamp,
         number=number,
         advice=advice_for,
         model=shown_model,
         masked=mask_urls,
-        hours=lambda seconds: format_duration(seconds),
     )
     made.globals.update(link=link, flag_meanings=FLAGS)
     return made
@@ -78,9 +81,22 @@ def clock(moment_s: float) -> str:
     return local.strftime("%H:%M" if is_near else "%a %d %b, %H:%M")
 
 
+def event_time(event: Event) -> str:
+    """Return when an event was, here."""
+    local = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000).astimezone()
+    is_near = time.time() - local.timestamp() < _SAME_DAY_S
+    return local.strftime("%H:%M:%S" if is_near else "%a %H:%M")
+
+
 def stamp(moment_s: float) -> str:
     """Return a moment in full, as it is here."""
     return datetime.fromtimestamp(moment_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people, a long one without its minutes: `974 h`."""
+    hours = round(seconds / 3600) if math.isfinite(seconds) else 0
+    return f"{hours:,} h" if hours >= _MANY_HOURS else format_duration(seconds)
 
 
 def number(value: float) -> str:

@@ -50,7 +50,7 @@ class FarmView(NamedTuple):
         now_s: By the server's clock, seconds since the epoch.
         queued, running: Jobs that wait, and that are in hand, of all queues.
         unserved: Jobs that wait for a model that no worker has, by model.
-        speed: Seconds of audio done in a second, in the last quarter of an hour.
+        speed: Seconds of audio done in a second, lately.
         eta_s: Seconds until the batches shown are done; None if nobody knows.
     """
 
@@ -113,7 +113,9 @@ class Reader:
         names = dict.fromkeys([*latest_batches(connection, NUM_BATCHES), *sorted(watched)])
         batches = tuple(self._batches(list(names), files))
         slots = self._slots()
-        farm_speed = speed(slots, roster.now_s)
+        # What the workers say is of now; the slots go on when none of them says anything.
+        own = sum(worker.audio_s_per_s or 0.0 for worker in roster.alive)
+        farm_speed = own or speed(slots, roster.now_s)
         return FarmView(
             now_s=roster.now_s,
             is_paused=is_suspended(connection),

@@ -17,8 +17,9 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 
 
 class ShownWord(NamedTuple):
-    """A word, when it is spoken, and how it is marked."""
+    """A word with the space before it, when it is spoken, and how it is marked."""
 
+    space: str
     text: str
     start: float
     probability: float | None = None
@@ -96,7 +97,7 @@ def lanes_of(transcript: Transcript) -> list[str]:
 def _shown(segment: Segment, lanes: list[str], wanted: frozenset[str]) -> ShownSegment:
     words = [
         ShownWord(
-            word.word,
+            *_apart(word.word),
             _time(word.start),
             word.probability,
             _is_doubtful(word.probability),
@@ -122,10 +123,15 @@ def _unspoken(segment: Segment, wanted: frozenset[str]) -> list[ShownWord]:
     pieces = re.split(r"(\w+)", segment.text) if wanted else [segment.text]
     start = _time(segment.start)
     return [
-        ShownWord(piece, start, is_hit=bool(wanted & set(_words(piece))))
+        ShownWord(*_apart(piece), start, is_hit=bool(wanted & set(_words(piece))))
         for piece in pieces
         if piece
     ]
+
+
+def _apart(text: str) -> tuple[str, str]:
+    word = text.lstrip()
+    return text[: len(text) - len(word)], word
 
 
 def _words(text: str) -> list[str]:

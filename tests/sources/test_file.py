@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SourceForbidden
-from tests.stage.farm import wait_until
 from producer.roots import within_roots
+from tests.stage.farm import wait_until
 from worker.sources.file import SourceCheck
 
 

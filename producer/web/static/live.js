@@ -28,6 +28,7 @@
   };
 
   const show = (isLive) => {
+    mark.hidden = false;
     mark.textContent = isLive ? "live" : "not live";
     mark.classList.toggle("on", isLive);
   };
