@@ -9,6 +9,7 @@ header, requests of another site by Origin and Sec-Fetch-Site.
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -31,6 +32,9 @@ MIN_TOKEN_CHARS = 16
 _OPEN_PATHS = ("/login", "/static/")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
+
+# A Host header: an address in brackets or a name, and a port.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d{1,5})?")
 
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -65,10 +69,8 @@ class Access(NamedTuple):
 
     def knows_host(self, header: str) -> bool:
         """Return whether a Host header is one of ours; a number is, for nobody can rebind it."""
-        try:
-            name = urlsplit(f"//{header}").hostname or ""
-        except ValueError:
-            return False
+        match = _HOST.fullmatch(header.lower())
+        name = (match[1] or match[2]) if match else ""
         return name == "localhost" or name in self.hosts or _is_address(name)
 
     def is_token(self, given: str) -> bool:

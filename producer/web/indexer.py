@@ -96,6 +96,10 @@ class Indexer:
                     break
             self._crawls[batch] = crawl
 
+    def has_texts(self, batch: str) -> bool:
+        """Return whether what succeeded of a batch was read, so that words and flags are known."""
+        return batch in self._has_texts
+
     def follow(self, events: list[Event]) -> None:
         """Note what ended, and fetch the texts of what succeeded.
 

@@ -92,6 +92,7 @@ def batch(request: Request) -> Response:
         num_files=num,
         is_capped=num >= _MOST_COUNTED,
         is_whole=web.index.is_whole(name),
+        has_texts=web.indexer.has_texts(name),
         codes=sorted(ERRORS),
         flags=sorted(FLAGS),
     )
