@@ -39,6 +39,7 @@ async def act(request: Request) -> Response:
     ) as form:
         said, num = await run_in_threadpool(partial(do, web, form))
         target = next_page(text_of(form, "next"))
+    web.feed.look_anew()
     path, _, query = target.partition("?")
     kept = [part for part in query.split("&") if part and not part.startswith(("said=", "n="))]
     return RedirectResponse(f"{path}?{'&'.join([*kept, f'said={said}', f'n={num}'])}", 303)

@@ -115,6 +115,11 @@ class Feed:
                 return known[1]
             return self._read(self._watched | ({watched} if watched else set()))
 
+    def look_anew(self) -> None:
+        """Let the next page look at the farm: somebody has just changed it."""
+        with self._reading:
+            self._view = None
+
     def batch(self, name: str) -> BatchView | None:
         """Return a batch that no page watches; None if the server does not know it."""
         return self._reader.batch(name)

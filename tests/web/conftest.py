@@ -1,14 +1,17 @@
 """A farm whose night is over, asked as a browser asks it."""
 
 import contextlib
+import socket
+import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from producer.settings import AudioSettings, WebSettings
 from producer.web.access import Access
 from producer.web.app import create_app
-from tests.stage.farm import Farm, Server
+from tests.stage.farm import Farm, Server, wait_until
 from tests.stage.shown_farm import answers, archive, submit
 from tests.stage.told_engine import ToldEngine
 from tests.web.hostile import BATCH, hostile
@@ -53,6 +56,27 @@ class Page:
     def close(self):
         self.client.close()
         self.web.index.close()
+
+
+class Served:
+    """The app behind the real server, on a port of its own."""
+
+    def __init__(self, app):
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+        self._thread.start()
+        wait_until(lambda: self._server.started)
+
+    def stop(self):
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+        assert not self._thread.is_alive()
 
 
 class DoneNight:

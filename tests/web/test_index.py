@@ -1,6 +1,7 @@
 """The index: a copy that is bounded, follows what happens, and is begun again if it is damaged."""
 
 import stat
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,7 +157,8 @@ def test_it_stays_within_its_bytes(farm, tmp_path):
 def test_the_server_is_left_alone_between_calls(monkeypatch):
     """Beyond a burst, a call that took 10 ms is followed by a second without one."""
     now = [0.0]
-    monkeypatch.setattr("producer.web.indexer.time.monotonic", lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("producer.web.indexer.time", clock)
     pace = Pace(share=0.01, burst=3)
     busy_s = 0.0
     for _ in range(100_000):

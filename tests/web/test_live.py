@@ -1,40 +1,17 @@
 """Open pages are told what changes, all of them by one reader."""
 
 import json
-import socket
-import threading
 
 import httpx
 import pytest
-import uvicorn
 
 from producer.web.live import Topic
 from producer.web.parts import PARTS
 from tests.stage.fake_engine import FakeEngine
-from tests.stage.farm import wait_until
+from tests.stage.farm import Farm, Server, wait_until
 from tests.stage.shown_farm import answers, archive, submit
 from tests.stage.told_engine import ToldEngine
-
-
-class Served:
-    """The app behind the real server, on a port of its own."""
-
-    def __init__(self, app):
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
-        )
-        self._thread.start()
-        wait_until(lambda: self._server.started)
-
-    def stop(self):
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._socket.close()
-        assert not self._thread.is_alive()
+from tests.web.conftest import Served
 
 
 @pytest.fixture
@@ -104,8 +81,6 @@ def test_all_browsers_share_one_reader(farm, open_page, serve):
 
 def test_a_server_that_goes_away_is_said_and_comes_back(tmp_path, open_page, serve):
     """The page stands still and says so; afterwards it goes on by itself."""
-    from tests.stage.farm import Farm, Server
-
     server = Server(tmp_path / "server")
     farm = Farm(server.url)
     page = open_page(farm)
