@@ -111,7 +111,9 @@ class FarmCollector(Collector):
                 _log.warning("scrape_failed", reason=str(error))
             found, self.is_up, self.last_error = [], False, str(error)
             self._watch.clear()
-        took_s = time.perf_counter() - started
-        found.append(gauge("redis_up", "1 if the server answered.", (), [((), self.is_up)]))
-        found.append(gauge("scrape_seconds", "Time of this look.", (), [((), took_s)]))
-        return found
+        return [*found, *self._own(time.perf_counter() - started)]
+
+    def _own(self, took_s: float) -> Iterator[Metric]:
+        """Yield what is said of the look itself."""
+        yield gauge("redis_up", "1 if the server answered.", (), [((), self.is_up)])
+        yield gauge("scrape_seconds", "Time of this look.", (), [((), took_s)])
