@@ -116,6 +116,7 @@ def test_each_alert_fires_and_clears(promtool, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shipped", "broken"),
     [
