@@ -9,6 +9,7 @@ single server, not a cluster.
 """
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import redis
 
 from producer.events import MAX_EVENTS
+from producer.histograms import JOB_BOUNDS_S, WAIT_BOUNDS_S
 from producer.keys import FARM_KEY_PREFIX, RQ_KEY_PREFIX
 
 LUA_FOLDER = Path(__file__).parent / "lua"
@@ -70,4 +72,9 @@ def _source(folder: Path, shared: str | None, name: str) -> str:
     files += [folder / f"{part}.lua" for part in (shared, name) if part is not None]
     prefixes = f"local RQ, FARM = '{RQ_KEY_PREFIX}', '{FARM_KEY_PREFIX}'\n"
     prefixes += f"local MAX_EVENTS = {MAX_EVENTS}\n"
+    prefixes += f"local WAIT_BOUNDS, JOB_BOUNDS = {_table(WAIT_BOUNDS_S)}, {_table(JOB_BOUNDS_S)}\n"
     return prefixes + "".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def _table(numbers: Iterable[int]) -> str:
+    return "{" + ", ".join(map(str, numbers)) + "}"

@@ -19,12 +19,13 @@ QUEUE = {"redis", "rq"}
 # without a line obeys the line of the folder around it; `*` stands for each folder there, as if it
 # had a line of its own. README.md's tree repeats these rules.
 ROOMS = {
-    "producer": "light; archive, batches, cli, formats",
+    "producer": "light; archive, batches, cli, formats, metrics",
     "producer/web": "light, anyio, markupsafe, starlette; archive, batches, formats",
     "producer/archive": "light; batches",
     "producer/batches": "light; formats",
-    "producer/cli": "light, uvicorn; archive, batches, formats, web",
+    "producer/cli": "light, uvicorn; archive, batches, formats, metrics, web",
     "producer/formats": "pydantic",
+    "producer/metrics": "light",
     "worker": "anything",
     "worker/cli": "anything",
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
@@ -39,6 +40,8 @@ ROOMS = {
 LIGHT = QUEUE | {
     "jinja2",
     "platformdirs",
+    # With the extra `metrics` alone.
+    "prometheus_client",
     "pydantic",
     "rich",
     "structlog",

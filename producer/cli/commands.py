@@ -77,6 +77,11 @@ COMMANDS = (
         "Post each event to a webhook, signed, in order, at least once, until it is taken.",
     ),
     Command(
+        "metrics",
+        "producer.cli.metrics",
+        "Serve the farm's metrics for Prometheus, until stopped: /metrics, /healthz, /readyz.",
+    ),
+    Command(
         "web",
         "producer.cli.web",
         "Show the farm in a browser: progress, workers, errors, transcripts; live, read-only.",

@@ -8,8 +8,6 @@
 local MAX_FIELDS = 5000
 -- A farm that ended nothing for a year begins anew.
 local YEAR_S = 365 * 86400
-local WAIT_BOUNDS = {1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400}
-local JOB_BOUNDS = {1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}
 
 local function label_value(text)
   return (string.gsub(string.sub(tostring(text or ''), 1, 200), '[%c|]', '_'))

@@ -240,7 +240,6 @@ class FarmWorker(DrainableWorker):
                 log_taken_over(taken)
                 self._start_claimed(taken)
                 self._writes.write_endings()
-            self._scripts.tell_of_lost()
         if self._is_due("due", DUE_EVERY_S):
             self._scripts.due()
         if self._is_due("tidy", TIDY_EVERY_S):

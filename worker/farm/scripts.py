@@ -219,13 +219,9 @@ class FarmScripts:
         return bool(self._call("progress", checkpoint, progress=progress, **fields))
 
     def reap(self) -> list[Claim]:
-        """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
+        """Tell of workers whose leases ran out, and take over their jobs: `MAX_JOBS_A_CALL` at most."""
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
         return _claims(replies)
-
-    def tell_of_lost(self) -> None:
-        """Write an event for each worker whose lease ran out, if nobody has."""
-        self._call("lost")
 
     def leave(self, *, was_asked: bool) -> None:
         """Take this worker out of the roster: it ends in order, by itself or asked to."""
