@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import redis
 
 from producer.connection import server_errors
-from producer.keys import split_queue
 from producer.rq_data import parse_time
 from producer.scripts import Scripts
 from producer.settings import Settings
@@ -138,7 +137,7 @@ def _state(record: WorkerRecord) -> State:
 
 def _serves(record: WorkerRecord, served: set[str]) -> bool:
     """Return whether a worker does jobs of these queues; a damaged record does not say."""
-    bases = {split_queue(queue).queue for queue in record.queues}
+    bases = {queue.partition("@")[0] for queue in record.queues}
     return bool(bases & served) or not record.queues
 
 

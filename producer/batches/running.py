@@ -16,7 +16,7 @@ from producer.source import shown_source
 from producer.stored_fields import stored_number, stored_text
 
 # Jobs in hand that are looked at in each queue: forty workers with 25 recordings each.
-_MAX_RUNNING = 1000
+MAX_RUNNING = 1000
 
 
 class Running(BaseModel):
@@ -39,13 +39,19 @@ class Running(BaseModel):
 
 
 def running_files(
-    connection: redis.Redis, queues: Collection[str], batch: str | None = None
+    connection: redis.Redis,
+    queues: Collection[str],
+    batch: str | None = None,
+    most: int = MAX_RUNNING,
 ) -> list[Running]:
-    """Return the files in hand of some queues, those of one batch or all."""
+    """Return the files in hand of some queues, those of one batch or all.
+
+    At most `most` are looked at in each queue, those first that were heard of the longest ago.
+    """
     with server_errors(connection):
         pipeline = connection.pipeline(transaction=False)
         for queue in queues:
-            pipeline.zrange(registry_key("wip", queue), 0, _MAX_RUNNING - 1)
+            pipeline.zrange(registry_key("wip", queue), 0, most - 1)
         entries = [stored_text(entry) for page in pipeline.execute() for entry in page]
         job_ids = list(dict.fromkeys(entry.rpartition(":")[0] for entry in entries))
         for job_id in job_ids:

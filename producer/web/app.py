@@ -38,7 +38,7 @@ from producer.web.index import Index
 from producer.web.indexer import Indexer
 from producer.web.live import Feed
 from producer.web.parts import render_parts
-from producer.web.rendering import render
+from producer.web.rendering import load_templates, render
 from producer.web.web import Web
 
 _STATUSES: dict[type[ScribefarmError], HTTPStatus] = {
@@ -69,6 +69,7 @@ def create_app(
     Raises:
         OutputFailed: the folder of the index cannot be written.
     """
+    load_templates()
     web = make_web(connection, settings, access or Access(), allow_actions=allow_actions)
 
     @asynccontextmanager

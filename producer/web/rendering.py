@@ -67,6 +67,12 @@ def environment() -> Environment:
     return made
 
 
+def load_templates() -> None:
+    """Compile all templates, which nobody who looks should wait for."""
+    for name in environment().list_templates(extensions=["j2"]):
+        environment().get_template(name)
+
+
 def link(path: str, **parameters: object) -> str:
     """Return an address of ours; parameters that are empty are left out."""
     given = {key: value for key, value in parameters.items() if value not in {None, "", False}}

@@ -26,6 +26,9 @@ from producer.worker_records import WorkerRecord
 
 # Batches of the overview; the others are behind "more".
 NUM_BATCHES = 10
+# Files in hand that are looked up in each queue: pages list a dozen; lengths of so many are enough to
+# say when a batch will be done.
+MAX_FILES = 100
 
 
 class BatchView(NamedTuple):
@@ -109,7 +112,11 @@ class Reader:
             queues = farm_queues(connection, queue_names)
         queued, running, by_model = count_jobs(connection, queue_names)
         roster = read_roster(connection, self._settings)
-        files = tuple(running_files(connection, queues)) if any(running.values()) else ()
+        files = (
+            tuple(running_files(connection, queues, most=MAX_FILES))
+            if any(running.values())
+            else ()
+        )
         names = dict.fromkeys([*latest_batches(connection, NUM_BATCHES), *sorted(watched)])
         batches = tuple(self._batches(list(names), files))
         slots = self._slots()
