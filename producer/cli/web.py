@@ -1,17 +1,20 @@
 """`web`: the farm in a browser, and over HTTP."""
 
-import ipaddress
 import socket
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from producer.cli.session import Session, session_of
+from producer.cli.session import session_of
 from producer.console import note
-from producer.errors import InvalidOptions, OutputFailed
+from producer.errors import Exit, InvalidOptions, InvalidSettings
+from producer.installation import install_hint
+from producer.status_server import Address, parse_address
 
 app = typer.Typer()
+
+_GRACE_S = 2
 
 
 @app.command()
@@ -20,7 +23,9 @@ def web(
     *,
     listen: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT to listen on; else web.listen.", show_default=False),
+        typer.Option(
+            metavar="HOST:PORT", help="Where to listen; else web.listen.", show_default=False
+        ),
     ] = None,
     allow_actions: Annotated[
         bool,
@@ -46,15 +51,16 @@ def web(
     """
     session = session_of(context)
     try:
-        import uvicorn  # noqa: PLC0415 - what only this command needs
+        import uvicorn  # noqa: PLC0415 - an optional extra
 
         from producer.web.access import Access  # noqa: PLC0415
         from producer.web.app import create_app  # noqa: PLC0415
-    except ImportError as error:
-        raise InvalidOptions("web", "needs: pip install 'scribefarm[web]'", error.name) from error
-    address, port = _listen(listen or session.settings.web.listen)
+    except ModuleNotFoundError as error:
+        needed = f"must be installed; {install_hint('web')}"
+        raise InvalidSettings(f"web: {error.name}", needed) from error
+    address = parse_address(listen or session.settings.web.listen, "--listen")
     token = _token(token_file or session.settings.web.token_file)
-    if token is None and not _is_loopback(address):
+    if token is None and not address.is_local:
         raise InvalidOptions("--listen", "needs --token-file beyond this machine", address)
     names = [*session.settings.web.hosts, *(host or []), *_own_names(address)]
     made = create_app(
@@ -63,25 +69,25 @@ def web(
         access=Access.of(token, names),
         allow_actions=allow_actions or session.settings.web.allow_actions,
     )
-    bound = _bind(address, port)
-    config = uvicorn.Config(made, log_level="warning", access_log=False, server_header=False)
-    _serve(uvicorn.Server(config), bound, session)
+    bound = _bind(address)
+    config = uvicorn.Config(
+        made,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Open pages would be waited for.
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    note(f"the farm is at {_url(bound)}; Ctrl-C ends it")
+    try:
+        uvicorn.Server(config).run(sockets=[bound])
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
-def _serve(server: Any, bound: socket.socket, _session: Session) -> None:
+def _url(bound: socket.socket) -> str:
     address, port = bound.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    note(f"the farm is at http://{shown}:{port}/; Ctrl-C ends it")
-    server.run(sockets=[bound])
-
-
-def _listen(given: str) -> tuple[str, int]:
-    """Return address and port of `HOST:PORT` or `[HOST]:PORT`."""
-    address, mark, port = given.rpartition(":")
-    address = address.removeprefix("[").removesuffix("]")
-    if not mark or not address or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004
-        raise InvalidOptions("--listen", "must be HOST:PORT, such as 127.0.0.1:8723", given)
-    return address, int(port)
+    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
 
 
 def _token(file: Path | None) -> str | None:
@@ -101,30 +107,22 @@ def _token(file: Path | None) -> str | None:
     return token
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-def _own_names(address: str) -> list[str]:
+def _own_names(address: Address) -> list[str]:
     """Return the names of this machine, and the one that it is to listen on; none on loopback."""
-    if _is_loopback(address):
+    if address.is_local:
         return []
     name = socket.gethostname()
-    return [address, name, f"{name.partition('.')[0]}.local"]
+    return [address.host, name, f"{name.partition('.')[0]}.local"]
 
 
-def _bind(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+def _bind(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((address, port))
+        bound.bind((address.host, address.port))
     except OSError as error:
         bound.close()
-        raise OutputFailed(
-            "--listen", f"must be free to listen on: {error.strerror}", f"{address}:{port}"
-        ) from error
+        must = "must be a free address of this machine"
+        raise InvalidOptions("--listen", must, f"{address}: {error.strerror or error}") from error
     return bound

@@ -155,7 +155,9 @@ def main(num_jobs, num_workers):
             f"{num_workers} workers",
             flush=True,
         )
-        fill(settings, num_jobs)
+        # A busy machine may take long over a page of two thousand jobs.
+        patient = RedisSettings(url=SecretStr(server.url), socket_timeout_s=120)
+        fill(settings.model_copy(update={"redis": patient}), num_jobs)
         beats = Heartbeats(settings, num_workers)
         print("in hand:", take_in_hand(connection, settings, num_workers))
         connection.config_set("slowlog-log-slower-than", 10_000)
