@@ -29,7 +29,7 @@ COOKIE_LIFE_S = 24 * 3600
 MIN_TOKEN_CHARS = 16
 
 # Reachable without the token: the login page, and how it looks.
-_OPEN_PATHS = ("/login", "/static/")
+_LOGIN, _STATIC = "/login", "/static/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -122,7 +122,7 @@ class AccessMiddleware:
         refusal = refused(request, self._access)
         app = self._app if refusal is None else refusal
         # Files of ours are asked for again, and are the same; all else is the farm's and changes.
-        caching = "no-cache" if request.url.path.startswith("/static/") else "no-store"
+        caching = "no-cache" if scope["path"].startswith(_STATIC) else "no-store"
         await app(scope, receive, _with_headers(send, caching))
 
 
@@ -135,12 +135,14 @@ def refused(request: Request, access: Access) -> Response | None:
         )
     if not is_of_own_site(request):
         return _problem(request, HTTPStatus.FORBIDDEN, "Another site asked for this.")
-    path = request.url.path
-    if path.startswith(_OPEN_PATHS) or access.lets_in(headers, request.cookies):
+    path = request.scope["path"]
+    is_open = path == _LOGIN or path.startswith(_STATIC)
+    if is_open or access.lets_in(headers, request.cookies):
         return None
     if request.method == "GET" and "text/html" in headers.get("accept", ""):
-        target = quote(path + (f"?{request.url.query}" if request.url.query else ""), safe="")
-        return RedirectResponse(f"/login?next={target}", HTTPStatus.SEE_OTHER)
+        query = request.scope["query_string"].decode("latin-1")
+        target = quote(path + (f"?{query}" if query else ""), safe="")
+        return RedirectResponse(f"{_LOGIN}?next={target}", HTTPStatus.SEE_OTHER)
     answer = _problem(request, HTTPStatus.UNAUTHORIZED, "The token is needed.")
     answer.headers["WWW-Authenticate"] = 'Bearer realm="scribefarm"'
     return answer
@@ -171,7 +173,7 @@ def next_page(asked: str) -> str:
 
 
 def _problem(request: Request, status: HTTPStatus, text: str) -> Response:
-    if request.url.path.startswith("/v1/"):
+    if request.scope["path"].startswith("/v1/"):
         body = {
             "error": {"message": text, "type": "invalid_request_error", "code": status.name.lower()}
         }

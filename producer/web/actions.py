@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,10 +17,10 @@ from producer.draining import drain
 from producer.errors import InvalidOptions
 from producer.fleet import pause, resume
 from producer.web.access import next_page
+from producer.web.forms import Form, read_form
 from producer.web.index import Filter
 from producer.web.web import Web, web_of
 
-_MAX_FIELDS, _MAX_FIELD_BYTES = 10, 16_384
 # Ids of one code that the index gives; of more the batch itself is asked.
 _MOST_FROM_INDEX = 200_000
 
@@ -34,25 +33,17 @@ async def act(request: Request) -> Response:
     do = ACTIONS.get(request.path_params["action"])
     if do is None:
         raise HTTPException(404, "There is no such action.")
-    async with request.form(
-        max_files=0, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
-    ) as form:
-        said, num = await run_in_threadpool(partial(do, web, form))
-        target = next_page(text_of(form, "next"))
+    form = await read_form(request)
+    said, num = await run_in_threadpool(partial(do, web, form))
+    target = next_page(form.get("next", ""))
     web.feed.look_anew()
     path, _, query = target.partition("?")
     kept = [part for part in query.split("&") if part and not part.startswith(("said=", "n="))]
     return RedirectResponse(f"{path}?{'&'.join([*kept, f'said={said}', f'n={num}'])}", 303)
 
 
-def text_of(form: FormData, name: str) -> str:
-    """Return a field of a form; "" if there is none, or it is a file."""
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _retry(web: Web, form: FormData) -> tuple[str, int]:
-    batch, code, job_id = (text_of(form, name) for name in ("batch", "code", "job"))
+def _retry(web: Web, form: Form) -> tuple[str, int]:
+    batch, code, job_id = (form.get(name, "") for name in ("batch", "code", "job"))
     if job_id:
         done = list(retry_jobs(web.connection, web.settings, [job_id]))
     elif batch and web.index.is_whole(batch):
@@ -66,33 +57,33 @@ def _retry(web: Web, form: FormData) -> tuple[str, int]:
     return "retried", len(done)
 
 
-def _cancel(web: Web, form: FormData) -> tuple[str, int]:
-    batch, job_id = text_of(form, "batch"), text_of(form, "job")
+def _cancel(web: Web, form: Form) -> tuple[str, int]:
+    batch, job_id = form.get("batch", ""), form.get("job", "")
     if job_id:
         return "cancelled", len(list(cancel_jobs(web.connection, web.settings, [job_id])))
     return "cancelled", len(cancel_batch(web.connection, web.settings, batch))
 
 
-def _pause(web: Web, form: FormData) -> tuple[str, int]:
-    hours = text_of(form, "hours")
+def _pause(web: Web, form: Form) -> tuple[str, int]:
+    hours = form.get("hours", "")
     if hours and (not hours.isascii() or not hours.isdecimal() or not 0 < int(hours[:4]) <= 168):  # noqa: PLR2004
         raise InvalidOptions("pause", "must be 1 to 168 hours", hours)
     pause(web.connection, int(hours) * 3600 if hours else None)
     return "paused", 0
 
 
-def _resume(web: Web, form: FormData) -> tuple[str, int]:
+def _resume(web: Web, form: Form) -> tuple[str, int]:
     del form
     resume(web.connection)
     return "resumed", 0
 
 
-def _drain(web: Web, form: FormData) -> tuple[str, int]:
-    drain(web.connection, web.settings, text_of(form, "worker"))
+def _drain(web: Web, form: Form) -> tuple[str, int]:
+    drain(web.connection, web.settings, form.get("worker", ""))
     return "drained", 1
 
 
-ACTIONS: dict[str, Callable[[Web, FormData], tuple[str, int]]] = {
+ACTIONS: dict[str, Callable[[Web, Form], tuple[str, int]]] = {
     "retry": _retry,
     "cancel": _cancel,
     "pause": _pause,

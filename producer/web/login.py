@@ -4,11 +4,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from producer.web.access import COOKIE, COOKIE_LIFE_S, next_page
-from producer.web.actions import text_of
+from producer.web.forms import read_form
 from producer.web.rendering import render
 from producer.web.web import web_of
-
-_MAX_FIELD_BYTES = 4096
 
 
 async def login(request: Request) -> Response:
@@ -19,9 +17,9 @@ async def login(request: Request) -> Response:
         return RedirectResponse(target, 303)
     if request.method != "POST":
         return render("login.html.j2", is_wrong=False, target=target)
-    async with request.form(max_files=0, max_fields=3, max_part_size=_MAX_FIELD_BYTES) as form:
-        given, target = text_of(form, "token").strip(), next_page(text_of(form, "next"))
-    if not access.is_token(given):
+    form = await read_form(request)
+    target = next_page(form.get("next", ""))
+    if not access.is_token(form.get("token", "").strip()):
         return render("login.html.j2", 401, is_wrong=True, target=target)
     answer = RedirectResponse(target, 303)
     answer.set_cookie(

@@ -1,12 +1,13 @@
 """A farm worth looking at: recordings that are there, texts with words, what failed and what is odd.
 
-Used by the tests of the page, and by whoever wants to see it: `python -m tests.stage.shown_farm`.
+The tests of the page look at it.
 """
 
 import math
 import struct
 import wave
 from functools import cache
+from hashlib import sha256
 
 from producer.batches.views import note_batch
 from producer.errors import CorruptAudio, SourceUnreachable, UnsupportedFormat
@@ -133,7 +134,12 @@ def broken(folder):
 def submit(farm, made, batch):
     """Enqueue recordings as a batch; return job ids by name."""
     jobs = [
-        Job(source=str(path), name=name, batch=batch, audio_sha256=f"{abs(hash(name)):064x}")
+        Job(
+            source=str(path),
+            name=name,
+            batch=batch,
+            audio_sha256=sha256(repr((batch, name)).encode()).hexdigest(),
+        )
         for name, path, _ in made
     ]
     note_batch(farm.connection, farm.settings, batch)

@@ -89,9 +89,19 @@ def test_a_worker_is_drained(farm, open_page):
     assert page.client.post("/actions/drain", data={"worker": "x"}, headers=OWN).status_code == 409
 
 
-def test_a_flood_of_fields_is_refused(farm, open_page):
-    """Sizes are bounded before anything is done."""
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"&".join(b"a=b" for _ in range(50)), "application/x-www-form-urlencoded", 400),
+        (b"hours=" + b"1" * 100_000, "application/x-www-form-urlencoded", 413),
+        (b"{}", "application/json", 415),
+        (b"hours=8", "text/plain", 415),
+    ],
+)
+def test_a_form_is_short_and_a_form(farm, open_page, body, kind, status):
+    """Sizes are bounded before anything is done; what a page elsewhere could send is none."""
     page = open_page(farm, allow_actions=True)
-    many = {f"field{number}": "x" for number in range(50)}
-    assert page.client.post("/actions/pause", data=many, headers=OWN).status_code == 400
+    headers = {**OWN, "Content-Type": kind}
+    answer = page.client.post("/actions/pause", content=iter([body]), headers=headers)
+    assert answer.status_code == status
     assert not is_suspended(farm.connection)
