@@ -4,7 +4,7 @@ An event as JSON:
 
     {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "kind": "job_ended",
      "job_id": "...", "status": "succeeded" | "failed", "code": "" | an error code,
-     "worker": "...", "batch": "..."}
+     "worker": "...", "batch": "...", "trace_id": "..."}
 
 Beside the ends stand events of kind `job_taken_over`: a worker was lost and another one took its job
 over. Their status is "", their code `worker_lost`, their worker the lost one. Readers get them only
@@ -59,6 +59,7 @@ class Event(BaseModel):
     code: str = Field("", description="Error code of a failed job.")
     worker: str = ""
     batch: str = Field("", description="Batch that first asked for the job.")
+    trace_id: str = Field("", description="Trace that the job belongs to: see producer.traces.")
 
     @classmethod
     def from_entry(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:

@@ -236,6 +236,14 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
 
 
+class TraceSettings(_Section):
+    """Spans for OpenTelemetry (extra `otel`)."""
+
+    exporter: Literal["none", "otlp", "console"] = Field(
+        "none", description="otlp goes where OTEL_EXPORTER_OTLP_ENDPOINT says; console is stderr."
+    )
+
+
 class Settings(_Section):
     """All settings of both programs; make them with `load_settings`."""
 
@@ -246,6 +254,7 @@ class Settings(_Section):
     worker: WorkerSettings = WorkerSettings()
     options: Options = Options()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
 
     _layers: Layers = PrivateAttr(default_factory=lambda: Layers({}, {}, None))
 

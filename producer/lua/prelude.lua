@@ -38,6 +38,13 @@ local function tell(...)
   redis.pcall('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', ...)
 end
 
+-- The trace that a job belongs to, as in producer/traces.py; "" for none.
+local function trace_id_of(job_id)
+  local stored = job_fields(job_id, 'traceparent')[1] or ''
+  local found = string.match(stored, '^00%-([0-9a-f]+)%-%x+%-%x%x$') or ''
+  return #found == 32 and found or ''
+end
+
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.
 local ENDED_BADLY = {failed = true, stopped = true, canceled = true}
 
