@@ -12,6 +12,7 @@ local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
 local function upload_key(audio_sha256) return FARM .. ':upload:' .. audio_sha256 end
+local function http_key(kind, name) return FARM .. ':http:' .. kind .. ':' .. name end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
 local function counts_key(batch) return FARM .. ':counts:' .. batch end
 local function ended_key(batch) return FARM .. ':ended:' .. batch end
