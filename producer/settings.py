@@ -229,6 +229,30 @@ def _checked(check: Callable[[str], object], text: str | None) -> str | None:
     return text
 
 
+class WebSettings(_Section):
+    """What `scribefarm web` serves, and to whom."""
+
+    listen: str = Field("127.0.0.1:8723", description="HOST:PORT of `scribefarm web`.")
+    token_file: Path | None = Field(
+        None, description="File with the token that is asked for; needed beyond this machine."
+    )
+    hosts: tuple[str, ...] = Field(
+        (), max_length=100, description="Names under which the page may be asked, as of a proxy."
+    )
+    allow_actions: bool = Field(
+        False, description="Let the page retry, cancel, pause, resume and drain."
+    )
+    roots: tuple[Path, ...] = Field(
+        (), description="Recordings below these are played; empty: those of audio.roots."
+    )
+    index_dir: Path | None = Field(
+        None, description="Folder of the search index; by default in the user's cache."
+    )
+    max_index_bytes: int = Field(
+        2 * _GIB, ge=_MIB, le=_MOST_BYTES, description="The search index is kept below this."
+    )
+
+
 class LogSettings(_Section):
     """The worker's log."""
 
@@ -284,6 +308,7 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     options: Options = Options()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     http: HttpSettings = HttpSettings()
     trace: TraceSettings = TraceSettings()

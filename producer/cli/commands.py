@@ -70,6 +70,11 @@ COMMANDS = (
         "Post each event to a webhook, signed, in order, at least once, until it is taken.",
     ),
     Command(
+        "web",
+        "producer.cli.web",
+        "Show the farm in a browser: progress, workers, errors, transcripts; live, read-only.",
+    ),
+    Command(
         "models",
         "producer.cli.models",
         "List the models that `--model` knows by name, and which workers have them.",
