@@ -286,9 +286,7 @@ class HttpSettings(_Section):
     max_files: int = Field(10_000, gt=0, le=1_000_000, description="Files kept; beyond it, 429.")
     max_batches: int = Field(1000, gt=0, le=100_000, description="Batches kept; beyond it, 429.")
     max_batch_lines: int = Field(50_000, gt=0, le=1_000_000, description="Lines of one batch.")
-    max_batch_bytes: int = Field(
-        32 * _MIB, gt=0, le=_GIB // 4, description="Of a file of lines."
-    )
+    max_batch_bytes: int = Field(32 * _MIB, gt=0, le=_GIB // 4, description="Of a file of lines.")
 
 
 class TraceSettings(_Section):

@@ -56,7 +56,9 @@ def span(
         yield parent
         return
     context = _context(parent)
-    with tracer.start_as_current_span(name, context=context, attributes=dict(attributes or {})) as own:
+    with tracer.start_as_current_span(
+        name, context=context, attributes=dict(attributes or {})
+    ) as own:
         yield _traceparent(own) or parent
 
 
@@ -102,7 +104,9 @@ def _traceparent(own: Any) -> TraceParent | None:
     found = own.get_span_context()
     if not found.is_valid:
         return None
-    return TraceParent(f"{found.trace_id:032x}", f"{found.span_id:016x}", f"{found.trace_flags:02x}")
+    return TraceParent(
+        f"{found.trace_id:032x}", f"{found.span_id:016x}", f"{found.trace_flags:02x}"
+    )
 
 
 def _exporter(name: str) -> Any:

@@ -81,7 +81,9 @@ def cancel_jobs(
         with server_errors(connection):
             jobs = [
                 (job_id, _cancelled(job_id, kwargs, trace_id), _text(kwargs.get("batch")))
-                for job_id, (kwargs, trace_id) in zip(page, _read_kwargs(connection, page), strict=True)
+                for job_id, (kwargs, trace_id) in zip(
+                    page, _read_kwargs(connection, page), strict=True
+                )
             ]
             verdicts = scripts.run("cancel", ttl_s=ttl_s, max_events=MAX_EVENTS, jobs=jobs)
         for job_id, verdict in zip(page, verdicts, strict=True):

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from producer.settings import Settings
 from producer.web.access import Access, AccessMiddleware
+from producer.web.api.routes import routes
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,6 @@ def create_app(
         yield
 
     middleware = [Middleware(AccessMiddleware, access=web.access)]
-    app = Starlette(routes=[], middleware=middleware, lifespan=lifespan)
+    app = Starlette(routes=routes(), middleware=middleware, lifespan=lifespan)
     app.state.web = web
     return app

@@ -167,9 +167,7 @@ def unexpected(
     """
     found = f"{type(error).__name__}: {as_text(str(error), _MAX_QUOTED)}"
     defect = Internal("job", "a defect that its data brought out", found)
-    failure = Failure.from_error(
-        claim.job_id, defect, worker=worker, trace_id=claim.trace_id
-    )
+    failure = Failure.from_error(claim.job_id, defect, worker=worker, trace_id=claim.trace_id)
     return Outcome(claim, failure, ttl_s=settings.result_ttl_s, batch=batch and as_text(batch))
 
 

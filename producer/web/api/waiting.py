@@ -1,0 +1,129 @@
+"""Let many requests wait for results: one thread reads the events and wakes those whose job ended.
+
+A request that waits costs no thread. The thread ends when nobody waits any more.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+
+import redis
+
+from producer.errors import ScribefarmError
+from producer.events import MAX_BLOCK_S, last_event_id, read_entries
+from producer.result import Failure, Transcript
+from producer.stored_fields import stored_text
+from producer.waiting import RECHECK_S, wait_for_results
+
+# Entries read at once.
+_PAGE = 1000
+# The thread stays this long when nobody waits: the next request is often near.
+_LINGER_S = 10.0
+# Pause after the server did not answer; who waits looks for its result itself.
+_OUTAGE_PAUSE_S = 1.0
+
+
+class Waiters:
+    """Wakes coroutines when jobs end; all methods but the thread's own are the event loop's."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._connection = connection
+        self._by_job: dict[str, set[asyncio.Event]] = {}
+        self._of_all: set[asyncio.Event] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._reads = threading.Event()
+
+    async def wait(
+        self,
+        job_id: str,
+        timeout_s: float,
+        on_look: Callable[[], None] | None = None,
+    ) -> Transcript | Failure | None:
+        """Return a job's outcome as it comes; None when the time is out.
+
+        `on_look` is called, in a thread, whenever there was none for `RECHECK_S`; what it raises
+        ends the wait.
+        """
+        deadline = time.monotonic() + timeout_s
+        async with self._registered(self._by_job.setdefault(job_id, set())) as woken:
+            try:
+                while True:
+                    woken.clear()
+                    outcome = await asyncio.to_thread(self._outcome, job_id)
+                    left_s = deadline - time.monotonic()
+                    if outcome is not None or left_s <= 0:
+                        return outcome
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(woken.wait(), min(RECHECK_S, left_s))
+                    if on_look is not None and not woken.is_set():
+                        await asyncio.to_thread(on_look)
+            finally:
+                if len(self._by_job[job_id]) == 1:
+                    del self._by_job[job_id]
+
+    @contextlib.asynccontextmanager
+    async def news(self) -> AsyncIterator[asyncio.Event]:
+        """Give an event that is set whenever the farm has news; the receiver clears it."""
+        async with self._registered(self._of_all) as woken:
+            yield woken
+
+    @property
+    def num_following(self) -> int:
+        """Return how many receivers of `news` there are."""
+        return len(self._of_all)
+
+    @contextlib.asynccontextmanager
+    async def _registered(self, group: set[asyncio.Event]) -> AsyncIterator[asyncio.Event]:
+        woken = asyncio.Event()
+        group.add(woken)
+        try:
+            self._follow()
+            # What ends from here on is noticed.
+            await asyncio.to_thread(self._reads.wait, MAX_BLOCK_S)
+            yield woken
+        finally:
+            group.discard(woken)
+
+    def _outcome(self, job_id: str) -> Transcript | Failure | None:
+        return next(wait_for_results(self._connection, [job_id], 0), None)
+
+    def _follow(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._thread is None or not self._thread.is_alive():
+            self._reads.clear()
+            self._thread = threading.Thread(target=self._read, name="events", daemon=True)
+            self._thread.start()
+
+    def _read(self) -> None:
+        after, leave_at = "", time.monotonic() + _LINGER_S
+        while time.monotonic() < leave_at:
+            if self._by_job or self._of_all:
+                leave_at = time.monotonic() + _LINGER_S
+            try:
+                after = after or last_event_id(self._connection)
+                self._reads.set()
+                entries = read_entries(self._connection, after, _PAGE, MAX_BLOCK_S)
+            except (ScribefarmError, redis.RedisError):
+                time.sleep(_OUTAGE_PAUSE_S)
+                continue
+            if entries:
+                after = entries[-1][0].decode()
+                named = {stored_text(fields.get(b"job_id")) for _, fields in entries}
+                self._tell(named)
+
+    def _tell(self, job_ids: set[str]) -> None:
+        loop = self._loop
+        # The loop may have ended with the program.
+        with contextlib.suppress(RuntimeError):
+            if loop is not None:
+                loop.call_soon_threadsafe(self._wake, job_ids)
+
+    def _wake(self, job_ids: set[str]) -> None:
+        for job_id in job_ids & self._by_job.keys():
+            for woken in self._by_job[job_id]:
+                woken.set()
+        for woken in self._of_all:
+            woken.set()
