@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import redis
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 
 from producer.settings import Settings
 from producer.web.access import Access, AccessMiddleware
 from producer.web.api.routes import routes
+from producer.web.api.state import close_api
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def create_app(
     web = Web(connection, settings, access or Access(), allow_actions)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        await run_in_threadpool(close_api, app)
 
     middleware = [Middleware(AccessMiddleware, access=web.access)]
     app = Starlette(routes=routes(), middleware=middleware, lifespan=lifespan)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import redis
 import structlog
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -52,6 +53,18 @@ class Api:
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_WORKING_BATCHES, "batches")
     )
+
+    def close(self) -> None:
+        """End what goes on in threads; a batch in hand goes on when it is asked for again."""
+        self.waiters.close()
+        self.threads.shutdown(cancel_futures=True)
+
+
+def close_api(app: Starlette) -> None:
+    """End what an app's handlers have begun."""
+    api: Api | None = getattr(app.state, "api", None)
+    if api is not None:
+        api.close()
 
 
 def api_of(request: Request) -> Api:

@@ -35,6 +35,7 @@ class Waiters:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._reads = threading.Event()
+        self._is_closed = False
 
     async def wait(
         self,
@@ -70,6 +71,12 @@ class Waiters:
         async with self._registered(self._of_all) as woken:
             yield woken
 
+    def close(self) -> None:
+        """End the thread; it may be at the server for a moment."""
+        self._is_closed = True
+        if self._thread is not None:
+            self._thread.join(2 * MAX_BLOCK_S)
+
     @property
     def num_following(self) -> int:
         """Return how many receivers of `news` there are."""
@@ -99,7 +106,7 @@ class Waiters:
 
     def _read(self) -> None:
         after, leave_at = "", time.monotonic() + _LINGER_S
-        while time.monotonic() < leave_at:
+        while time.monotonic() < leave_at and not self._is_closed:
             if self._by_job or self._of_all:
                 leave_at = time.monotonic() + _LINGER_S
             try:
