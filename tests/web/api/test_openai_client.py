@@ -72,6 +72,7 @@ def test_a_request_that_comes_again_is_answered_from_what_is_known(client, heard
     assert first.headers["location"] == again.headers["location"]
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_what_english_models_cannot_do_is_said(client):
     """tiny.en neither translates nor knows German."""
     with CLIP.open("rb") as audio, pytest.raises(openai.BadRequestError) as refused:
