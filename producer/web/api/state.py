@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import redis
@@ -99,7 +100,7 @@ def answered(handler: Handler) -> Handler:
             response = await _safely(handler, request)
             took_s = round(time.perf_counter() - begun, 3)
             _log.info(
-                "http", method=request.method, path=path, status=response.status_code, s=took_s
+                "http", method=request.method, path=path, status=int(response.status_code), s=took_s
             )
         response.headers["x-request-id"] = asked.trace_id
         return response
@@ -121,5 +122,7 @@ async def _safely(handler: Handler, request: Request) -> Response:
     except Exception:  # noqa: BLE001 - a client gets an answer, and the log the rest
         _log.exception("http_failed")
         refused = Refusal(Internal("http", "a defect; the log has the traceback"))
-    await body.drop()
+    # Who fell silent sends nothing more.
+    if refused.status != HTTPStatus.REQUEST_TIMEOUT:
+        await body.drop()
     return error_answer(refused, retry_after_s)

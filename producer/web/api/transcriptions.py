@@ -116,10 +116,11 @@ def rendered(asked: AskedTranslation, transcript: Transcript) -> Response:
 
 def failure_of(failure: Failure, name: str) -> ScribefarmError:
     """Return the error of a job; it names the recording as the client does, not where we keep it."""
-    error = ScribefarmError.from_dict(failure.error.model_dump())
-    if error.context == failure.source:
-        return type(error)(name, error.constraint, error.value)
-    return error
+    told = failure.error.model_dump()
+    for part in ("context", "constraint", "value"):
+        if failure.source and isinstance(told[part], str):
+            told[part] = told[part].replace(failure.source, name)
+    return ScribefarmError.from_dict(told)
 
 
 @contextlib.asynccontextmanager

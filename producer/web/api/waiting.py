@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import redis
 
 from producer.errors import ScribefarmError
-from producer.events import MAX_BLOCK_S, last_event_id, read_entries
+from producer.events import last_event_id, read_entries
 from producer.result import Failure, Transcript
 from producer.stored_fields import stored_text
 from producer.waiting import RECHECK_S, wait_for_results
@@ -23,6 +23,9 @@ _PAGE = 1000
 _LINGER_S = 10.0
 # Pause after the server did not answer; who waits looks for its result itself.
 _OUTAGE_PAUSE_S = 1.0
+# One reading of the events: `close` waits as long.
+_BLOCK_S = 0.5
+_JOIN_S = 5.0
 
 
 class Waiters:
@@ -75,7 +78,7 @@ class Waiters:
         """End the thread; it may be at the server for a moment."""
         self._is_closed = True
         if self._thread is not None:
-            self._thread.join(2 * MAX_BLOCK_S)
+            self._thread.join(_JOIN_S)
 
     @property
     def num_following(self) -> int:
@@ -89,7 +92,7 @@ class Waiters:
         try:
             self._follow()
             # What ends from here on is noticed.
-            await asyncio.to_thread(self._reads.wait, MAX_BLOCK_S)
+            await asyncio.to_thread(self._reads.wait, _JOIN_S)
             yield woken
         finally:
             group.discard(woken)
@@ -112,7 +115,7 @@ class Waiters:
             try:
                 after = after or last_event_id(self._connection)
                 self._reads.set()
-                entries = read_entries(self._connection, after, _PAGE, MAX_BLOCK_S)
+                entries = read_entries(self._connection, after, _PAGE, _BLOCK_S)
             except (ScribefarmError, redis.RedisError):
                 time.sleep(_OUTAGE_PAUSE_S)
                 continue

@@ -62,10 +62,19 @@ def start_front(settings):
         front.stop()
 
 
+@pytest.fixture(scope="session")
+def plain_front(server_settings):
+    """Return a front with default settings, which many tests share."""
+    folder = server_settings.redis.embedded_dir
+    front = HttpFront(load_settings(redis={"embedded_dir": folder}, model={"name": "fake"}))
+    yield front
+    front.stop()
+
+
 @pytest.fixture
-def front(start_front):
-    """Return a front with default settings."""
-    return start_front()
+def front(plain_front, connection):
+    """Return a front with default settings on an empty server."""
+    return plain_front
 
 
 @pytest.fixture
