@@ -57,6 +57,8 @@ _MIB, _GIB = 2**20, 2**30
 _MOST_TRIES = 100
 # A thousand times its own length: the slowest machine is at about ten.
 _MOST_TIMES_DURATION = 1000
+# Times real time; no machine is as fast.
+_FASTEST = 1_000_000
 
 Seconds = Annotated[float, Field(ge=_SHORTEST_S, le=_DAY_S, allow_inf_nan=False)]
 AudioSeconds = Annotated[float, Field(gt=0, le=_LONGEST_AUDIO_S, allow_inf_nan=False)]
@@ -200,6 +202,13 @@ class WorkerSettings(_Section):
     min_deadline_s: Seconds = 600.0
     active_hours: str | None = Field(None, description='Like "22:00-06:00"; None: always.')
     timezone: str | None = Field(None, description="IANA name for active_hours; None: machine's.")
+    bench_speed: float | None = Field(
+        None,
+        gt=0,
+        le=_FASTEST,
+        allow_inf_nan=False,
+        description="Audio seconds a second that bench measured here; half of it is slow.",
+    )
 
     @field_validator("active_hours")
     @classmethod

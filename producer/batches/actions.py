@@ -8,7 +8,6 @@ import redis
 from producer.batches.views import view_batch
 from producer.connection import server_errors
 from producer.errors import Cancelled, JobRefused
-from producer.events import MAX_EVENTS
 from producer.keys import job_key
 from producer.paging import pages
 from producer.plain_json import as_text, check_json
@@ -85,7 +84,7 @@ def cancel_jobs(
                     page, _read_kwargs(connection, page), strict=True
                 )
             ]
-            verdicts = scripts.run("cancel", ttl_s=ttl_s, max_events=MAX_EVENTS, jobs=jobs)
+            verdicts = scripts.run("cancel", ttl_s=ttl_s, jobs=jobs)
         for job_id, verdict in zip(page, verdicts, strict=True):
             if verdict:
                 yield Cancellation(job_id, verdict.decode())

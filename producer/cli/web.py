@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from producer import log
 from producer.cli.session import Session, session_of
 from producer.console import note
 from producer.errors import InvalidOptions, OutputFailed
@@ -63,6 +64,7 @@ def web(
         access=Access.of(token, names),
         allow_actions=allow_actions or session.settings.web.allow_actions,
     )
+    log.configure(session.settings.log)
     bound = _bind(address, port)
     config = uvicorn.Config(made, log_level="warning", access_log=False, server_header=False)
     _serve(uvicorn.Server(config), bound, session)

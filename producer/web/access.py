@@ -9,6 +9,7 @@ header, requests of another site by Origin and Sec-Fetch-Site.
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,8 +30,13 @@ MIN_TOKEN_CHARS = 16
 
 # Reachable without the token: the login page, and how it looks.
 _OPEN_PATHS = ("/login", "/static/")
+# Of `producer.web.api`.
+_PROGRAM_PATHS = ("/v1/", "/jobs", "/batches", "/events", "/openapi.json")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
+
+# A Host header: an address in brackets or a name, and a port.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d{1,5})?")
 
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -40,7 +46,8 @@ _SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With "no-referrer" browsers would hide the origin of our own forms as well.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -65,10 +72,8 @@ class Access(NamedTuple):
 
     def knows_host(self, header: str) -> bool:
         """Return whether a Host header is one of ours; a number is, for nobody can rebind it."""
-        try:
-            name = urlsplit(f"//{header}").hostname or ""
-        except ValueError:
-            return False
+        match = _HOST.fullmatch(header.lower())
+        name = (match[1] or match[2]) if match else ""
         return name == "localhost" or name in self.hosts or _is_address(name)
 
     def is_token(self, given: str) -> bool:
@@ -118,7 +123,9 @@ class AccessMiddleware:
         request = Request(scope)
         refusal = refused(request, self._access)
         app = self._app if refusal is None else refusal
-        await app(scope, receive, _with_headers(send))
+        # Files of ours are asked for again, and are the same; all else is the farm's and changes.
+        caching = "no-cache" if request.url.path.startswith("/static/") else "no-store"
+        await app(scope, receive, _with_headers(send, caching))
 
 
 def refused(request: Request, access: Access) -> Response | None:
@@ -165,12 +172,20 @@ def next_page(asked: str) -> str:
     return asked if is_ours and asked.isprintable() else "/"
 
 
+def is_for_programs(request: Request) -> bool:
+    """Return whether a request is to the HTTP front, whose errors are JSON."""
+    return request.url.path.startswith(_PROGRAM_PATHS)
+
+
+def problem_as_json(status: HTTPStatus, text: str) -> Response:
+    """Return an answer in the form of OpenAI's errors."""
+    told = {"message": text, "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": {**told, "code": status.name.lower()}}, status)
+
+
 def _problem(request: Request, status: HTTPStatus, text: str) -> Response:
-    if request.url.path.startswith("/v1/"):
-        body = {
-            "error": {"message": text, "type": "invalid_request_error", "code": status.name.lower()}
-        }
-        return JSONResponse(body, status)
+    if is_for_programs(request):
+        return problem_as_json(status, text)
     return PlainTextResponse(text + "\n", status)
 
 
@@ -182,13 +197,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:
+def _with_headers(send: Send, caching: str) -> Callable[[Message], Awaitable[None]]:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", caching)
         await send(message)
 
     return send_with_headers

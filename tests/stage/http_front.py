@@ -1,9 +1,11 @@
 """The HTTP front on a port of its own, in a thread; and a real worker with a real model beside it."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -22,7 +24,9 @@ class HttpFront:
     """Serves the app over real sockets until it is stopped."""
 
     def __init__(self, settings, *, token=None, allow_actions=False):
-        self.settings = settings
+        self._index = Path(tempfile.mkdtemp(prefix="sf-index-"))
+        web = settings.web.model_copy(update={"index_dir": self._index})
+        self.settings = settings = settings.model_copy(update={"web": web})
         self.connection = connect(settings)
         access = Access.of(token)
         self.app = create_app(self.connection, settings, access=access, allow_actions=allow_actions)
@@ -40,7 +44,9 @@ class HttpFront:
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
+        self.app.state.web.index.close()
         self.connection.close()
+        shutil.rmtree(self._index)
 
 
 class RealWorker:

@@ -10,6 +10,7 @@ import time
 import redis
 import structlog
 
+from producer.result import ErrorRecord
 from producer.server_replies import is_not_now
 from producer.settings import QueueSettings
 from worker.farm.commit import CommitVerdict, commit
@@ -19,6 +20,7 @@ from worker.farm.in_flight import InFlight
 from worker.farm.job_log import log_outcome, log_release, traced
 from worker.farm.job_spans import record_job
 from worker.farm.scripts import MAX_JOBS_A_CALL, Claim, FarmScripts, Release
+from worker.farm.self_report import SelfReport
 
 PROGRESS_EVERY_S = 1.0
 # A checkpoint holds the whole text up to now: at this pace a night's recording writes it 100 times.
@@ -37,9 +39,11 @@ class FencedWrites:
         held: HeldJobs,
         worker: str,
         settings: QueueSettings,
+        *,
+        report: SelfReport,
     ) -> None:
         self._connection, self._scripts, self._settings = connection, scripts, settings
-        self._held, self._worker = held, worker
+        self._held, self._worker, self._report = held, worker, report
 
     def write_endings(self) -> None:
         """Commit outcomes one by one, return releases to their queues together.
@@ -122,6 +126,7 @@ class FencedWrites:
         log_outcome(outcome, verdict)
         if verdict is CommitVerdict.DONE:
             record_job(outcome, commit_s)
+            self._report.take_end(outcome)
 
     def _release(self, releases: list[Release]) -> None:
         try:
@@ -136,6 +141,8 @@ class FencedWrites:
             with self._held.traced(each.execution_id):
                 log_release(each, is_ours=each.execution_id in ours)
             self._held.forget(each.execution_id)
+            if each.record:
+                self._report.take_error(ErrorRecord.model_validate_json(each.record))
 
     def _release_singly(self, releases: list[Release]) -> None:
         """Find which of them the server does not take, and set that one aside."""

@@ -13,7 +13,6 @@ from uuid import uuid4
 import redis
 import structlog
 
-from producer.events import MAX_EVENTS
 from producer.keys import model_queue
 from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
@@ -188,7 +187,6 @@ class FarmScripts:
             "fields": FIELDS,
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
-            "max_events": MAX_EVENTS,
         }
         self._scripts = Scripts(connection, LUA_FOLDER, shared="leases")
         self._turn = 0
@@ -209,12 +207,13 @@ class FarmScripts:
         return _claims(replies)
 
     def heartbeat(
-        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int
+        self, held: Iterable[Claim], record: dict[str, str], facts: str, worker_ttl_s: int
     ) -> Heartbeat:
-        """Renew the leases of `held` and this worker's own record."""
+        """Renew the leases of `held`, RQ's record of this worker and what it says of itself."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
         lost, cancelled, adopted = self._call(
             "heartbeat",
+            facts,
             executions=executions,
             record=record,
             worker_ttl_s=worker_ttl_s,
@@ -232,9 +231,13 @@ class FarmScripts:
         return bool(self._call("progress", checkpoint, progress=progress, **fields))
 
     def reap(self) -> list[Claim]:
-        """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
+        """Tell of workers whose leases ran out, and take over their jobs: `MAX_JOBS_A_CALL` at most."""
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
         return _claims(replies)
+
+    def leave(self, *, was_asked: bool) -> None:
+        """Take this worker out of the roster: it ends in order, by itself or asked to."""
+        self._call("leave", was_asked=was_asked)
 
     def set_aside(self, job: "Claim | Release") -> bool:
         """Take a job that cannot be ended out of the way; False if it is no longer ours."""

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from producer.errors import ScribefarmError
+from producer.path_map import PathMap
 from producer.roots import within_roots
 from producer.source import is_fetched
-from worker.sources.path_map import PathMap
 
 Verdict = tuple[str, str | ScribefarmError]
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import redis
 import structlog
@@ -21,9 +20,7 @@ from producer.traces import TRACEPARENT_FIELD, TraceParent
 from producer.web.api.bodies import Body
 from producer.web.api.errors import Refusal, error_answer
 from producer.web.api.waiting import Waiters
-
-if TYPE_CHECKING:
-    from producer.web.app import Web
+from producer.web.web import web_of
 
 # Batches whose lines are read or whose results are counted at the same time.
 _WORKING_BATCHES = 4
@@ -72,7 +69,7 @@ def api_of(request: Request) -> Api:
     """Return what the handlers share, made by the first request."""
     state = request.app.state
     if not hasattr(state, "api"):
-        web: Web = state.web
+        web = web_of(request)
         waiters = Waiters(web.connection)
         state.api = Api(web.connection, web.settings, waiters, web.allow_actions)
     api: Api = state.api

@@ -38,5 +38,7 @@ def test_every_error_has_a_status():
     ("method", "path"), [("GET", "/v1/audio/transcriptions"), ("PUT", "/jobs")]
 )
 def test_another_method_is_405(ask, method, path):
-    """Starlette's own answer."""
-    assert ask.request(method, path).status_code == 405
+    """In the same form as all errors, and so is an address that does not exist."""
+    answer = ask.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert ask.get("/v1/images").json()["error"]["code"] == "not_found"

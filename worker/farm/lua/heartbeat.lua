@@ -1,4 +1,5 @@
 -- Renew every lease of a worker, and its own record, in one call.
+-- ARGV[2]: what it says of itself, JSON as in producer/worker_records.py.
 -- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
 -- reply was lost; {job id} for one that was set aside}.
@@ -52,4 +53,5 @@ redis.call('SADD', WORKERS, record)
 for _, queue in ipairs(args.queues) do
   redis.call('SADD', WORKERS .. ':' .. queue, record)
 end
+note_worker(args.worker, ARGV[2], args.lease_s)
 return {lost, cancelled, unknown}
