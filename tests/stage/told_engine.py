@@ -10,8 +10,8 @@ import time
 
 from producer.errors import Internal, ScribefarmError
 from producer.result import Timing, Transcript
-from tests.stage.fake_engine import FIGURES, MODEL
-from worker.engine.messages import Checkpoint, Done, Failed, Opened, Progress
+from tests.stage.fake_engine import MODEL
+from worker.engine.messages import Checkpoint, Done, EngineFigures, Failed, Opened, Progress
 
 
 class ToldEngine:
@@ -19,7 +19,7 @@ class ToldEngine:
 
     model = MODEL
     num_lost_threads = 0
-    figures = FIGURES
+    figures = EngineFigures("told", slots=8)
     can_read = True
 
     def __init__(self, answers, *, capacity=4, work_s=0.0):
