@@ -19,6 +19,8 @@ from producer.traces import TraceParent
 
 _NAME = "scribefarm"
 _API = "opentelemetry.trace"
+# What `configure_spans` has set up.
+_ours: list[Any] = []
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -44,6 +46,13 @@ def configure_spans(settings: TraceSettings, service: str) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+    _ours.append(provider)
+
+
+def end_spans() -> None:
+    """Export what is still to be exported, for some seconds at most; before a program's end."""
+    while _ours:
+        _ours.pop().shutdown()
 
 
 @contextlib.contextmanager

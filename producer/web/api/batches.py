@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from producer.batches.counts import read_counts
-from producer.connection import server_errors
 from producer.errors import InvalidOptions, JobNotFound
-from producer.keys import http_key
 from producer.plain_json import Text
 from producer.web.api.asked import ASKED
 from producer.web.api.batch_output import batches_of
-from producer.web.api.batch_work import ask_to_cancel, is_cancelled, work_on
+from producer.web.api.batch_turn import ask_to_cancel, is_at_work, is_cancelled
+from producer.web.api.batch_work import work_on
 from producer.web.api.bodies import read_json
 from producer.web.api.errors import Refusal
 from producer.web.api.files import files_of
@@ -68,7 +67,7 @@ async def create_batch(request: Request) -> Response:
     asked = await read_json(request, AskedBatch)
     await asyncio.to_thread(check_pressure, api.connection, api.settings)
     record = await asyncio.to_thread(_create, api, asked, str(trace_of(request)))
-    api.threads.submit(work_on, api, record.id)
+    api.begin(record.id, work_on)
     return _shown(api, record)
 
 
@@ -136,18 +135,18 @@ async def cancel_openai_batch(request: Request) -> Response:
 def _seen_to(api: Api, record: BatchRecord) -> BatchShape:
     """Return where a batch stands; if there is something to do for it, let it be done."""
     if record.status in _GOES_ON and _is_due(api, record):
-        api.threads.submit(work_on, api, record.id)
+        api.begin(record.id, work_on)
     return shape_of(api, record)
 
 
 def _is_due(api: Api, record: BatchRecord) -> bool:
-    with server_errors(api.connection):
-        if api.connection.exists(http_key("lease", record.id)):
-            return False
+    if is_at_work(api, record.id):
+        return False
     if record.status != "in_progress":
         return True
     is_over = record.expires_at <= time.time() or is_cancelled(api, record.id)
-    return is_over or _counts(api, record).total <= sum(_ended(_counts(api, record)))
+    counts = _counts(api, record)
+    return is_over or counts.total <= counts.completed + counts.failed
 
 
 def shape_of(api: Api, record: BatchRecord) -> BatchShape:
@@ -181,10 +180,6 @@ def _counts(api: Api, record: BatchRecord) -> RequestCounts:
         completed=counts.succeeded,
         failed=counts.failed + counts.lost + record.num_damaged,
     )
-
-
-def _ended(counts: RequestCounts) -> tuple[int, int]:
-    return counts.completed, counts.failed
 
 
 def _shown(api: Api, record: BatchRecord) -> Response:

@@ -13,7 +13,8 @@ from producer.errors import InvalidOptions
 from producer.uploads import store_pieces
 from producer.web.api.batch_output import output_lines
 from producer.web.api.errors import Refusal
-from producer.web.api.multipart import FormFile, FormLimits, read_form
+from producer.web.api.form import FormFile, FormLimits
+from producer.web.api.multipart import read_form
 from producer.web.api.paging import PageQuery, read_query
 from producer.web.api.records import FileRecord, Files, content_key, new_id
 from producer.web.api.shapes import Deleted, FileList

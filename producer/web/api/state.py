@@ -42,6 +42,7 @@ class Api:
         waiters: Requests that wait for results.
         threads: Where batches are worked on.
         allow_actions: Whether other people's jobs may be cancelled.
+        at_work: Batches that a thread works on, or is about to.
     """
 
     connection: redis.Redis
@@ -51,6 +52,23 @@ class Api:
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_WORKING_BATCHES, "batches")
     )
+    at_work: set[str] = field(default_factory=set)
+
+    def begin(self, batch_id: str, work: "Callable[[Api, str], None]") -> None:
+        """Let a thread work on a batch, unless one is about to."""
+        if batch_id in self.at_work:
+            return
+        self.at_work.add(batch_id)
+
+        def run() -> None:
+            try:
+                work(self, batch_id)
+            except Exception:  # noqa: BLE001 - the log has it, and another look tries again
+                _log.exception("batch_failed", batch=batch_id)
+            finally:
+                self.at_work.discard(batch_id)
+
+        self.threads.submit(run)
 
     def close(self) -> None:
         """End what goes on in threads; a batch in hand goes on when it is asked for again."""

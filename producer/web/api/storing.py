@@ -17,7 +17,7 @@ from producer.settings import Settings
 from producer.source import upload_source
 from producer.uploads import upload
 from producer.web.api.errors import Refusal
-from producer.web.api.multipart import UPLOAD_PREFIX, FormFile, FormLimits
+from producer.web.api.form import UPLOAD_PREFIX, FormFile, FormLimits
 
 # Of a part that is a recording; what the bytes are is for the worker to see.
 _AUDIO_KINDS = ("audio/", "video/")

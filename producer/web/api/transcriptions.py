@@ -25,9 +25,10 @@ from producer.web.api.asked import (
     options_of,
 )
 from producer.web.api.errors import Refusal
+from producer.web.api.form import FormFile
 from producer.web.api.jobs import JobShape
 from producer.web.api.model_choice import chosen_model
-from producer.web.api.multipart import FormFile, read_form
+from producer.web.api.multipart import read_form
 from producer.web.api.state import Api, api_of, trace_of
 from producer.web.api.storing import check_kind, check_pressure, store_upload, upload_limits
 from producer.web.api.submitting import Patience, enqueue, job_for

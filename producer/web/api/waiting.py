@@ -26,6 +26,8 @@ _OUTAGE_PAUSE_S = 1.0
 # One reading of the events: `close` waits as long.
 _BLOCK_S = 0.5
 _JOIN_S = 5.0
+# Who follows all that happens; no job has such an id.
+_ANY_JOB = ""
 
 
 class Waiters:
@@ -34,7 +36,6 @@ class Waiters:
     def __init__(self, connection: redis.Redis) -> None:
         self._connection = connection
         self._by_job: dict[str, set[asyncio.Event]] = {}
-        self._of_all: set[asyncio.Event] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._reads = threading.Event()
@@ -52,26 +53,22 @@ class Waiters:
         ends the wait.
         """
         deadline = time.monotonic() + timeout_s
-        async with self._registered(self._by_job.setdefault(job_id, set())) as woken:
-            try:
-                while True:
-                    woken.clear()
-                    outcome = await asyncio.to_thread(self._outcome, job_id)
-                    left_s = deadline - time.monotonic()
-                    if outcome is not None or left_s <= 0:
-                        return outcome
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(woken.wait(), min(RECHECK_S, left_s))
-                    if on_look is not None and not woken.is_set():
-                        await asyncio.to_thread(on_look)
-            finally:
-                if len(self._by_job[job_id]) == 1:
-                    del self._by_job[job_id]
+        async with self._registered(job_id) as woken:
+            while True:
+                woken.clear()
+                outcome = await asyncio.to_thread(self._outcome, job_id)
+                left_s = deadline - time.monotonic()
+                if outcome is not None or left_s <= 0:
+                    return outcome
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), min(RECHECK_S, left_s))
+                if on_look is not None and not woken.is_set():
+                    await asyncio.to_thread(on_look)
 
     @contextlib.asynccontextmanager
     async def news(self) -> AsyncIterator[asyncio.Event]:
         """Give an event that is set whenever the farm has news; the receiver clears it."""
-        async with self._registered(self._of_all) as woken:
+        async with self._registered(_ANY_JOB) as woken:
             yield woken
 
     def close(self) -> None:
@@ -83,19 +80,21 @@ class Waiters:
     @property
     def num_following(self) -> int:
         """Return how many receivers of `news` there are."""
-        return len(self._of_all)
+        return len(self._by_job.get(_ANY_JOB, ()))
 
     @contextlib.asynccontextmanager
-    async def _registered(self, group: set[asyncio.Event]) -> AsyncIterator[asyncio.Event]:
+    async def _registered(self, job_id: str) -> AsyncIterator[asyncio.Event]:
         woken = asyncio.Event()
-        group.add(woken)
+        self._by_job.setdefault(job_id, set()).add(woken)
         try:
             self._follow()
             # What ends from here on is noticed.
             await asyncio.to_thread(self._reads.wait, _JOIN_S)
             yield woken
         finally:
-            group.discard(woken)
+            self._by_job[job_id].discard(woken)
+            if not self._by_job[job_id]:
+                del self._by_job[job_id]
 
     def _outcome(self, job_id: str) -> Transcript | Failure | None:
         return next(wait_for_results(self._connection, [job_id], 0), None)
@@ -110,7 +109,7 @@ class Waiters:
     def _read(self) -> None:
         after, leave_at = "", time.monotonic() + _LINGER_S
         while time.monotonic() < leave_at and not self._is_closed:
-            if self._by_job or self._of_all:
+            if self._by_job:
                 leave_at = time.monotonic() + _LINGER_S
             try:
                 after = after or last_event_id(self._connection)
@@ -132,8 +131,6 @@ class Waiters:
                 loop.call_soon_threadsafe(self._wake, job_ids)
 
     def _wake(self, job_ids: set[str]) -> None:
-        for job_id in job_ids & self._by_job.keys():
+        for job_id in (job_ids | {_ANY_JOB}) & self._by_job.keys():
             for woken in self._by_job[job_id]:
                 woken.set()
-        for woken in self._of_all:
-            woken.set()

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from producer.batches.submission import read_submission
+from producer.events import read_events
 from producer.keys import batch_key, http_key
-from producer.web.api import batch_work
+from producer.web.api import batch_reading, batch_turn
 from producer.web.api.batch_lines import MAX_LINE_BYTES, KeptLine, Line, read_line, split_lines
 from producer.web.api.batch_output import batches_of
 from producer.web.api.records import FileRecord, Files
@@ -137,29 +139,56 @@ def test_a_batch_cut_off_in_the_middle_goes_on_where_it_stood(
     client, roomy, farm, archive, monkeypatch
 ):
     """A process dies with its lease after the first page; another one enqueues the rest, once each."""
-    monkeypatch.setattr(batch_work, "_PAGE", 3)
-    monkeypatch.setattr(batch_work, "LEASE_S", 1)
-    keep = batch_work._BatchWork._keep
+    monkeypatch.setattr(batch_reading, "PAGE", 3)
+    monkeypatch.setattr(batch_turn, "LEASE_S", 1)
+    keep = batch_reading._Reading._keep
 
     def die_after_a_page(self, kept):
-        if self._batch.num_lines == 3:
+        if self._turn.batch.num_lines == 3:
             raise SystemExit
         keep(self, kept)
 
-    monkeypatch.setattr(batch_work._BatchWork, "_keep", die_after_a_page)
+    monkeypatch.setattr(batch_reading._Reading, "_keep", die_after_a_page)
     # A dead process gives back no lease.
     delete = roomy.connection.delete
     monkeypatch.setattr(roomy.connection, "delete", lambda *keys: 0)
     batch = hand_in(client, [line(f"{n}", path) for n, path in enumerate(archive)])
     wait_until(lambda: farm.connection.hlen(batch_key(batch["id"])) == 6)
     monkeypatch.setattr(roomy.connection, "delete", delete)
-    monkeypatch.setattr(batch_work._BatchWork, "_keep", keep)
+    monkeypatch.setattr(batch_reading._Reading, "_keep", keep)
     farm.start()
     with another_front(roomy.settings) as ask:
         ended = end_of(ask, batch)
         assert ended["request_counts"] == {"total": 10, "completed": 10, "failed": 0}
         assert list(answers_of(ask, ended)) == list(range(1, 11))
     assert set(farm.commits().values()) == {1}
+
+
+def test_a_batch_is_told_of_in_the_farms_own_words(client, farm, archive):
+    """Its end is one event, and its report knows of the damaged lines."""
+    batch = hand_in(client, [line("a", archive[0]), "nonsense", line("b", "/etc/passwd")])
+    farm.start()
+    end_of(client, batch)
+    done = list(read_events(farm.connection, kinds={"batch_done"}))
+    assert [(event.batch, event.num_succeeded) for event in done] == [(batch["id"], 1)]
+    submission = read_submission(farm.connection, batch["id"])
+    assert submission.verdicts == {"new": 1, "problem": 2}
+    assert [(each.path, each.code) for each in submission.problems] == [
+        ("line 2", "invalid_options"),
+        ("b", "source_forbidden"),
+    ]
+
+
+def test_lines_wait_while_the_queue_is_full(start_front, farm, archive, tmp_path, monkeypatch):
+    """The batch goes on where it stood when there is room, at the next look."""
+    monkeypatch.setattr(batch_reading, "PAGE", 4)
+    front = start_front(audio={"roots": [str(tmp_path)]}, queue={"max_queued": 5})
+    with httpx.Client(base_url=front.url, timeout=30) as client:
+        batch = hand_in(client, [line(f"{n}", path) for n, path in enumerate(archive)])
+        wait_until(lambda: look(client, batch)["request_counts"]["total"] == 4)
+        assert look(client, batch)["status"] == "validating"
+        farm.start()
+        assert end_of(client, batch)["request_counts"]["completed"] == 10
 
 
 def test_no_line_that_is_sound_fails_the_batch(client):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from producer.keys import http_key
-from producer.web.api.multipart import harmless_name
+from producer.web.api.form import harmless_name
 from tests.stage.farm import wait_until
 
 URL = "/v1/audio/transcriptions"
