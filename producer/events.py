@@ -4,7 +4,7 @@ An event as JSON:
 
     {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "kind": "job_ended",
      "job_id": "...", "status": "succeeded" | "failed", "code": "" | an error code,
-     "worker": "...", "batch": "..."}
+     "worker": "...", "batch": "...", "trace_id": "..."}
 
 Beside the ends stand events of other kinds, what happens to the farm: their status is "". Readers get
 them only if they ask, so that who waits for ends sees nothing else. Each is written in the step that
@@ -85,6 +85,7 @@ class Event(BaseModel):
     num_succeeded: int | None = Field(None, description="Files of a batch that is done.")
     num_failed: int | None = None
     until: str | None = Field(None, description="UTC time until which it holds, if that is known.")
+    trace_id: str | None = Field(None, description="Trace of the job: see producer.traces.")
 
     @classmethod
     def from_entry(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:

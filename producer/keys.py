@@ -82,6 +82,11 @@ def upload_key(audio_sha256: str) -> str:
     return f"{FARM_KEY_PREFIX}:upload:{audio_sha256}"
 
 
+def http_key(kind: str, name: str) -> str:
+    """Key of what the HTTP front keeps: its files, its batches, its uploads; all expire."""
+    return f"{FARM_KEY_PREFIX}:http:{kind}:{name}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"{FARM_KEY_PREFIX}:batch:{batch}"

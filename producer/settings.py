@@ -269,6 +269,43 @@ class LogSettings(_Section):
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
 
 
+class HttpSettings(_Section):
+    """The HTTP front for programs: what it takes, how long it waits and keeps."""
+
+    spool_dir: Path | None = Field(
+        None, description="Folder that workers see too, for uploads; None: through the server."
+    )
+    max_upload_bytes: int = Field(
+        _GIB,
+        gt=0,
+        le=_MOST_BYTES,
+        description="Of one recording in the spool folder; else audio.max_upload_bytes.",
+    )
+    max_stored_bytes: int = Field(
+        4 * _GIB, gt=0, le=_MOST_BYTES, description="Of all uploads; beyond it, 429."
+    )
+    max_waiting_jobs: int = Field(
+        10_000, gt=0, le=_MOST_QUEUED, description="While more jobs wait, new work is 429."
+    )
+    retry_after_s: int = Field(30, ge=1, le=_DAY_S, description="Said with 429 and 503.")
+    wait_s: Seconds = Field(600.0, description="A request waits this long for its text.")
+    keep_s: LifeSeconds = Field(
+        30 * _DAY_S, description="Batches and files of lines are dropped after this."
+    )
+    max_files: int = Field(10_000, gt=0, le=1_000_000, description="Files kept; beyond it, 429.")
+    max_batches: int = Field(1000, gt=0, le=100_000, description="Batches kept; beyond it, 429.")
+    max_batch_lines: int = Field(50_000, gt=0, le=1_000_000, description="Lines of one batch.")
+    max_batch_bytes: int = Field(32 * _MIB, gt=0, le=_GIB // 4, description="Of a file of lines.")
+
+
+class TraceSettings(_Section):
+    """Spans for OpenTelemetry (extra `otel`)."""
+
+    exporter: Literal["none", "otlp", "console"] = Field(
+        "none", description="otlp goes where OTEL_EXPORTER_OTLP_ENDPOINT says; console is stderr."
+    )
+
+
 class Settings(_Section):
     """All settings of both programs; make them with `load_settings`."""
 
@@ -280,6 +317,8 @@ class Settings(_Section):
     options: Options = Options()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    trace: TraceSettings = TraceSettings()
 
     _layers: Layers = PrivateAttr(default_factory=lambda: Layers({}, {}, None))
 

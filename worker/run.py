@@ -15,6 +15,7 @@ from producer.installation import install_hint
 from producer.leaving import leave
 from producer.result import Model
 from producer.settings import Settings, load_settings
+from producer.spans import configure_spans
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
 from worker.sources.fetch import Fetch
@@ -45,6 +46,7 @@ def run(
     """
     effective = load_settings(settings)
     log.configure(effective.log)
+    configure_spans(effective.trace, "scribefarm-worker")
     if log_file is not None:
         follow(log_file)
     leave(_work(effective, name, burst=burst))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from producer import log
 from producer.cli.session import session_of
 from producer.console import note
 from producer.errors import Exit, InvalidOptions, InvalidSettings
@@ -69,6 +70,7 @@ def web(
         access=Access.of(token, names),
         allow_actions=allow_actions or session.settings.web.allow_actions,
     )
+    log.configure(session.settings.log)
     bound = _bind(address)
     config = uvicorn.Config(
         made,

@@ -14,7 +14,8 @@ local function cancel(job_id, queue, result, batch)
   redis.call('ZADD', registry_key('canceled', queue), string.format('%.6f', now + args.ttl_s),
     job_id)
   redis.call('SET', result_key(job_id), result, 'EX', args.ttl_s)
-  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
+  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch,
+    'trace_id', trace_id_of(job_id))
   count_end({queue = queue, outcome = 'failed', code = 'cancelled'})
   count_job(job_id)
 end

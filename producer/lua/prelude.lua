@@ -14,6 +14,7 @@ local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
 local function upload_key(audio_sha256) return FARM .. ':upload:' .. audio_sha256 end
+local function http_key(kind, name) return FARM .. ':http:' .. kind .. ':' .. name end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
 local function counts_key(batch) return FARM .. ':counts:' .. batch end
 local function ended_key(batch) return FARM .. ':ended:' .. batch end
@@ -40,6 +41,13 @@ end
 -- Write an event. A stream that takes none keeps no job from its end: results tell it as well.
 local function tell(...)
   redis.pcall('XADD', EVENTS, 'MAXLEN', '~', MAX_EVENTS, '*', ...)
+end
+
+-- The trace that a job belongs to, as in producer/traces.py; "" for none.
+local function trace_id_of(job_id)
+  local stored = job_fields(job_id, 'traceparent')[1] or ''
+  local found = string.match(stored, '^00%-([0-9a-f]+)%-%x+%-%x%x$') or ''
+  return #found == 32 and found or ''
 end
 
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.

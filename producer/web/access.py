@@ -30,6 +30,8 @@ MIN_TOKEN_CHARS = 16
 
 # Reachable without the token: the login page, and how it looks.
 _LOGIN, _STATIC = "/login", "/static/"
+# Of `producer.web.api`.
+_PROGRAM_PATHS = ("/v1/", "/jobs", "/batches", "/events", "/openapi.json")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -172,12 +174,21 @@ def next_page(asked: str) -> str:
     return asked if is_ours and asked.isprintable() else "/"
 
 
+def is_for_programs(request: Request) -> bool:
+    """Return whether a request is to the HTTP front, whose errors are JSON."""
+    path: str = request.scope["path"]
+    return path.startswith(_PROGRAM_PATHS)
+
+
+def problem_as_json(status: HTTPStatus, text: str) -> Response:
+    """Return an answer in the form of OpenAI's errors."""
+    told = {"message": text, "type": "invalid_request_error", "param": None}
+    return JSONResponse({"error": {**told, "code": status.name.lower()}}, status)
+
+
 def _problem(request: Request, status: HTTPStatus, text: str) -> Response:
-    if request.scope["path"].startswith("/v1/"):
-        body = {
-            "error": {"message": text, "type": "invalid_request_error", "code": status.name.lower()}
-        }
-        return JSONResponse(body, status)
+    if is_for_programs(request):
+        return problem_as_json(status, text)
     return PlainTextResponse(text + "\n", status)
 
 

@@ -14,25 +14,20 @@ from pathlib import Path
 import redis
 from platformdirs import user_cache_path
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer.connection import server_name
-from producer.errors import (
-    InvalidOptions,
-    JobNotFound,
-    NoWorker,
-    OutputFailed,
-    ScribefarmError,
-    ServerUnreachable,
-    SourceForbidden,
-    SourceNotFound,
-)
+from producer.errors import OutputFailed, ScribefarmError, ServerUnreachable, advice_for
+from producer.http_status import http_status
 from producer.settings import Settings
 from producer.web import pages
-from producer.web.access import Access, AccessMiddleware
+from producer.web.access import Access, AccessMiddleware, is_for_programs, problem_as_json
+from producer.web.api.routes import routes
+from producer.web.api.state import close_api
 from producer.web.audio import Recordings
 from producer.web.index import Index
 from producer.web.indexer import Indexer
@@ -40,15 +35,6 @@ from producer.web.live import Feed
 from producer.web.parts import render_parts
 from producer.web.rendering import load_templates, render
 from producer.web.web import Web
-
-_STATUSES: dict[type[ScribefarmError], HTTPStatus] = {
-    JobNotFound: HTTPStatus.NOT_FOUND,
-    SourceNotFound: HTTPStatus.NOT_FOUND,
-    SourceForbidden: HTTPStatus.FORBIDDEN,
-    InvalidOptions: HTTPStatus.BAD_REQUEST,
-    NoWorker: HTTPStatus.CONFLICT,
-    ServerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
-}
 
 
 def create_app(
@@ -73,13 +59,14 @@ def create_app(
     web = make_web(connection, settings, access or Access(), allow_actions=allow_actions)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         web.feed.start()
         yield
         web.feed.stop()
+        await run_in_threadpool(close_api, app)
 
     app = Starlette(
-        routes=[*pages.ROUTES],
+        routes=[*pages.ROUTES, *routes()],
         middleware=[Middleware(AccessMiddleware, access=web.access)],
         exception_handlers={
             HTTPException: _http_error,
@@ -119,16 +106,17 @@ def make_web(
     )
 
 
-def _http_error(_: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = error.detail if isinstance(error, HTTPException) else ""
+    if is_for_programs(request):
+        return problem_as_json(HTTPStatus(status), text)
     return render("error.html.j2", status, title=HTTPStatus(status).phrase, text=text, advice="")
 
 
 def _our_error(_: Request, error: Exception) -> Response:
-    kinds = (_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    status = next(kinds, HTTPStatus.INTERNAL_SERVER_ERROR)
-    advice = error.advice if isinstance(error, ScribefarmError) else ""
+    code = error.code if isinstance(error, ScribefarmError) else "internal"
+    status, advice = http_status(code), advice_for(code)
     return render("error.html.j2", status, title=status.phrase, text=str(error), advice=advice)
 
 

@@ -39,6 +39,7 @@ BUILDERS = {
     "progress_key": ("x",),
     "checkpoint_key": ("x",),
     "upload_key": ("x",),
+    "http_key": ("file", "x"),
     "batch_key": ("night",),
     "counts_key": ("night",),
     "ended_key": ("night",),

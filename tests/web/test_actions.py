@@ -86,7 +86,7 @@ def test_the_farm_is_paused_and_goes_on(farm, open_page):
 def test_a_worker_is_drained(farm, open_page):
     """Only one that is alive; who asks otherwise is told."""
     page = open_page(farm, allow_actions=True)
-    assert page.client.post("/actions/drain", data={"worker": "x"}, headers=OWN).status_code == 409
+    assert page.client.post("/actions/drain", data={"worker": "x"}, headers=OWN).status_code == 503
 
 
 @pytest.mark.parametrize(

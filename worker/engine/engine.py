@@ -281,7 +281,7 @@ class BatchEngine:
         except ScribefarmError as error:
             self._inbox.put(partial(self._schedule.fail, track, error))
         except Exception as error:  # noqa: BLE001 one recording fails, not all
-            _log.exception("computation failed", job_id=track.ticket.job_id)
+            _log.exception("computation failed", **track.ticket.named())
             failed = Internal("transcription", "must not fail", repr(error))
             self._inbox.put(partial(self._schedule.fail, track, failed))
         else:

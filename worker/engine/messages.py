@@ -57,6 +57,11 @@ class Ticket:
     job_id: str
     job: Job
     checkpoint: Checkpoint | None = None
+    trace_id: str = ""
+
+    def named(self) -> dict[str, str]:
+        """Return what log lines say of the job."""
+        return {"job_id": self.job_id, **({"trace_id": self.trace_id} if self.trace_id else {})}
 
 
 @dataclass(frozen=True)

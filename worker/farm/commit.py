@@ -157,6 +157,7 @@ def _store_result(pipe: Any, outcome: Outcome) -> None:
         "code": result.error.code if isinstance(result, Failure) else "",
         "worker": outcome.worker,
         "batch": outcome.batch or "",
+        "trace_id": claim.trace_id,
     }
     pipe.xadd(EVENTS_KEY, event, maxlen=MAX_EVENTS, approximate=True)
     pipe.delete(checkpoint_key(claim.job_id), progress_key(claim.job_id))

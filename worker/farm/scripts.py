@@ -18,6 +18,7 @@ from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
 from producer.scripts import Scripts
 from producer.settings import ModelSettings, Settings
+from producer.traces import TRACEPARENT_FIELD, TraceParent
 from worker.farm.boot import boot_id
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
@@ -42,6 +43,7 @@ FIELDS = (
     "excused",
     "lost_worker",
     "cancel",
+    TRACEPARENT_FIELD,
 )
 
 # How much later than our lease RQ's own clean-up may look at a job; see leases.lua.
@@ -75,6 +77,16 @@ class Claim:
     claimed_at_s: float
     oversized: str
     fields: dict[str, bytes]
+
+    @property
+    def traceparent(self) -> TraceParent | None:
+        """Return the trace that the job belongs to, and the span that asked for it."""
+        return TraceParent.read(self.fields[TRACEPARENT_FIELD].decode(errors="replace"))
+
+    @property
+    def trace_id(self) -> str:
+        """Return the trace that the job belongs to; "" without one."""
+        return self.traceparent.trace_id if self.traceparent else ""
 
     @classmethod
     def from_reply(cls, reply: list[Any]) -> "Claim":

@@ -20,7 +20,7 @@ for _, queue in ipairs(farm_queues(args.farm)) do
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
       tell('kind', 'job_taken_over', 'job_id', job_id, 'status', '', 'code', 'worker_lost',
-        'worker', worker, 'batch', '')
+        'worker', worker, 'batch', '', 'trace_id', trace_id_of(job_id))
       count_metric('jobs_taken_over', 1)
       if not job[2] then
         redis.call('HSET', job_key(job_id), 'lost_worker', worker)
