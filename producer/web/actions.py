@@ -17,8 +17,8 @@ from producer.draining import drain
 from producer.errors import InvalidOptions
 from producer.fleet import pause, resume
 from producer.web.access import next_page
+from producer.web.filters import Filter
 from producer.web.forms import Form, read_form
-from producer.web.index import Filter
 from producer.web.web import Web, web_of
 
 # Ids of one code that the index gives; of more the batch itself is asked.

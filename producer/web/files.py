@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from producer.batches.folders import FolderSums, FolderTally
 from producer.batches.views import FileView, view_files
-from producer.web.index import Filter, IndexedFile
+from producer.web.filters import Filter
+from producer.web.index import IndexedFile
 from producer.web.web import Web
 
 _MAX_CHARS = 1000

@@ -5,28 +5,13 @@ what it needs once, slowly (`producer.web.indexer`), and then follows the events
 cache. It may be behind, what a page shows of a file is asked anew; damaged it is begun again.
 """
 
-import contextlib
-import logging
-import re
-import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from producer.unspaced import UNSPACED
-
-# Columns of a page's filter, and what it is compared with.
-STATES = ("open", "succeeded", "failed", "lost")
-# Stands between the characters of scripts without spaces, so that each is found as a word.
-_BREAK = "\u200b"
-_UNSPACED = re.compile(f"([{UNSPACED}])")
-_MAX_QUERY_CHARS = 300
-# Around what was found in a snippet, of characters that no text of ours has.
-_MARKS = ("\ufdd0", "\ufdd1")
-_NO_MARKS = dict.fromkeys(map(ord, _MARKS), "\ufffd")
-_MARKED = re.compile(f"{_MARKS[0]}(.*?){_MARKS[1]}", re.DOTALL)
-_WORDS = re.compile(r'"([^"]*)"?|(\S+)')
+from producer.web.database import Database
+from producer.web.filters import Filter, condition_of
+from producer.web.phrases import MARKS, full_text_query, pieces, searchable
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -73,8 +58,6 @@ FROM texts JOIN documents ON documents.id = texts.rowid
 WHERE texts MATCH ? ORDER BY rank LIMIT ? OFFSET ?
 """
 
-_log = logging.getLogger(__name__)
-
 
 class IndexedFile(NamedTuple):
     """A file of a batch as the index has it; `flags` are those of its segments too."""
@@ -89,16 +72,6 @@ class IndexedFile(NamedTuple):
     language: str = ""
     worker: str = ""
     ended_s: float = -1.0
-
-
-class Filter(NamedTuple):
-    """Which files of a batch are wanted; "" is any."""
-
-    state: str = ""
-    code: str = ""
-    flag: str = ""
-    folder: str = ""
-    name: str = ""
 
 
 class Found(NamedTuple):
@@ -120,16 +93,16 @@ class Progress(NamedTuple):
 
 
 class Index:
-    """The database; one connection a thread, one writer at a time."""
+    """The files and texts of some batches."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
-        self._writing = threading.RLock()
-        self._generation = 0
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._writing:
-            self._open()
+        """Open the index at a path.
+
+        Raises:
+            OSError, sqlite3.OperationalError: it cannot be made or written there.
+        """
+        self._database = Database(path, _SCHEMA)
+        self._read, self._write = self._database.read, self._database.write
 
     # Batches
 
@@ -226,7 +199,7 @@ class Index:
                 "INSERT INTO documents (job_id, ended_s) VALUES (?, ?)", (job_id, ended_s)
             )
             database.execute(
-                "INSERT INTO texts (rowid, body) VALUES (?, ?)", (done.lastrowid, _spaced(text))
+                "INSERT INTO texts (rowid, body) VALUES (?, ?)", (done.lastrowid, searchable(text))
             )
             if found is not None:
                 database.execute(
@@ -242,7 +215,7 @@ class Index:
 
     def files(self, batch: str, wanted: Filter, limit: int, offset: int) -> list[IndexedFile]:
         """Return files of a batch by name."""
-        where, values = _where(self._id(batch), wanted)
+        where, values = condition_of(self._id(batch), wanted)
         rows = self._read(
             f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY name LIMIT ? OFFSET ?",  # noqa: S608 ours
             *values,
@@ -261,7 +234,7 @@ class Index:
 
     def count(self, batch: str, wanted: Filter, most: int) -> int:
         """Return how many files there are, counting no further than `most`."""
-        where, values = _where(self._id(batch), wanted)
+        where, values = condition_of(self._id(batch), wanted)
         rows = self._read(
             f"SELECT count(*) FROM (SELECT 1 FROM files WHERE {where} LIMIT ?)",  # noqa: S608 ours
             *values,
@@ -305,120 +278,24 @@ class Index:
 
         Words in quotes are one phrase; the last word may be unfinished.
         """
-        match = fts_query(query)
+        match = full_text_query(query)
         if not match:
             return []
-        rows = self._read(_FOUND, *_MARKS, self._id(batch), match, limit, offset)
-        return [Found(name, job_id, _pieces(text), audio_s) for name, job_id, text, audio_s in rows]
+        rows = self._read(_FOUND, *MARKS, self._id(batch), match, limit, offset)
+        return [Found(name, job_id, pieces(text), audio_s) for name, job_id, text, audio_s in rows]
 
     @property
     def num_bytes(self) -> int:
-        """Return the size of the database, without what waits in its log."""
-        ((pages,),), ((size,),) = self._read("PRAGMA page_count"), self._read("PRAGMA page_size")
-        ((free,),) = self._read("PRAGMA freelist_count")
-        return int((pages - free) * size)
+        """The size of the database."""
+        return self._database.num_bytes
 
     def close(self) -> None:
         """Close this thread's connection."""
-        if database := getattr(self._local, "database", None):
-            database.close()
-            self._local.database = None
+        self._database.close()
 
     def _id(self, batch: str) -> int:
         rows = self._read("SELECT id FROM batches WHERE name = ?", batch)
         return int(rows[0][0]) if rows else -1
-
-    def _open(self) -> sqlite3.Connection:
-        generation = getattr(self._local, "generation", -1)
-        if getattr(self._local, "database", None) is None or generation != self._generation:
-            try:
-                self._local.database = _connect(self._path)
-            except sqlite3.DatabaseError as error:
-                self._begin_again(error)
-                self._local.database = _connect(self._path)
-            self._local.generation = self._generation
-        database: sqlite3.Connection = self._local.database
-        return database
-
-    def _read(self, statement: str, *values: Any) -> list[Any]:
-        try:
-            return self._open().execute(statement, values).fetchall()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            self._begin_again(error)
-            return self._open().execute(statement, values).fetchall()
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._writing:
-            try:
-                with self._open() as database:
-                    yield database
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
-                self._begin_again(error)
-
-    def _begin_again(self, error: sqlite3.DatabaseError) -> None:
-        """Drop a damaged database; the indexer fills a new one."""
-        with self._writing:
-            _log.warning("web_index_damaged: %r: %r", str(self._path), str(error))
-            self.close()
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            self._generation += 1
-
-
-def fts_query(query: str) -> str:
-    """Return a query of SQLite's full-text search; nothing in it has a meaning of its own."""
-    terms, is_open = [], False
-    for phrase, word in _WORDS.findall(query[:_MAX_QUERY_CHARS]):
-        given = _spaced(phrase or word)
-        if any(char.isalnum() for char in given):
-            terms.append('"' + given.replace('"', " ") + '"')
-            is_open = bool(word)
-    if is_open and not query.endswith(" "):
-        terms[-1] += "*"
-    return " ".join(terms)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
-    path.chmod(0o600)
-    database.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=NORMAL")
-    database.executescript(_SCHEMA)
-    return database
-
-
-def _where(batch_id: int, wanted: Filter) -> tuple[str, list[Any]]:
-    """Return the condition of a filter, and its values."""
-    parts: list[str] = ["batch_id = ?"]
-    values: list[Any] = [batch_id]
-    if wanted.state:
-        parts.append("state = ?")
-        values.append(wanted.state)
-    if wanted.code:
-        parts.append("code = ?")
-        values.append(wanted.code)
-    if wanted.flag == "any":
-        parts.append("(num_flagged > 0 OR flags != '')")
-    elif wanted.flag:
-        parts.append("instr(flags, ?)")
-        values.append(f",{wanted.flag},")
-    if wanted.folder:
-        parts.append("(folder = ? OR folder LIKE ? ESCAPE '\\')")
-        values += [wanted.folder, f"{_escaped(wanted.folder)}/%"]
-    if wanted.name:
-        parts.append("name LIKE ? ESCAPE '\\'")
-        values.append(f"%{_escaped(wanted.name)}%")
-    return " AND ".join(parts), values
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _joined(flags: Iterable[str]) -> str:
@@ -428,17 +305,3 @@ def _joined(flags: Iterable[str]) -> str:
 
 def _split(flags: str) -> tuple[str, ...]:
     return tuple(flag for flag in flags.split(",") if flag)
-
-
-def _spaced(text: str) -> str:
-    return _UNSPACED.sub(rf"{_BREAK}\1{_BREAK}", text.translate(_NO_MARKS))
-
-
-def _pieces(snippet: str) -> list[tuple[str, bool]]:
-    pieces, end = [], 0
-    text = snippet.replace(_BREAK, "")
-    for match in _MARKED.finditer(text):
-        pieces += [(text[end : match.start()], False), (match[1], True)]
-        end = match.end()
-    pieces.append((text[end:], False))
-    return [(piece, is_match) for piece, is_match in pieces if piece]

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -109,11 +110,13 @@ class Feed:
             ServerUnreachable: no server answers.
         """
         with self._reading:
-            known = self._view
-            is_fresh = known is not None and time.monotonic() - known[0] < TICK_S
-            if known is not None and is_fresh and (watched is None or known[1].batch(watched)):
-                return known[1]
-            return self._read(self._watched | ({watched} if watched else set()))
+            read_at, view = self._view or (-math.inf, None)
+            if view is None or time.monotonic() - read_at > TICK_S:
+                view = self._read(self._watched)
+            if watched is None or view.batch(watched):
+                return view
+            batch = self._reader.batch(watched, view.files)
+            return view._replace(batches=(*view.batches, batch)) if batch else view
 
     def look_anew(self) -> None:
         """Let the next page look at the farm: somebody has just changed it."""

@@ -104,6 +104,8 @@ def search(request: Request) -> Response:
     query, page = request.query_params.get("q", "")[:300], _page_number(request)
     _known_batch(web, name)
     web.indexer.look_at(name, _FIRST_LOOK_S)
+    # Counted only while something is missing: of a million texts that takes a second.
+    is_there = web.index.is_whole(name) and web.indexer.has_texts(name)
     found = web.index.search(name, query, FOUND_A_PAGE + 1, (page - 1) * FOUND_A_PAGE)
     return _page(
         request,
@@ -111,7 +113,7 @@ def search(request: Request) -> Response:
         Topic("batch", name),
         query=query,
         found=found[:FOUND_A_PAGE],
-        progress=web.index.progress(name),
+        progress=None if is_there else web.index.progress(name),
         is_full=web.indexer.is_full,
         page=page,
         has_more=len(found) > FOUND_A_PAGE,

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
+from tests.stage.farm import wait_until
 from tests.stage.shown_farm import answers, archive, submit
 from tests.stage.told_engine import ToldEngine
 from tests.web.conftest import Served
@@ -36,6 +37,11 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def until(page, expression):
+    """Wait until something holds in the page; Playwright's own way needs eval, which we forbid."""
+    wait_until(lambda: page.evaluate(expression), timeout_s=PATIENCE_MS / 1000)
 
 
 class Visitor:
@@ -125,7 +131,7 @@ def test_a_night_is_watched_and_a_transcript_is_read(farm, open_page, visit, tmp
         word = page.locator(".w", has_text="seventy-two")
         word.click()
         at = float(word.get_attribute("data-t"))
-        page.wait_for_function("document.getElementById('audio').readyState >= 2")
+        until(page, "document.getElementById('audio').readyState >= 2")
         assert abs(page.evaluate("document.getElementById('audio').currentTime") - at) < 0.05
         expect(word).to_have_class(re.compile(r"\bnow\b"))
         # The player follows: while it plays, the marked word moves on.
@@ -184,15 +190,13 @@ def test_keys_alone_suffice(night, served, visit):
     time_of = "Number(document.activeElement.dataset.t)"
     at = page.evaluate(time_of)
     assert at > 1
-    page.wait_for_function(
-        "at => Math.abs(document.getElementById('audio').currentTime - at) < 0.05", arg=at
-    )
+    until(page, f"Math.abs(document.getElementById('audio').currentTime - {at}) < 0.05")
     press("ArrowRight")
-    page.wait_for_function("at => document.getElementById('audio').currentTime > at + 0.1", arg=at)
+    until(page, f"document.getElementById('audio').currentTime > {at} + 0.1")
     press(" ")
-    page.wait_for_function("!document.getElementById('audio').paused")
+    until(page, "!document.getElementById('audio').paused")
     press(" ")
-    page.wait_for_function("document.getElementById('audio').paused")
+    until(page, "document.getElementById('audio').paused")
     # One stop for the whole text: the next one is behind it.
     press("Tab")
     assert "All figures" in page.evaluate("document.activeElement.textContent")

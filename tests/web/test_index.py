@@ -7,8 +7,10 @@ import pytest
 
 from producer.batches.actions import retry_jobs
 from producer.events import read_events
-from producer.web.index import Filter, Index, IndexedFile, fts_query
+from producer.web.filters import Filter
+from producer.web.index import Index, IndexedFile
 from producer.web.indexer import Indexer, Pace
+from producer.web.phrases import full_text_query
 from tests.stage.shown_farm import SAYINGS, answers, archive, said, submit, transcript, write_tone
 from tests.stage.told_engine import work_off
 
@@ -55,7 +57,7 @@ def test_words_and_phrases_are_found(index, text, query, found):
 
 def test_a_query_is_bounded():
     """Nobody keeps the database busy with a novel."""
-    assert len(fts_query("word " * 100_000)) < 1000
+    assert len(full_text_query("word " * 100_000)) < 1000
 
 
 def test_only_its_owner_reads_the_index(index, tmp_path):

@@ -66,6 +66,13 @@
     if (text && words.length) mark(wordAt(seconds));
   };
 
+  const playOrPause = () => {
+    if (!audio) return;
+    // A play that is interrupted, or not possible, is no error: the player shows it.
+    if (audio.paused) audio.play().catch(() => {});
+    else audio.pause();
+  };
+
   if (audio) {
     for (const name of ["play", "seeked", "timeupdate"]) audio.addEventListener(name, look);
     audio.addEventListener("error", () => {
@@ -109,7 +116,7 @@
       End: () => focusOn(buttons.length - 1),
       ArrowRight: () => step(1),
       ArrowLeft: () => step(-1),
-      " ": () => (audio ? (audio.paused ? audio.play() : audio.pause()) : null),
+      " ": () => playOrPause(),
     };
     if (at < 0 || !keys[event.key]) return;
     event.preventDefault();
