@@ -205,6 +205,29 @@ def test_a_name_with_a_path_becomes_no_path(start_front, connection, tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_what_a_name_says_is_never_a_page(ask, farm):
+    """Whatever format is asked for: answers are JSON or plain text, and browsers do not guess."""
+    farm.start()
+    name = "<script>alert(1)</script>&.wav"
+    made = form(
+        b"b",
+        part("Content-Disposition: form-data; name=model", b"whisper-1"),
+        part(f'Content-Disposition: form-data; name="file"; filename="{name}"', b"RIFF"),
+    )
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = ask.post(URL, content=made, headers=headers)
+    assert answer.headers["content-type"] == "application/json"
+    job_id = next(farm.connection.scan_iter("scribefarm:result:*")).decode().rpartition(":")[2]
+    for query in ("", "?format=html", "?format=vtt", "?format=<b>"):
+        answer = ask.get(f"/jobs/{job_id}/result{query}")
+        assert answer.headers["content-type"].partition(";")[0] in {
+            "application/json",
+            "text/plain",
+        }
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_who_may_not_ask(start_front, connection):
     """No token, a wrong one, a forged Host, another site: before a byte of the body is taken."""
     front = start_front(token=TOKEN)
@@ -268,6 +291,7 @@ def test_more_uploads_than_there_is_room_for_are_429(start_front, connection):
         assert send_lines().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_503(tmp_path, write_noise):
     """With a Retry-After, and as soon as it is back all goes on."""
     server = Server(tmp_path / "server")
