@@ -282,7 +282,7 @@ class HttpSettings(_Section):
         description="Of one recording in the spool folder; else audio.max_upload_bytes.",
     )
     max_stored_bytes: int = Field(
-        4 * _GIB, gt=0, le=_MOST_BYTES, description="Of all uploads; beyond it, 429."
+        _GIB, gt=0, le=_MOST_BYTES, description="Of all uploads; beyond it, 429."
     )
     max_waiting_jobs: int = Field(
         10_000, gt=0, le=_MOST_QUEUED, description="While more jobs wait, new work is 429."

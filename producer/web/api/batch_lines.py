@@ -13,6 +13,8 @@ from producer.web.api.errors import Refusal, error_body
 # A prompt, a name and a path; files do not stand in lines.
 MAX_LINE_BYTES = 64 * 1024
 _MAX_ID_CHARS = 500
+# It is kept for each line.
+_MAX_MESSAGE_CHARS = 500
 
 
 class AskedLine(BaseModel):
@@ -66,6 +68,7 @@ def damaged(
 ) -> KeptLine:
     """Return what is kept of a line that became no job."""
     detail = error_body(error, param).error.model_dump()
+    detail["message"] = detail["message"][:_MAX_MESSAGE_CHARS]
     return KeptLine(number=number, custom_id=custom_id, error=detail)
 
 

@@ -26,6 +26,7 @@ from producer.web.api.batch_output import lines_key
 from producer.web.api.batch_turn import BatchTurn
 from producer.web.api.errors import Refusal
 from producer.web.api.model_choice import chosen_model
+from producer.web.api.room import Room
 from producer.web.api.shapes import LineError
 from producer.web.api.sources import Recordings
 from producer.web.api.submitting import job_for
@@ -33,6 +34,8 @@ from producer.web.api.submitting import job_for
 PAGE = 50
 # Shown in the batch itself; its error file has them all.
 _MAX_ERRORS = 100
+# What is kept of a line, at most: its custom_id twice, its request or its error.
+_KEPT_BYTES = 2000
 
 
 def read_lines(turn: BatchTurn) -> None:
@@ -41,7 +44,7 @@ def read_lines(turn: BatchTurn) -> None:
     Raises:
         OutOfRange: there are more than http.max_batch_lines.
         InvalidOptions: there is none.
-        QueueFull: queue.max_queued jobs wait; a later turn goes on.
+        QueueFull: queue.max_queued jobs wait, or there is no room; a later turn goes on.
         ScribefarmError: the file is gone, or the server.
     """
     _check_number(turn)
@@ -68,6 +71,8 @@ def _check_number(turn: BatchTurn) -> None:
         raise OutOfRange("file", must, found)
     if not found:
         raise InvalidOptions("file", "must have at least one line")
+    room = Room(turn.connection, turn.settings)
+    room.take(turn.batch.id, found * _KEPT_BYTES, turn.settings.http.keep_s)
 
 
 class _Reading:

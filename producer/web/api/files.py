@@ -17,9 +17,10 @@ from producer.web.api.form import FormFile, FormLimits
 from producer.web.api.multipart import read_form
 from producer.web.api.paging import PageQuery, read_query
 from producer.web.api.records import FileRecord, Files, content_key, new_id
+from producer.web.api.room import Room
 from producer.web.api.shapes import Deleted, FileList
 from producer.web.api.state import Api, api_of
-from producer.web.api.storing import check_kind, store_upload, take_room, upload_limits
+from producer.web.api.storing import check_kind, store_upload, upload_limits
 
 LINES_TYPE = "application/jsonl"
 # OpenAI's least and most life of a file.
@@ -29,7 +30,7 @@ _LEAST_S, _MOST_S = 3600, 2_592_000
 class AskedFile(BaseModel):
     """The fields of an upload, beside its file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     purpose: str = Field(description="batch for lines, user_data for a recording.")
     anchor: str = Field("created_at", alias="expires_after[anchor]", pattern="^created_at$")
@@ -99,7 +100,8 @@ def _keep_lines(api: Api, asked: AskedFile, file: FormFile) -> FileRecord:
         expires_at=int(time.time()) + ttl_s,
         sha256=file.sha256,
     )
-    take_room(api.connection, api.settings, file.sha256, file.num_bytes, ttl_s)
+    # Each is kept for itself, also if it comes twice.
+    Room(api.connection, api.settings).take(record.id, record.num_bytes, ttl_s)
     files_of(api).put_new(record, ttl_s)
     must = "has at most http.max_batch_bytes"
     key = content_key(record.id)
@@ -138,10 +140,17 @@ async def get_file(request: Request) -> Response:
 
 async def delete_file(request: Request) -> Response:
     """Drop a file."""
-    files, file_id = files_of(api_of(request)), request.path_params["file_id"]
-    await asyncio.to_thread(files.get, file_id)
-    await asyncio.to_thread(files.delete, file_id)
+    file_id = request.path_params["file_id"]
+    await asyncio.to_thread(_delete, api_of(request), file_id)
     return JSONResponse(Deleted(id=file_id).model_dump())
+
+
+def _delete(api: Api, file_id: str) -> None:
+    files = files_of(api)
+    record = files.get(file_id)
+    files.delete(file_id)
+    # A recording stays for those who wait for its text.
+    Room(api.connection, api.settings).give_back(record.id, record.num_bytes)
 
 
 async def file_content(request: Request) -> Response:

@@ -120,7 +120,9 @@ class FormReader:
         try:
             self._handle.write(self._waiting)
         except OSError as error:
-            raise DiskFull("request: file", "must fit onto the disk", error.strerror) from error
+            raise DiskFull(
+                "request: file", "must fit into http.spool_dir, or TMPDIR", error.strerror
+            ) from error
         self._digest.update(self._waiting)
         self._waiting.clear()
 
@@ -135,7 +137,9 @@ class FormReader:
             try:
                 self._handle.close()
             except OSError as error:
-                raise DiskFull("request: file", "must fit onto the disk", error.strerror) from error
+                raise DiskFull(
+                    "request: file", "must fit into http.spool_dir, or TMPDIR", error.strerror
+                ) from error
             self.form.file.sha256 = self._digest.hexdigest()
 
     def close(self) -> None:
@@ -182,7 +186,9 @@ class FormReader:
                 prefix=UPLOAD_PREFIX, dir=self._limits.folder, delete=False
             )
         except OSError as error:
-            raise DiskFull("request: file", "must fit onto the disk", error.strerror) from error
+            raise DiskFull(
+                "request: file", "must fit into http.spool_dir, or TMPDIR", error.strerror
+            ) from error
         self._handle = handle  # type: ignore[assignment]  # a wrapper around one
         self.form.file = FormFile(Path(handle.name), harmless_name(given), content_type)
         self._in_file = True

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from producer.errors import Internal, ScribefarmError
+from producer.errors import Internal, ScribefarmError, ServerUnreachable
 from producer.settings import Settings
 from producer.spans import span
 from producer.traces import TRACEPARENT_FIELD, TraceParent
@@ -132,6 +132,8 @@ async def _safely(handler: Handler, request: Request) -> Response:
         refused = refusal
     except ScribefarmError as error:
         refused = Refusal(error)
+    except redis.RedisError as error:
+        refused = Refusal(ServerUnreachable("redis", "must do what we ask", type(error).__name__))
     except ClientDisconnect:
         return Response(status_code=_CLIENT_GONE)
     except Exception:  # noqa: BLE001 - a client gets an answer, and the log the rest

@@ -4,20 +4,19 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import redis
 
 from producer.archive.find import path_to_source
-from producer.connection import server_errors
 from producer.errors import DiskFull, OutOfRange, QueueFull, ScribefarmError, UnsupportedFormat
 from producer.models_served import count_jobs
-from producer.scripts import Scripts
 from producer.settings import Settings
 from producer.source import upload_source
 from producer.uploads import upload
 from producer.web.api.errors import Refusal
 from producer.web.api.form import UPLOAD_PREFIX, FormFile, FormLimits
+from producer.web.api.room import Room
 
 # Of a part that is a recording; what the bytes are is for the worker to see.
 _AUDIO_KINDS = ("audio/", "video/")
@@ -66,31 +65,6 @@ def check_pressure(connection: redis.Redis, settings: Settings) -> None:
         raise QueueFull("http", f"http.max_waiting_jobs is {limit}", waiting)
 
 
-def take_room(
-    connection: redis.Redis, settings: Settings, sha256: str, num_bytes: int, ttl_s: int
-) -> None:
-    """Count an upload among those that are kept.
-
-    Raises:
-        QueueFull: all together would have more than http.max_stored_bytes.
-        ServerUnreachable: the server does not answer.
-    """
-    http = settings.http
-    with server_errors(connection):
-        answer: Any = Scripts(connection).run(
-            "take_room",
-            sha256=sha256,
-            num_bytes=num_bytes,
-            ttl_s=ttl_s,
-            max_bytes=http.max_stored_bytes,
-            max_files=http.max_files,
-        )
-    is_taken, total = answer
-    if not is_taken:
-        must = f"uploads have at most {http.max_stored_bytes} bytes (http.max_stored_bytes)"
-        raise QueueFull("http", must, total + num_bytes)
-
-
 def store_upload(connection: redis.Redis, settings: Settings, file: FormFile) -> Stored:
     """Keep a recording for audio.upload_ttl_s, once however often it comes.
 
@@ -100,7 +74,7 @@ def store_upload(connection: redis.Redis, settings: Settings, file: FormFile) ->
         ScribefarmError: as `producer.uploads.upload` raises.
     """
     audio = settings.audio
-    take_room(connection, settings, file.sha256, file.num_bytes, audio.upload_ttl_s)
+    Room(connection, settings).take(file.sha256, file.num_bytes, audio.upload_ttl_s)
     folder = settings.http.spool_dir
     if folder is None:
         try:

@@ -11,7 +11,7 @@ from openai import OpenAI
 from tests.stage.readme import block
 from tests.web.api.conftest import CLIP
 
-pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.weights, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 from producer.keys import http_key
+from producer.settings import load_settings
 from producer.web.api.form import harmless_name
-from tests.stage.farm import wait_until
+from tests.stage.farm import Server, wait_until
+from tests.stage.http_front import HttpFront
 
 URL = "/v1/audio/transcriptions"
 TOKEN = "a-token-of-24-characters"
@@ -203,6 +205,29 @@ def test_a_name_with_a_path_becomes_no_path(start_front, connection, tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_what_a_name_says_is_never_a_page(ask, farm):
+    """Whatever format is asked for: answers are JSON or plain text, and browsers do not guess."""
+    farm.start()
+    name = "<script>alert(1)</script>&.wav"
+    made = form(
+        b"b",
+        part("Content-Disposition: form-data; name=model", b"whisper-1"),
+        part(f'Content-Disposition: form-data; name="file"; filename="{name}"', b"RIFF"),
+    )
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = ask.post(URL, content=made, headers=headers)
+    assert answer.headers["content-type"] == "application/json"
+    job_id = next(farm.connection.scan_iter("scribefarm:result:*")).decode().rpartition(":")[2]
+    for query in ("", "?format=html", "?format=vtt", "?format=<b>"):
+        answer = ask.get(f"/jobs/{job_id}/result{query}")
+        assert answer.headers["content-type"].partition(";")[0] in {
+            "application/json",
+            "text/plain",
+        }
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 def test_who_may_not_ask(start_front, connection):
     """No token, a wrong one, a forged Host, another site: before a byte of the body is taken."""
     front = start_front(token=TOKEN)
@@ -254,4 +279,38 @@ def test_more_uploads_than_there_is_room_for_are_429(start_front, connection):
         refused = send(b"b" * 600)
         assert error_of(refused, 429)["type"] == "rate_limit_error"
         assert refused.headers["retry-after"] == "30"
-    assert connection.zcard(http_key("room", "all")) == 1
+        assert connection.zcard(http_key("room", "all")) == 1
+
+        # Lines are kept once each time, until they are deleted.
+        def send_lines():
+            return ask.post("/v1/files", files={"file": b"{}" * 50}, data={"purpose": "batch"})
+
+        kept = [send_lines() for _ in range(5)]
+        assert [answer.status_code for answer in kept] == [200, 200, 200, 200, 429]
+        assert ask.delete(f"/v1/files/{kept[0].json()['id']}").status_code == 200
+        assert send_lines().status_code == 200
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_is_503(tmp_path, write_noise):
+    """With a Retry-After, and as soon as it is back all goes on."""
+    server = Server(tmp_path / "server")
+    front = HttpFront(load_settings(redis={"url": server.url, "socket_timeout_s": 1.0}))
+    try:
+        with httpx.Client(base_url=front.url, timeout=60) as ask:
+            assert ask.get("/v1/models").status_code == 200
+            server.kill()
+            files = {"file": ("a.wav", write_noise().read_bytes())}
+            for answer in (
+                ask.get("/v1/models"),
+                ask.post(URL, files=files, data={"model": "whisper-1"}),
+                ask.get("/v1/batches"),
+                ask.get("/events"),
+            ):
+                assert error_of(answer, 503)["code"] == "server_unreachable"
+                assert answer.headers["retry-after"]
+            server.start()
+            assert ask.get("/v1/models").status_code == 200
+    finally:
+        front.stop()
+        server.stop()

@@ -1,5 +1,6 @@
 """A request from its file to its answer, with a worker whose decoder is a fake."""
 
+import asyncio
 import hashlib
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 from producer.job import Job
 from producer.keys import http_key, job_key
 from producer.queue import submit
+from producer.rq_data import load_call
 from tests.stage.farm import wait_until
 
 URL = "/v1/audio/transcriptions"
@@ -160,8 +162,6 @@ def test_words_that_are_expected_and_languages(ask, connection, write_noise):
             "temperature": "0.5",
         },
     )
-    from producer.rq_data import load_call
-
     job_id = answer.json()["id"]
     *_, kwargs = load_call(connection.hget(job_key(job_id), "data"))
     assert kwargs["options"] == {
@@ -170,3 +170,41 @@ def test_words_that_are_expected_and_languages(ask, connection, write_noise):
         "initial_prompt": "A talk.",
         "temperatures": [0.5],
     }
+
+
+def test_a_translation_is_a_job_of_its_own(ask, farm, connection, write_noise):
+    """The same recording, another task; a model that can is asked for by its name."""
+    url = "/v1/audio/translations"
+    later = {"prefer": "respond-async"}
+    plain = send(ask, write_noise(), headers=later, model="base").json()["id"]
+    answer = send(ask, write_noise(), url, later, model="base")
+    assert answer.status_code == 202
+    assert answer.json()["id"] != plain
+    *_, kwargs = load_call(connection.hget(job_key(answer.json()["id"]), "data"))
+    assert (kwargs["model"], kwargs["options"]) == ("base", {"task": "translate"})
+    assert send(ask, write_noise(), url, language="de").json()["error"]["param"] == "language"
+
+
+def test_many_wait_at_once_and_hold_nobody_up(front, farm, write_noise):
+    """A request that waits takes no thread: others are answered meanwhile."""
+    paths = [write_noise(f"{number}.wav", seconds=0.01, seed=number) for number in range(60)]
+
+    async def ask_all():
+        async with httpx.AsyncClient(base_url=front.url, timeout=60) as client:
+
+            async def one(path):
+                files = {"file": (path.name, path.read_bytes(), "audio/wav")}
+                return await client.post(URL, files=files, data={"model": "whisper-1"})
+
+            waiting = [asyncio.create_task(one(path)) for path in paths]
+            await asyncio.to_thread(wait_until, lambda: farm.queue("high@fake").count == len(paths))
+            before = threading.active_count()
+            assert (await client.get("/v1/models")).status_code == 200
+            farm.start()
+            return before, await asyncio.gather(*waiting)
+
+    num_threads, answers = asyncio.run(ask_all())
+    assert [answer.status_code for answer in answers] == [200] * len(paths)
+    for path, answer in zip(paths, answers, strict=True):
+        assert answer.json()["text"].endswith(f"/{path.name}-2")
+    assert num_threads < len(paths)
