@@ -173,3 +173,15 @@ def known_as(name: str) -> str:
     begin, dash, start = name.rpartition("-")
     is_start = len(start) == _START_LENGTH and not start.strip("0123456789abcdef")
     return begin if dash and begin and is_start else name
+
+
+def state_of(record: WorkerRecord) -> State:
+    """Return what a worker does."""
+    states: tuple[tuple[State, bool], ...] = (
+        ("lost", "lost" in record.marks),
+        ("draining", record.is_draining),
+        ("paused", record.is_paused),
+        ("asleep", record.sleeps_until_s is not None),
+        ("busy", record.in_flight > 0),
+    )
+    return next((state for state, holds in states if holds), "idle")

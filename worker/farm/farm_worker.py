@@ -21,7 +21,7 @@ import contextlib
 import socket
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import redis
@@ -39,6 +39,7 @@ from worker.engine.messages import Engine
 from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
+from worker.farm.health import Health
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.hours import Hours
 from worker.farm.job_log import log_taken_over
@@ -46,6 +47,9 @@ from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
 from worker.farm.self_report import SelfReport
+
+if TYPE_CHECKING:
+    from producer.worker_records import WorkerFacts
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -109,6 +113,24 @@ class FarmWorker(DrainableWorker):
         self._hours = Hours()
         self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
+        self._is_paused = False
+        self._turned_at = time.monotonic()
+        # What the last heartbeat said, and when (monotonic).
+        self.facts: WorkerFacts | None = None
+        self.facts_at = 0.0
+
+    @property
+    def health(self) -> Health:
+        """How the worker is; may be asked from any thread."""
+        return Health(
+            loop_age_s=time.monotonic() - self._turned_at,
+            is_registered=self.facts is not None,
+            is_draining=self.drain_asked,
+            is_blocked=self._is_blocked,
+            is_asleep=self._hours.sleeps_until_s is not None,
+            is_paused=self._is_paused,
+            has_server=not self._outage.is_active,
+        )
 
     def run(self, *, burst: bool = False) -> int:
         """Work until drained, or with `burst` until the queues are empty; return an exit code.
@@ -134,6 +156,7 @@ class FarmWorker(DrainableWorker):
 
     def _step(self) -> None:
         can_read = self._engine.can_read  # before the events: those that led to it are among them
+        self._turned_at = time.monotonic()
         flights = self._held.flights
         for event in self._engine.poll(POLL_BUSY_S if flights else POLL_IDLE_S):
             self._report.take(event, flights)
@@ -223,6 +246,10 @@ class FarmWorker(DrainableWorker):
         answer = self._scripts.heartbeat(
             self._held.claims, record, facts.to_json(), self.worker_ttl
         )
+        self.facts, self.facts_at = facts, time.monotonic()
+        if answer.is_paused is not self._is_paused:
+            self._is_paused = answer.is_paused
+            _log.info("paused" if answer.is_paused else "resumed")
         for execution_id in answer.lost:
             self._held.lose(execution_id)
         for execution_id in answer.cancelled:

@@ -98,11 +98,13 @@ class Heartbeat(NamedTuple):
         lost: Executions that are no longer ours.
         cancelled: Executions that somebody asked to stop.
         adopted: Jobs that are ours although the reply to their claim never came.
+        is_paused: Whether the farm or this worker is.
     """
 
     lost: list[str]
     cancelled: list[str]
     adopted: list[Claim]
+    is_paused: bool = False
 
 
 class Release(NamedTuple):
@@ -199,7 +201,7 @@ class FarmScripts:
     ) -> Heartbeat:
         """Renew the leases of `held`, RQ's record of this worker and what it says of itself."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
-        lost, cancelled, adopted = self._call(
+        lost, cancelled, adopted, is_paused = self._call(
             "heartbeat",
             facts,
             executions=executions,
@@ -211,6 +213,7 @@ class FarmScripts:
             [execution_id.decode() for execution_id in lost],
             [execution_id.decode() for execution_id in cancelled],
             _claims(adopted),
+            bool(is_paused),
         )
 
     def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
