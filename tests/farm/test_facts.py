@@ -6,17 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producer.batches.actions import retry_jobs
+from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.views import note_batch
 from producer.errors import InvalidOptions, NoWorker
 from producer.events import ALL_KINDS, read_events
-from producer.fleet import live_workers, pause, resume
+from producer.fleet import farm_status, live_workers, pause, resume
 from producer.keys import FACTS_KEY, LOST_KEY, METRICS_KEY, PAUSED_KEY, ROSTER_KEY
 from producer.pausing import pause_worker, resume_worker
 from producer.roster import _with_slow, read_roster, tell_of_lost
 from producer.worker_records import WorkerRecord
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
+from worker.farm import farm_worker
 
 
 def told(farm, *kinds):
@@ -262,3 +263,17 @@ def test_a_slow_worker_is_told_from_its_peers_and_by_its_bench():
     ]
     assert [each.name for each in _with_slow(alone) if each.marks] == ["a"]
     assert not [each for each in _with_slow([record("a", 1.0), record("b", 40.0)]) if each.marks]
+
+
+def test_a_cancelled_job_of_a_model_that_nobody_has_is_not_counted_for_ever(farm, monkeypatch):
+    """Nobody claims from its queue; the tidying drops what stands there in vain."""
+    monkeypatch.setattr(farm_worker, "TIDY_EVERY_S", 0.1)
+    cancelled, waits = (
+        farm.submit(job(name).model_copy(update={"model": "another"})) for name in ("a", "b")
+    )
+    list(cancel_jobs(farm.connection, farm.settings, cancelled))
+    farm.start()
+    wait_until(
+        lambda: farm_status(farm.connection, farm.settings).queued_by_model == {"another": 1}
+    )
+    assert farm.state(waits[0]) == "queued"

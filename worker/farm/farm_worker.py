@@ -272,6 +272,7 @@ class FarmWorker(DrainableWorker):
         if self._is_due("tidy", TIDY_EVERY_S):
             queues = farm_queues(self.connection, self._settings.worker.queues)
             clean_registries(self.connection, queues)
+            self._scripts.sweep()
 
     def _claim(self) -> None:
         flights = self._held.flights

@@ -226,6 +226,10 @@ class FarmScripts:
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
         return _claims(replies)
 
+    def sweep(self) -> int:
+        """Drop entries of queues' heads whose jobs do not wait any more; return how many."""
+        return int(self._call("sweep"))
+
     def leave(self, *, was_asked: bool) -> None:
         """Take this worker out of the roster: it ends in order, by itself or asked to."""
         self._call("leave", was_asked=was_asked)
