@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from producer.archive.submission_log import SubmissionLog
 from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.views import note_batch
 from producer.errors import InvalidOptions, NoWorker
@@ -196,6 +197,23 @@ def test_a_batch_that_is_done_is_told_once_a_time(farm):
     list(retry_jobs(farm.connection, farm.settings, [bad_id(farm)]))
     wait_until(lambda: len(done(farm)) == 2)
     assert done(farm) == [("night", 20, 1)] * 2
+
+
+def test_a_batch_is_not_done_while_files_are_still_submitted_to_it(farm):
+    """Workers may be faster than the archive is read; the end of the submission tells."""
+    farm.start()
+    log = SubmissionLog(farm.connection, farm.settings, "night")
+    with log.until_the_end():
+        for number in range(3):
+            (job_id,) = farm.submit(job(f"a{number}").model_copy(update={"batch": "night"}))
+            log.page_done()
+            assert farm.result(job_id).status == "succeeded"
+        assert done(farm) == []
+    assert done(farm) == [("night", 3, 0)]
+    # Submitting the same again ends nothing.
+    with SubmissionLog(farm.connection, farm.settings, "night").until_the_end():
+        pass
+    assert done(farm) == [("night", 3, 0)]
 
 
 def done(farm):
