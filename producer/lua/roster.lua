@@ -49,8 +49,9 @@ local function note_worker(name, document, lease_s)
   if not is_json or type(facts) ~= 'table' then return end
   local before = facts_of(name)
   redis.pcall('HSET', FACTS, name, document)
+  local is_new = redis.pcall('ZADD', ROSTER, string.format('%.6f', now + lease_s), name) == 1
   for _, key in ipairs({FACTS, ROSTER}) do redis.pcall('EXPIRE', key, 2 * LOST_KEPT_S) end
-  if redis.pcall('ZADD', ROSTER, string.format('%.6f', now + lease_s), name) == 1 then
+  if is_new then
     local was_lost = redis.pcall('ZREM', LOST, name) == 1
     tell('kind', was_lost and 'worker_back' or 'worker_started', 'worker', name)
   end

@@ -98,7 +98,7 @@ class Heartbeats:
         facts = report.facts([], Hours(), is_draining=False)
         names = tuple(f"archive/2026/{n:04}/tape {n:07}.wav" for n in range(8))
         said = facts.model_copy(update={"recordings": names, "in_flight": 8, "slots": 16})
-        scripts.heartbeat([], record, said.to_json(), 60)
+        scripts.heartbeat([], record, 60, said.to_json())
 
     def _run(self):
         turn = 0

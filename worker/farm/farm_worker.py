@@ -244,7 +244,7 @@ class FarmWorker(DrainableWorker):
         record["state"] = "busy" if flights else "idle"
         del record["last_heartbeat"]  # the server's clock writes it
         answer = self._scripts.heartbeat(
-            self._held.claims, record, facts.to_json(), self.worker_ttl
+            self._held.claims, record, self.worker_ttl, facts.to_json()
         )
         self.facts, self.facts_at = facts, time.monotonic()
         if answer.is_paused is not self._is_paused:

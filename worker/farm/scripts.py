@@ -197,9 +197,9 @@ class FarmScripts:
         return _claims(replies)
 
     def heartbeat(
-        self, held: Iterable[Claim], record: dict[str, str], facts: str, worker_ttl_s: int
+        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int, facts: str = ""
     ) -> Heartbeat:
-        """Renew the leases of `held`, RQ's record of this worker and what it says of itself."""
+        """Renew the leases of `held`, RQ's record of this worker, and its `facts` if it says any."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
         lost, cancelled, adopted, is_paused = self._call(
             "heartbeat",
