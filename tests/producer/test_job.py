@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from producer.archive.find import FoundFile
 from producer.archive.prepare import SubmitOptions, to_job
 from producer.errors import Internal, InvalidOptions
-from producer.job import AudioOptions, Job
+from producer.job import AudioOptions, Job, Options
 from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES
 from producer.queue import with_defaults
 from producer.result import Failure, dump_result, parse_result
@@ -103,6 +103,17 @@ def test_every_text_and_list_of_a_job_has_its_bounds(kwargs):
 def test_a_hash_is_one_whatever_its_case():
     """Other programs may write it in capitals."""
     assert Job(source="a", audio_sha256=HASH.upper()).audio_sha256 == HASH
+
+
+def test_options_that_came_later_leave_ids_as_they_were_until_they_are_asked_for():
+    """Made with the version before beams: greedy work is not done again; other work is other work."""
+    job = Job(source="a", model="tiny.en", audio_sha256=HASH)
+    greedy = job.model_copy(update={"options": Options(beam_size=None)})
+    assert greedy.content_id(HASH) == "c7ca3f5929852d24293a1c90daf8f9ee"
+    more = [{"beam_size": 5}, {"beam_size": 1}, {"beam_size": 5, "patience": 2}]
+    asked = [{}, *more, {"length_penalty": 0.0}]
+    ids = {Job(source="a", options={"beam_size": None, **each}).content_id(HASH) for each in asked}
+    assert len(ids) == len(asked)
 
 
 def test_a_long_value_is_quoted_in_part():
