@@ -9,7 +9,7 @@ import pytest
 from producer.archive.submission_log import SubmissionLog
 from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.views import note_batch
-from producer.errors import InvalidOptions, NoWorker
+from producer.errors import DeviceLost, InvalidOptions, NoWorker
 from producer.events import ALL_KINDS, read_events
 from producer.fleet import farm_status, live_workers, pause, resume
 from producer.keys import FACTS_KEY, LOST_KEY, METRICS_KEY, PAUSED_KEY, ROSTER_KEY
@@ -78,6 +78,27 @@ def test_start_drain_and_end_are_told_once(farm):
     assert {name for _, name in told(farm, *kinds)} == {record.name}
     assert read_roster(farm.connection, farm.settings).workers == []
     assert farm.connection.hlen(FACTS_KEY) == 0
+
+
+def test_a_worker_whose_engine_breaks_is_lost_at_once(farm):
+    """With the error's code; its lease need not run out."""
+    engine = FakeEngine()
+    worker = farm.start(engine)
+    (record,) = wait_until(lambda: alive(farm))
+    engine.break_down(DeviceLost("device", "went away"))
+    assert worker.wait() == 1
+    (event,) = read_events(farm.connection, kinds={"worker_lost", "worker_ended"})
+    assert (event.kind, event.worker, event.code) == ("worker_lost", record.name, "device_lost")
+    (lost,) = read_roster(farm.connection, farm.settings).workers
+    assert (lost.state, lost.is_alive) == ("lost", False)
+
+
+def test_more_queues_than_a_record_holds_end_no_worker(farm):
+    """The first of them are said."""
+    farm.configure(queues=tuple(f"queue-{n}" for n in range(300)))
+    farm.start()
+    (record,) = wait_until(lambda: alive(farm))
+    assert 300 < len(record.queues) <= 1000
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ class FarmWorker(DrainableWorker):
             except ScribefarmError as error:
                 _log.critical("engine_broken", **error.to_dict())
                 self._held.break_down(error)
-                return self._shut_down(EXIT_ENGINE_BROKEN)
+                return self._shut_down(EXIT_ENGINE_BROKEN, broken_by=error.code)
             finally:
                 self._awake.let_sleep()
 
@@ -206,7 +206,7 @@ class FarmWorker(DrainableWorker):
             return not self._held or time.monotonic() > self._drain_from + grace_s
         return burst and self._found_nothing and not self._held
 
-    def _shut_down(self, exit_code: int) -> int:
+    def _shut_down(self, exit_code: int, *, broken_by: str | None = None) -> int:
         """Hand back what is at work and write all endings; in an outage the leases run out."""
         self._held.hand_back()
         if self._held and not self._outage.is_active:
@@ -216,7 +216,7 @@ class FarmWorker(DrainableWorker):
             _log.warning("left_to_leases", jobs=len(self._held))
         if not self._outage.is_active:
             with contextlib.suppress(redis.RedisError):
-                self._scripts.leave(was_asked=self.drain_asked)
+                self._scripts.leave(was_asked=self.drain_asked, broken_by=broken_by)
         return exit_code
 
     @property

@@ -230,9 +230,9 @@ class FarmScripts:
         """Drop entries of queues' heads whose jobs do not wait any more; return how many."""
         return int(self._call("sweep"))
 
-    def leave(self, *, was_asked: bool) -> None:
-        """Take this worker out of the roster: it ends in order, by itself or asked to."""
-        self._call("leave", was_asked=was_asked)
+    def leave(self, *, was_asked: bool, broken_by: str | None = None) -> None:
+        """Take this worker out of the roster: it ends in order, or its engine broke by this error."""
+        self._call("leave", was_asked=was_asked, broken_by=broken_by)
 
     def set_aside(self, job: "Claim | Release") -> bool:
         """Take a job that cannot be ended out of the way; False if it is no longer ours."""
