@@ -47,7 +47,7 @@ Kind = Literal[
     # Nothing of `batch` is left to do: `num_succeeded`, `num_failed`.
     "batch_done",
     "worker_started",
-    # Its lease ran out without a word from it; it was heard again after that.
+    # Its lease ran out without a word from it, or its engine broke (`code`); it was heard again.
     "worker_lost",
     "worker_back",
     # It was asked to end, and ended in order.

@@ -16,7 +16,7 @@ from producer.rq_data import parse_time
 from producer.scripts import Scripts
 from producer.settings import Settings
 from producer.stored_fields import stored_number, stored_text
-from producer.worker_records import MAX_FACTS_BYTES, Mark, State, WorkerRecord
+from producer.worker_records import MAX_FACTS_BYTES, Mark, WorkerRecord, state_of
 
 # Workers in one look; nobody has as many.
 MAX_WORKERS = 2000
@@ -120,19 +120,8 @@ def _seen(record: WorkerRecord, age_s: float, *, is_late: bool = False) -> Worke
         marks.append("no_heartbeat")
     if record.lost_threads:
         marks.append("reading_hangs")
-    found = {"heartbeat_age_s": round(age_s, 3), "marks": tuple(marks), "state": _state(record)}
+    found = {"heartbeat_age_s": round(age_s, 3), "marks": tuple(marks), "state": state_of(record)}
     return record.model_copy(update=found)
-
-
-def _state(record: WorkerRecord) -> State:
-    states: tuple[tuple[State, bool], ...] = (
-        ("lost", "lost" in record.marks),
-        ("draining", record.is_draining),
-        ("paused", record.is_paused),
-        ("asleep", record.sleeps_until_s is not None),
-        ("busy", record.in_flight > 0),
-    )
-    return next((state for state, holds in states if holds), "idle")
 
 
 def _serves(record: WorkerRecord, served: set[str]) -> bool:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from producer.active_hours import parse_hours, zone_of
+from producer.addresses import parse_address
 from producer.errors import InvalidOptions, InvalidSettings
 from producer.job import AudioOptions, Options
 from producer.masking import mask_url
@@ -209,6 +210,9 @@ class WorkerSettings(_Section):
         allow_inf_nan=False,
         description="Audio seconds a second that bench measured here; half of it is slow.",
     )
+    metrics_listen: str | None = Field(
+        None, description="PORT or HOST:PORT of this worker's own /metrics, /healthz, /readyz."
+    )
 
     @field_validator("active_hours")
     @classmethod
@@ -219,6 +223,11 @@ class WorkerSettings(_Section):
     @classmethod
     def _zone_is_known(cls, name: str | None) -> str | None:
         return _checked(zone_of, name)
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _address_is_understood(cls, address: str | None) -> str | None:
+        return _checked(lambda text: parse_address(text, "worker.metrics_listen"), address)
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Self:
@@ -233,7 +242,7 @@ def _checked(check: Callable[[str], object], text: str | None) -> str | None:
     if text is not None:
         try:
             check(text)
-        except InvalidSettings as error:
+        except (InvalidSettings, InvalidOptions) as error:
             raise ValueError(error.constraint) from error
     return text
 

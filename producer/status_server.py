@@ -1,21 +1,18 @@
 """A small HTTP server for monitors: a few pages by GET, in threads that nobody has to wait for."""
 
 import contextlib
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import NamedTuple
 
-from producer.errors import InvalidOptions, ScribefarmError
+from producer.addresses import Address
+from producer.errors import InvalidOptions
 
 # A monitor that sends half a request holds a thread for so long, and there are so many threads.
 _TIMEOUT_S, _MAX_REQUESTS = 10.0, 16
-_MAX_PORT = 65_535
-_LISTEN = re.compile(r"(?:(?P<host>[^\[\]:/\s]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>[0-9]{1,5})")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -28,37 +25,6 @@ class Answer(NamedTuple):
 
 
 Page = Callable[[], Answer]
-
-
-class Address(NamedTuple):
-    """Where to listen; port 0 takes a free one."""
-
-    host: str
-    port: int
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
-        with contextlib.suppress(ValueError):
-            return ip_address(self.host).is_loopback
-        return self.host == "localhost"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(
-    text: str, context: str, error: type[ScribefarmError] = InvalidOptions
-) -> Address:
-    """Read `PORT` of this machine alone, `HOST:PORT` or `[IPV6]:PORT`.
-
-    Raises:
-        ScribefarmError: of the type `error`: another form.
-    """
-    match = _LISTEN.fullmatch(text)
-    if match is None or int(match["port"]) > _MAX_PORT:
-        raise error(context, "must be PORT, HOST:PORT or [IPV6]:PORT", text)
-    return Address((match["host"] or "127.0.0.1").strip("[]"), int(match["port"]))
 
 
 class StatusServer:

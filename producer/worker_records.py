@@ -15,7 +15,7 @@ MAX_FACTS_BYTES = 65_536
 # Recordings in hand that are named, and characters of a name.
 MAX_RECORDINGS, MAX_NAME = 12, 160
 MAX_MESSAGE = 300
-_MAX_QUEUES = 1000
+MAX_QUEUES, MAX_LABEL = 1000, 4096
 # Beyond any count, size in bytes, time since the epoch or rate that a worker has.
 _MAX_NUMBER = 2**53
 
@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
 Number = Annotated[float, Field(ge=0, le=_MAX_NUMBER, allow_inf_nan=False)]
 Name = Annotated[Text, Field(max_length=MAX_NAME)]
 # Of a hub's repository or a folder.
-Label = Annotated[Text, Field(max_length=4096)]
+Label = Annotated[Text, Field(max_length=MAX_LABEL)]
 
 Mark = Literal["lost", "no_heartbeat", "damaged", "slow", "reading_hangs"]
 """Why a person should look at a worker."""
@@ -71,7 +71,7 @@ class WorkerFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    queues: Annotated[tuple[Label, ...], Field(max_length=_MAX_QUEUES)] = ()
+    queues: Annotated[tuple[Label, ...], Field(max_length=MAX_QUEUES)] = ()
     family: Name = ""
     model: Label = ""
     revision: Label = ""
@@ -173,3 +173,15 @@ def known_as(name: str) -> str:
     begin, dash, start = name.rpartition("-")
     is_start = len(start) == _START_LENGTH and not start.strip("0123456789abcdef")
     return begin if dash and begin and is_start else name
+
+
+def state_of(record: WorkerRecord) -> State:
+    """Return what a worker does."""
+    states: tuple[tuple[State, bool], ...] = (
+        ("lost", "lost" in record.marks),
+        ("draining", record.is_draining),
+        ("paused", record.is_paused),
+        ("asleep", record.sleeps_until_s is not None),
+        ("busy", record.in_flight > 0),
+    )
+    return next((state for state, holds in states if holds), "idle")

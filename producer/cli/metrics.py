@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer import log
+from producer.addresses import Address, parse_address
 from producer.cli.session import session_of
 from producer.console import emit, note
 from producer.errors import Exit, InvalidSettings, ServerUnreachable
 from producer.installation import install_hint
 from producer.settings import LogSettings
-from producer.status_server import Address, Answer, parse_address, serving
+from producer.status_server import Answer, serving
 
 if TYPE_CHECKING:
     from producer.metrics.collector import FarmCollector

@@ -49,8 +49,9 @@ local function note_worker(name, document, lease_s)
   if not is_json or type(facts) ~= 'table' then return end
   local before = facts_of(name)
   redis.pcall('HSET', FACTS, name, document)
+  local is_new = redis.pcall('ZADD', ROSTER, string.format('%.6f', now + lease_s), name) == 1
   for _, key in ipairs({FACTS, ROSTER}) do redis.pcall('EXPIRE', key, 2 * LOST_KEPT_S) end
-  if redis.pcall('ZADD', ROSTER, string.format('%.6f', now + lease_s), name) == 1 then
+  if is_new then
     local was_lost = redis.pcall('ZREM', LOST, name) == 1
     tell('kind', was_lost and 'worker_back' or 'worker_started', 'worker', name)
   end
@@ -91,6 +92,16 @@ local function prune_lost()
   end
 end
 
+-- Take a worker out of the roster as lost, and tell of it.
+local function lose(name, at, code)
+  redis.pcall('ZADD', LOST, string.format('%.6f', at), name)
+  redis.pcall('ZREM', ROSTER, name)
+  redis.pcall('EXPIRE', LOST, LOST_KEPT_S)
+  tell('kind', 'worker_lost', 'worker', name, 'code', code)
+  count_metric('workers_lost', 1)
+  prune_lost()
+end
+
 -- Tell of each worker whose lease has run out, once: it leaves the roster in the same step. Only of
 -- args.names, if there are some.
 local function tell_of_lost()
@@ -102,14 +113,9 @@ local function tell_of_lost()
   local told = {}
   for _, name in ipairs(members('ZRANGEBYSCORE', ROSTER, 0, string.format('%.6f', now))) do
     if #told < MAX_TOLD and (not asked or asked[name]) then
-      redis.pcall('ZADD', LOST, redis.call('ZSCORE', ROSTER, name), name)
-      redis.pcall('ZREM', ROSTER, name)
-      redis.pcall('EXPIRE', LOST, LOST_KEPT_S)
-      tell('kind', 'worker_lost', 'worker', name, 'code', 'worker_lost')
-      count_metric('workers_lost', 1)
+      lose(name, tonumber(redis.call('ZSCORE', ROSTER, name)), 'worker_lost')
       told[#told + 1] = name
     end
   end
-  if #told > 0 then prune_lost() end
   return told
 end

@@ -52,7 +52,7 @@ class FarmCollector(Collector):
 
     Args:
         settings: Of the farm.
-        max_age_s: For so long one look serves all scrapes.
+        max_age_s: For so long one look serves all scrapes; by default `MAX_AGE_S`.
         late_for_s: See `LATE_FOR_S`.
     """
 
@@ -60,10 +60,11 @@ class FarmCollector(Collector):
         self,
         settings: Settings,
         *,
-        max_age_s: float = MAX_AGE_S,
+        max_age_s: float | None = None,
         late_for_s: float = LATE_FOR_S,
     ) -> None:
-        self._settings, self._max_age_s = settings, max_age_s
+        self._settings = settings
+        self._max_age_s = MAX_AGE_S if max_age_s is None else max_age_s
         self._connection: redis.Redis | None = None
         self._watch = LostWatch(late_for_s)
         self._lock = threading.Lock()

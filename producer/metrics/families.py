@@ -15,6 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from producer.errors import ERRORS
 from producer.metrics.snapshot import Snapshot
 from producer.metrics.stored import Counters, Distribution, JobKind
 from producer.worker_records import State, WorkerRecord
@@ -141,8 +142,15 @@ def _histogram(name: str, text: str, label: str, found: Mapping[str, Distributio
 
 
 def _counted(counters: Counters, queues: Iterable[str]) -> Iterator[Metric]:
-    # The first job would be missed by `increase` if its series began with it.
-    begun = {JobKind(queue, "succeeded", ""): 0 for queue in queues}
+    # The first jobs would be missed by `increase` if their series began with them.
+    begun = {
+        kind: 0
+        for queue in queues
+        for kind in (
+            JobKind(queue, "succeeded", ""),
+            *(JobKind(queue, "failed", code) for code in ERRORS),
+        )
+    }
     yield _counter(
         "jobs_ended",
         "Jobs that ended, each once; again if they were retried from outside.",

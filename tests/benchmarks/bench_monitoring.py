@@ -38,7 +38,7 @@ from worker.farm.self_report import SelfReport
 # As deploy/redis/redis.conf and the embedded server have it.
 SHIPPED = ("--hash-max-listpack-value", "1024", "--stream-node-max-bytes", "512")
 BATCH = "archive-20251123-2200"
-PAGE = 2000
+PAGE = 300
 NUM_LOOKS = 20
 HEARTBEAT_S = 5.0
 # Prometheus as shipped; a person with `watch -n 1 scribefarm workers`.
@@ -48,6 +48,8 @@ SCRAPE_EVERY_S, LOOK_EVERY_S = 15.0, 1.0
 def fill(settings, num_jobs):
     """Let nine of ten jobs have ended, and the rest wait."""
     connection = connect(settings)
+    # Filling is not what is measured.
+    connection.config_set("appendonly", "no")
     note_batch(connection, settings, BATCH)
     num_ended = num_jobs * 9 // 10
     scripts = Scripts(connection, Path(__file__).parent, shared=None)
@@ -96,7 +98,7 @@ class Heartbeats:
         facts = report.facts([], Hours(), is_draining=False)
         names = tuple(f"archive/2026/{n:04}/tape {n:07}.wav" for n in range(8))
         said = facts.model_copy(update={"recordings": names, "in_flight": 8, "slots": 16})
-        scripts.heartbeat([], record, said.to_json(), 60)
+        scripts.heartbeat([], record, 60, said.to_json())
 
     def _run(self):
         turn = 0

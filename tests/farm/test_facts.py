@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producer.batches.actions import retry_jobs
+from producer.archive.submission_log import SubmissionLog
+from producer.batches.actions import cancel_jobs, retry_jobs
 from producer.batches.views import note_batch
-from producer.errors import InvalidOptions, NoWorker
+from producer.errors import DeviceLost, InvalidOptions, NoWorker
 from producer.events import ALL_KINDS, read_events
-from producer.fleet import live_workers, pause, resume
+from producer.fleet import farm_status, live_workers, pause, resume
 from producer.keys import FACTS_KEY, LOST_KEY, METRICS_KEY, PAUSED_KEY, ROSTER_KEY
 from producer.pausing import pause_worker, resume_worker
 from producer.roster import _with_slow, read_roster, tell_of_lost
 from producer.worker_records import WorkerRecord
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
+from worker.farm import farm_worker
 
 
 def told(farm, *kinds):
@@ -76,6 +78,27 @@ def test_start_drain_and_end_are_told_once(farm):
     assert {name for _, name in told(farm, *kinds)} == {record.name}
     assert read_roster(farm.connection, farm.settings).workers == []
     assert farm.connection.hlen(FACTS_KEY) == 0
+
+
+def test_a_worker_whose_engine_breaks_is_lost_at_once(farm):
+    """With the error's code; its lease need not run out."""
+    engine = FakeEngine()
+    worker = farm.start(engine)
+    (record,) = wait_until(lambda: alive(farm))
+    engine.break_down(DeviceLost("device", "went away"))
+    assert worker.wait() == 1
+    (event,) = read_events(farm.connection, kinds={"worker_lost", "worker_ended"})
+    assert (event.kind, event.worker, event.code) == ("worker_lost", record.name, "device_lost")
+    (lost,) = read_roster(farm.connection, farm.settings).workers
+    assert (lost.state, lost.is_alive) == ("lost", False)
+
+
+def test_more_queues_than_a_record_holds_end_no_worker(farm):
+    """The first of them are said."""
+    farm.configure(queues=tuple(f"queue-{n}" for n in range(300)))
+    farm.start()
+    (record,) = wait_until(lambda: alive(farm))
+    assert 300 < len(record.queues) <= 1000
 
 
 @pytest.mark.slow
@@ -197,6 +220,23 @@ def test_a_batch_that_is_done_is_told_once_a_time(farm):
     assert done(farm) == [("night", 20, 1)] * 2
 
 
+def test_a_batch_is_not_done_while_files_are_still_submitted_to_it(farm):
+    """Workers may be faster than the archive is read; the end of the submission tells."""
+    farm.start()
+    log = SubmissionLog(farm.connection, farm.settings, "night")
+    with log.until_the_end():
+        for number in range(3):
+            (job_id,) = farm.submit(job(f"a{number}").model_copy(update={"batch": "night"}))
+            log.page_done()
+            assert farm.result(job_id).status == "succeeded"
+        assert done(farm) == []
+    assert done(farm) == [("night", 3, 0)]
+    # Submitting the same again ends nothing.
+    with SubmissionLog(farm.connection, farm.settings, "night").until_the_end():
+        pass
+    assert done(farm) == [("night", 3, 0)]
+
+
 def done(farm):
     events = read_events(farm.connection, kinds={"batch_done"})
     return [(event.batch, event.num_succeeded, event.num_failed) for event in events]
@@ -262,3 +302,17 @@ def test_a_slow_worker_is_told_from_its_peers_and_by_its_bench():
     ]
     assert [each.name for each in _with_slow(alone) if each.marks] == ["a"]
     assert not [each for each in _with_slow([record("a", 1.0), record("b", 40.0)]) if each.marks]
+
+
+def test_a_cancelled_job_of_a_model_that_nobody_has_is_not_counted_for_ever(farm, monkeypatch):
+    """Nobody claims from its queue; the tidying drops what stands there in vain."""
+    monkeypatch.setattr(farm_worker, "TIDY_EVERY_S", 0.1)
+    cancelled, waits = (
+        farm.submit(job(name).model_copy(update={"model": "another"})) for name in ("a", "b")
+    )
+    list(cancel_jobs(farm.connection, farm.settings, cancelled))
+    farm.start()
+    wait_until(
+        lambda: farm_status(farm.connection, farm.settings).queued_by_model == {"another": 1}
+    )
+    assert farm.state(waits[0]) == "queued"

@@ -13,9 +13,17 @@ from tests.stage.farm import ROOT, wait_until
 
 
 @contextlib.contextmanager
-def running_exporter(settings: Settings, log: Path) -> Iterator[int]:
-    """Run `scribefarm metrics` on a free port, which it tells."""
-    command = [sys.executable, "-m", "producer", "metrics", "--listen", "0"]
+def running_exporter(
+    settings: Settings, log: Path, *, port: int = 0, max_age_s: float | None = None
+) -> Iterator[int]:
+    """Run `scribefarm metrics` on a port, which it tells; with a look's age of the test's own."""
+    command = [sys.executable, "-m", "producer", "metrics", "--listen", str(port)]
+    if max_age_s is not None:
+        start = (
+            "import sys; from producer.metrics import collector;"
+            f" collector.MAX_AGE_S = {max_age_s}; from producer.__main__ import main; main()"
+        )
+        command = [sys.executable, "-c", start, *command[3:]]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | settings.to_environment(), stderr=stderr

@@ -7,12 +7,12 @@ from contextlib import closing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from producer.addresses import Address, parse_address
 from producer.errors import InvalidOptions
 from producer.events import ALL_KINDS, read_events
 from producer.keys import FACTS_KEY, METRICS_KEY, ROSTER_KEY
 from producer.metrics.collector import FarmCollector
 from producer.queue import submit
-from producer.status_server import Address, parse_address
 from tests.monitoring.exporter import running_exporter
 from tests.producer.known_jobs import jobs
 from tests.stage.fake_engine import FakeEngine, job

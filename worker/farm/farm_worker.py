@@ -21,7 +21,7 @@ import contextlib
 import socket
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import redis
@@ -39,6 +39,7 @@ from worker.engine.messages import Engine
 from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
+from worker.farm.health import Health
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.hours import Hours
 from worker.farm.job_log import log_taken_over
@@ -46,6 +47,9 @@ from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
 from worker.farm.self_report import SelfReport
+
+if TYPE_CHECKING:
+    from producer.worker_records import WorkerFacts
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -109,6 +113,24 @@ class FarmWorker(DrainableWorker):
         self._hours = Hours()
         self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
+        self._is_paused = False
+        self._turned_at = time.monotonic()
+        # What the last heartbeat said, and when (monotonic).
+        self.facts: WorkerFacts | None = None
+        self.facts_at = 0.0
+
+    @property
+    def health(self) -> Health:
+        """How the worker is; may be asked from any thread."""
+        return Health(
+            loop_age_s=time.monotonic() - self._turned_at,
+            is_registered=self.facts is not None,
+            is_draining=self.drain_asked,
+            is_blocked=self._is_blocked,
+            is_asleep=self._hours.sleeps_until_s is not None,
+            is_paused=self._is_paused,
+            has_server=not self._outage.is_active,
+        )
 
     def run(self, *, burst: bool = False) -> int:
         """Work until drained, or with `burst` until the queues are empty; return an exit code.
@@ -128,12 +150,13 @@ class FarmWorker(DrainableWorker):
             except ScribefarmError as error:
                 _log.critical("engine_broken", **error.to_dict())
                 self._held.break_down(error)
-                return self._shut_down(EXIT_ENGINE_BROKEN)
+                return self._shut_down(EXIT_ENGINE_BROKEN, broken_by=error.code)
             finally:
                 self._awake.let_sleep()
 
     def _step(self) -> None:
         can_read = self._engine.can_read  # before the events: those that led to it are among them
+        self._turned_at = time.monotonic()
         flights = self._held.flights
         for event in self._engine.poll(POLL_BUSY_S if flights else POLL_IDLE_S):
             self._report.take(event, flights)
@@ -183,7 +206,7 @@ class FarmWorker(DrainableWorker):
             return not self._held or time.monotonic() > self._drain_from + grace_s
         return burst and self._found_nothing and not self._held
 
-    def _shut_down(self, exit_code: int) -> int:
+    def _shut_down(self, exit_code: int, *, broken_by: str | None = None) -> int:
         """Hand back what is at work and write all endings; in an outage the leases run out."""
         self._held.hand_back()
         if self._held and not self._outage.is_active:
@@ -193,7 +216,7 @@ class FarmWorker(DrainableWorker):
             _log.warning("left_to_leases", jobs=len(self._held))
         if not self._outage.is_active:
             with contextlib.suppress(redis.RedisError):
-                self._scripts.leave(was_asked=self.drain_asked)
+                self._scripts.leave(was_asked=self.drain_asked, broken_by=broken_by)
         return exit_code
 
     @property
@@ -221,8 +244,12 @@ class FarmWorker(DrainableWorker):
         record["state"] = "busy" if flights else "idle"
         del record["last_heartbeat"]  # the server's clock writes it
         answer = self._scripts.heartbeat(
-            self._held.claims, record, facts.to_json(), self.worker_ttl
+            self._held.claims, record, self.worker_ttl, facts.to_json()
         )
+        self.facts, self.facts_at = facts, time.monotonic()
+        if answer.is_paused is not self._is_paused:
+            self._is_paused = answer.is_paused
+            _log.info("paused" if answer.is_paused else "resumed")
         for execution_id in answer.lost:
             self._held.lose(execution_id)
         for execution_id in answer.cancelled:
@@ -245,6 +272,7 @@ class FarmWorker(DrainableWorker):
         if self._is_due("tidy", TIDY_EVERY_S):
             queues = farm_queues(self.connection, self._settings.worker.queues)
             clean_registries(self.connection, queues)
+            self._scripts.sweep()
 
     def _claim(self) -> None:
         flights = self._held.flights

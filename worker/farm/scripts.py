@@ -110,11 +110,13 @@ class Heartbeat(NamedTuple):
         lost: Executions that are no longer ours.
         cancelled: Executions that somebody asked to stop.
         adopted: Jobs that are ours although the reply to their claim never came.
+        is_paused: Whether the farm or this worker is.
     """
 
     lost: list[str]
     cancelled: list[str]
     adopted: list[Claim]
+    is_paused: bool = False
 
 
 class Release(NamedTuple):
@@ -207,11 +209,11 @@ class FarmScripts:
         return _claims(replies)
 
     def heartbeat(
-        self, held: Iterable[Claim], record: dict[str, str], facts: str, worker_ttl_s: int
+        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int, facts: str = ""
     ) -> Heartbeat:
-        """Renew the leases of `held`, RQ's record of this worker and what it says of itself."""
+        """Renew the leases of `held`, RQ's record of this worker, and its `facts` if it says any."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
-        lost, cancelled, adopted = self._call(
+        lost, cancelled, adopted, is_paused = self._call(
             "heartbeat",
             facts,
             executions=executions,
@@ -223,6 +225,7 @@ class FarmScripts:
             [execution_id.decode() for execution_id in lost],
             [execution_id.decode() for execution_id in cancelled],
             _claims(adopted),
+            bool(is_paused),
         )
 
     def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
@@ -235,9 +238,13 @@ class FarmScripts:
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
         return _claims(replies)
 
-    def leave(self, *, was_asked: bool) -> None:
-        """Take this worker out of the roster: it ends in order, by itself or asked to."""
-        self._call("leave", was_asked=was_asked)
+    def sweep(self) -> int:
+        """Drop entries of queues' heads whose jobs do not wait any more; return how many."""
+        return int(self._call("sweep"))
+
+    def leave(self, *, was_asked: bool, broken_by: str | None = None) -> None:
+        """Take this worker out of the roster: it ends in order, or its engine broke by this error."""
+        self._call("leave", was_asked=was_asked, broken_by=broken_by)
 
     def set_aside(self, job: "Claim | Release") -> bool:
         """Take a job that cannot be ended out of the way; False if it is no longer ours."""

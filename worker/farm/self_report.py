@@ -14,8 +14,10 @@ from producer.result import ErrorRecord, Failure
 from producer.settings import Settings
 from producer.source import shown_source
 from producer.worker_records import (
+    MAX_LABEL,
     MAX_MESSAGE,
     MAX_NAME,
+    MAX_QUEUES,
     MAX_RECORDINGS,
     LastError,
     WorkerFacts,
@@ -50,7 +52,8 @@ class SelfReport:
     """
 
     def __init__(self, engine: Engine, settings: Settings, queues: Collection[str]) -> None:
-        self._engine, self._settings, self._queues = engine, settings, tuple(queues)
+        self._engine, self._settings = engine, settings
+        self._queues = tuple(queue[:MAX_LABEL] for queue in queues)[:MAX_QUEUES]
         self._started_at_s = time.time()
         self._version = importlib.metadata.version("scribefarm")
         self._audio_s = self._busy_s = 0.0
@@ -104,8 +107,8 @@ class SelfReport:
         return WorkerFacts(
             queues=self._queues,
             family=figures.family,
-            model=model.name,
-            revision=model.revision,
+            model=as_text(model.name, MAX_LABEL),
+            revision=as_text(model.revision, MAX_LABEL),
             dtype=model.dtype,
             version=self._version,
             lease_s=section.lease_s,

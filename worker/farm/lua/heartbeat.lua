@@ -2,7 +2,7 @@
 -- ARGV[2]: what it says of itself, JSON as in producer/worker_records.py.
 -- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
--- reply was lost; {job id} for one that was set aside}.
+-- reply was lost; {job id} for one that was set aside}, 1 if the farm or this worker is paused}.
 local record = worker_key(args.worker)
 note_boot()
 local lost, cancelled, unknown, known = {}, {}, {}, {}
@@ -54,4 +54,5 @@ for _, queue in ipairs(args.queues) do
   redis.call('SADD', WORKERS .. ':' .. queue, record)
 end
 note_worker(args.worker, ARGV[2], args.lease_s)
-return {lost, cancelled, unknown}
+local is_paused = redis.call('EXISTS', SUSPENDED) == 1 or paused_until(args.worker) ~= nil
+return {lost, cancelled, unknown, is_paused and 1 or 0}
