@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from producer import log
+from producer.addresses import Address, parse_address
 from producer.cli.session import session_of
 from producer.console import note
 from producer.errors import Exit, InvalidOptions, InvalidSettings
 from producer.installation import install_hint
-from producer.status_server import Address, parse_address
 
 app = typer.Typer()
 
