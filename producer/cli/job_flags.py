@@ -29,7 +29,7 @@ JOB_FLAGS = Flags(
     Options,
     panel="Decoding",
     panels={
-        "Language": ("language", "task", "allowed_languages"),
+        "Language": ("language", "task", "allowed_languages", "on_drift", "drift_model"),
         "Words to expect": (
             "initial_prompt",
             "carry_initial_prompt",

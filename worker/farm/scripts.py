@@ -43,6 +43,7 @@ FIELDS = (
     "excused",
     "lost_worker",
     "cancel",
+    "drifted",
     TRACEPARENT_FIELD,
 )
 
@@ -128,6 +129,7 @@ class Release(NamedTuple):
         died: The recording is suspected to have broken the worker.
         checkpoint: JSON to resume from; "" keeps what is stored.
         to_queue: Its model's queue, if it came from another; "" gives it back where it was.
+        drifted: It goes to another model than it names, which starts it over.
     """
 
     job_id: str
@@ -139,6 +141,7 @@ class Release(NamedTuple):
     died: bool = False
     checkpoint: str = ""
     to_queue: str = ""
+    drifted: bool = False
 
 
 def served_models(model: Model, settings: ModelSettings) -> list[tuple[str, str | None]]:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from producer.languages import LANGUAGES
-from producer.result import Transcript
+from producer.result import Segment, Transcript
 
 Status = Literal[
     "validating",
@@ -48,7 +48,7 @@ class WordShape(Shape):
 
 
 class SegmentShape(Shape):
-    """A segment as openai-whisper has it."""
+    """A segment as openai-whisper has it; 0 where the model of another family has no such figure."""
 
     id: int
     seek: int
@@ -195,10 +195,7 @@ def verbose_transcription(
         for segment in transcript.segments
         for word in segment.words or ()
     ]
-    segments = [
-        SegmentShape.model_validate(segment.model_dump(include=set(SegmentShape.model_fields)))
-        for segment in transcript.segments
-    ]
+    segments = [_segment(segment) for segment in transcript.segments]
     return VerboseTranscription(
         task=task,
         language=LANGUAGES.get(transcript.language, transcript.language),
@@ -208,3 +205,10 @@ def verbose_transcription(
         words=words if "word" in granularities else None,
         usage=Usage(seconds=transcript.audio.duration_s),
     )
+
+
+def _segment(segment: Segment) -> SegmentShape:
+    told = segment.model_dump(include=set(SegmentShape.model_fields))
+    # Clients expect numbers; null is what a model says that has none.
+    numbers = {name: told[name] or 0.0 for name in ("temperature", "no_speech_prob")}
+    return SegmentShape.model_validate(told | numbers)
