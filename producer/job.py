@@ -21,7 +21,7 @@ from pydantic import (
 
 from producer.errors import InvalidOptions
 from producer.masking import mask_urls
-from producer.model_names import canonical_model
+from producer.model_names import canonical_model, may_be_whisper
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 from producer.replacements import Replacements, check_agree
 from producer.source import SourceVersion, is_fetched, is_remote
@@ -34,7 +34,13 @@ PIPELINE_VERSION = 3
 
 # Options that came later, each with the value that stands for what was done before: with it a job
 # has the id that it had. Not the default, which may change.
-LATER_OPTIONS: Mapping[str, Any] = {"beam_size": None, "patience": None, "length_penalty": None}
+LATER_OPTIONS: Mapping[str, Any] = {
+    "beam_size": None,
+    "patience": None,
+    "length_penalty": None,
+    "on_drift": "flag",
+    "drift_model": None,
+}
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -61,6 +67,13 @@ MAX_PATIENCE = 10.0
 _MAX_VALUE_CHARS = 200
 
 
+def _one_name(model: str | None) -> str | None:
+    try:
+        return model if model is None else canonical_model(model)
+    except InvalidOptions as error:
+        raise OutOfBounds(error.constraint, error.value) from error
+
+
 class Options(BaseModel):
     """How one recording is transcribed; the defaults are the reference's (openai-whisper, greedy)."""
 
@@ -71,6 +84,18 @@ class Options(BaseModel):
     )
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
+    )
+    on_drift: Literal["flag", "whisper"] = Field(
+        "flag",
+        description="A model that takes no language wrote another one: flag it, or let drift_model"
+        " transcribe the recording anew.",
+    )
+    drift_model: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        validate_default=True,
+        description="Whisper model for recordings whose text drifted; needed for on_drift whisper.",
     )
     task: Literal["transcribe", "translate"] = Field(
         "transcribe", description="Write down what is said, or translate it into English."
@@ -160,6 +185,19 @@ class Options(BaseModel):
             msg = "hallucination_silence_threshold needs word_timestamps"
             raise ValueError(msg)
         return self
+
+    @field_validator("drift_model")
+    @classmethod
+    def _a_whisper_for_drift(cls, model: str | None, asked: ValidationInfo) -> str | None:
+        """Take any name by which a model is known, as `Job.model` does."""
+        name = _one_name(model)
+        if name is None and asked.data.get("on_drift") == "whisper":
+            msg = "is needed for on_drift = whisper: a Whisper model that a worker has"
+            raise ValueError(msg)
+        if name is not None and not may_be_whisper(name):
+            msg = "must be a Whisper model: a Parakeet takes no language either"
+            raise ValueError(msg)
+        return name
 
     @field_validator("patience")
     @classmethod
@@ -254,10 +292,7 @@ class Job(BaseModel):
     @classmethod
     def _one_name_of_a_model(cls, name: str | None) -> str | None:
         """Take any name by which a model is known; the farm has one for each."""
-        try:
-            return name if name is None else canonical_model(name)
-        except InvalidOptions as error:
-            raise OutOfBounds(error.constraint, error.value) from error
+        return _one_name(name)
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:
