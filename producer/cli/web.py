@@ -123,6 +123,8 @@ def _bind(address: Address) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((address.host, address.port))
+        # Who asks before the app is ready waits for it.
+        bound.listen()
     except OSError as error:
         bound.close()
         must = "must be a free address of this machine"

@@ -30,6 +30,7 @@ FLAGS = {
     "likely_silence": "probably nobody speaks here",
     "uncertain_language": "the language may be another one",
     "fallback_exhausted": "no try gave acceptable text; the last one is kept",
+    "language_drift": "another language than was asked for",
     "phase_cancelled": "the channels cancel each other out; they were mixed so that it is heard",
     "likely_not_english": "probably another language, heard by a model of English",
 }
