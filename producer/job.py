@@ -49,6 +49,8 @@ MAX_LANGUAGES = 200
 MAX_TEMPERATURES = 20
 MAX_SUPPRESSED = 10_000
 MAX_CLIP_TIMES = 10_000
+# Options that came after version 3 of the pipeline: at their defaults they change no id.
+LATER_OPTIONS = ("multilingual",)
 # A value that a message quotes.
 _MAX_VALUE_CHARS = 200
 
@@ -64,6 +66,7 @@ class Options(BaseModel):
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
     )
+    multilingual: bool = Field(False, description="Detect the language of each window.")
     task: Literal["transcribe", "translate"] = Field(
         "transcribe", description="Write down what is said, or translate it into English."
     )
@@ -139,9 +142,24 @@ class Options(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_language_or_many(self) -> Self:
+        if self.multilingual and self.language is not None:
+            msg = "multilingual detects each window's language: it needs language to be absent"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _one_replacement_a_phrase(self) -> Self:
         check_agree(self.replacements, ignore_case=self.replacements_ignore_case)
         return self
+
+    def identifying(self) -> dict[str, Any]:
+        """Return what of the options is part of a job's id, as JSON values."""
+        values = self.model_dump(mode="json")
+        plain = {
+            name for name in LATER_OPTIONS if values[name] == type(self).model_fields[name].default
+        }
+        return {name: value for name, value in values.items() if name not in plain}
 
 
 class AudioOptions(BaseModel):
@@ -284,7 +302,7 @@ class Job(BaseModel):
         asked = {
             "audio": identity,
             "model": [self.model, self.revision or "default"],
-            "options": self.options.model_dump(mode="json"),
+            "options": self.options.identifying(),
             "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }

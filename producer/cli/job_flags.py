@@ -26,7 +26,7 @@ JOB_FLAGS = Flags(
     Options,
     panel="Decoding",
     panels={
-        "Language": ("language", "task", "allowed_languages"),
+        "Language": ("language", "task", "allowed_languages", "multilingual"),
         "Words to expect": (
             "initial_prompt",
             "carry_initial_prompt",
@@ -210,6 +210,8 @@ def _with_language(options: Options, model: str, given: Given) -> Options:
             raise InvalidOptions(_said_by("language", given), must, options.language)
         if options.task == "translate":
             raise InvalidOptions(_said_by("task", given), must, options.task)
+        if options.multilingual:
+            raise InvalidOptions(_said_by("multilingual", given), must, value=True)
     return options.model_copy(update={"language": code})
 
 

@@ -52,6 +52,8 @@ def test_every_field_has_a_flag_with_help(command, flags):
         ("--language German", {"language": "de"}),
         ("--language None", {}),
         ("--allowed-languages de,en", {"allowed_languages": ("de", "en")}),
+        ("--allowed-languages de,en --multilingual", {"allowed_languages": ("de", "en"), "multilingual": True}),
+        ("--multilingual False", {}),
         ("--task translate", {"task": "translate"}),
         ("--prompt None", {"initial_prompt": "None"}),
         ("--initial_prompt x --carry_initial_prompt True", {"initial_prompt": "x", "carry_initial_prompt": True}),
@@ -98,6 +100,7 @@ def test_a_flag_gives_the_option_that_it_names(arguments, expected):
         ("--clip-timestamps -3", "--clip-timestamps", "greater than or equal to 0", "-3"),
         ("--task sing", "--task", "'transcribe' or 'translate'", "sing"),
         ("--allowed-languages de,xx", "--allowed-languages", "that Whisper knows", "xx"),
+        ("--multilingual --language de", "options", "needs language to be absent", None),
         ("--hallucination-silence-threshold 1", "options", "needs word_timestamps", None),
     ],
 )  # fmt: skip
