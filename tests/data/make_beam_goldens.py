@@ -30,7 +30,7 @@ TOO_LONG = "audio/speakers/fillets-cs-long.ogg"
 
 
 def chosen() -> list[tuple[str, str]]:
-    """The (model, path) of each transcript, short recordings first; tiny.en for the English ones."""
+    """The (model, path) of each transcript, whole folders first; tiny.en for the English ones."""
     lines = (SHARED_DATA / "manifest.jsonl").read_text("utf-8").splitlines()
     files = {entry["path"]: entry for entry in map(json.loads, lines) if entry["path"] != TOO_LONG}
     paths = [path for path in files if path.startswith(WHOLE)]
@@ -38,7 +38,9 @@ def chosen() -> list[tuple[str, str]]:
         paths += sorted(path for path in files if path.startswith(folder))[::3]
     return [
         (model, path)
-        for path in sorted(paths, key=lambda path: files[path]["duration_s"])
+        for path in sorted(
+            paths, key=lambda path: (path.startswith(BY_THIRDS), files[path]["duration_s"])
+        )
         for model in ("tiny.en", "base")
         if model == "base" or files[path]["language"] == "en"
     ]
