@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_to_bytes
@@ -30,6 +31,15 @@ from producer.source import SourceVersion, is_fetched, is_remote
 # 3: how the recording is read is part of the id.
 PIPELINE_VERSION = 3
 
+# Options that came later, each with the value that stands for what was done before: with it a job
+# has the id that it had. Not the default, which may change.
+LATER_OPTIONS: Mapping[str, Any] = {
+    "beam_size": None,
+    "patience": None,
+    "length_penalty": None,
+    "multilingual": False,
+}
+
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
 
@@ -49,8 +59,8 @@ MAX_LANGUAGES = 200
 MAX_TEMPERATURES = 20
 MAX_SUPPRESSED = 10_000
 MAX_CLIP_TIMES = 10_000
-# Options that came after version 3 of the pipeline: at their defaults they change no id.
-LATER_OPTIONS = ("multilingual",)
+MAX_BEAMS = 32
+MAX_PATIENCE = 10.0
 # A value that a message quotes.
 _MAX_VALUE_CHARS = 200
 
@@ -76,7 +86,22 @@ class Options(BaseModel):
         max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
+    # A line a default of quality: of these two depends what a preset or an openai-whisper costs.
+    beam_size: int | None = Field(
+        None, ge=1, le=MAX_BEAMS, description="Beams at temperature 0; None is greedy."
+    )
     best_of: int = Field(1, ge=1, le=16, description="Samples of a window above temperature 0.")
+    patience: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_PATIENCE,
+        allow_inf_nan=False,
+        description="Beam search ends with beam_size times as many hypotheses; None is 1.",
+    )
+    length_penalty: Probability | None = Field(
+        None,
+        description="Ranks beams and samples by ((5 + tokens) / 6) ** this; None: by their mean.",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same text.")
     compression_ratio_threshold: float | None = Field(
         2.4,
@@ -149,17 +174,21 @@ class Options(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _patience_of_beams(self) -> Self:
+        if self.patience is None:
+            return self
+        if self.beam_size is None:
+            msg = "patience needs beam_size"
+            raise ValueError(msg)
+        if round(self.beam_size * self.patience) < 1:
+            msg = "patience times beam_size must round to at least 1 hypothesis"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _one_replacement_a_phrase(self) -> Self:
         check_agree(self.replacements, ignore_case=self.replacements_ignore_case)
         return self
-
-    def identifying(self) -> dict[str, Any]:
-        """Return what of the options is part of a job's id, as JSON values."""
-        values = self.model_dump(mode="json")
-        plain = {
-            name for name in LATER_OPTIONS if values[name] == type(self).model_fields[name].default
-        }
-        return {name: value for name, value in values.items() if name not in plain}
 
 
 class AudioOptions(BaseModel):
@@ -302,12 +331,21 @@ class Job(BaseModel):
         asked = {
             "audio": identity,
             "model": [self.model, self.revision or "default"],
-            "options": self.options.identifying(),
+            "options": _as_once(self.options.model_dump(mode="json")),
             "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _as_once(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as they were before later ones came, unless these ask for something else."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in LATER_OPTIONS or value != LATER_OPTIONS[name]
+    }
 
 
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:

@@ -117,3 +117,26 @@ def scripted_attention(
     token = np.arange(num_tokens)[:, None] + 0.5
     position = np.arange(num_positions)[None, :] * (num_tokens / max(num_content, 1))
     return (6 * noise + 5 * np.exp(-((position - token) ** 2))).astype(np.float32)
+
+
+def beam_logprobs(
+    num_vocab: int, sampled: list[int], kind: str, eot: int, ends: list[list]
+) -> np.ndarray:
+    """Float32 log-probabilities after sampled tokens, shape (num_vocab,), in (-16, 0].
+
+    Made of whole numbers, so that they are the same bits everywhere. They are not normalised.
+
+    Kinds: `prefix`, other ones after other tokens; `step`, the same for all beams, so that beams
+    with the same tokens in another order are equally likely; `few`, all but three tokens impossible.
+    Of `ends` each [step, value] is end of text's from that step on; before, it is -20.
+    """
+    ids = np.arange(num_vocab, dtype=np.int64)
+    total = 31 * len(sampled)
+    if kind != "step":
+        total = sum((place + 3) * (token + 1) for place, token in enumerate(sampled))
+    grid = (total * (ids + 5) * 40_503 + ids * ids * 26_544_357) % 16_777_213
+    values = (-grid / 2**20).astype(np.float32)
+    if kind == "few":
+        values[np.argsort(grid, kind="stable")[3:]] = -np.inf
+    values[eot] = next((value for step, value in reversed(ends) if step <= len(sampled)), -20.0)
+    return values

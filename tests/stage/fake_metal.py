@@ -181,8 +181,9 @@ class MetalFamily:
         self.dims, self.chip = MODELS[model], chip
         self.plan = mac_plan(memory_gib, self.dims)
         self.batch_size = batch or self.plan.batch_size
-        rows = 2 * self.plan.slots * self.plan.needs.row_bytes
-        resident = self.plan.needs.weights_bytes + rows
+        # The larger of a batch that grows, and all that is planned for beams, is the planned one.
+        encoding = self.plan.batch_size * self.plan.needs.request_bytes
+        resident = self.plan.needed_bytes - encoding
         self.metal = FakeMetal(self.plan.limit_bytes, resident)
         self.stepper = MetalStepper(self.metal, chip, self.dims, self.plan.slots, steps_ahead)
         self.computations = {Encode: Computation(self.encode, self.batch_size, PATIENCE_STEPS)}

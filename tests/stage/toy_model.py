@@ -48,11 +48,24 @@ class ToyModel:
         logits = [self._logits(prompts, at[:, n], states) for n in range(at.shape[1])]
         return mx.stack(logits, axis=1), {"tokens": prompts, "audio": states}
 
-    def decode_step(self, tokens, positions, cache):
+    def decode_step(self, tokens, positions, cache, ancestors=None):
         self.calls.append("decode_step")
-        seen = mx.put_along_axis(cache["tokens"], positions[:, None], tokens[:, None], axis=1)
-        logits = self._logits(seen, positions, cache["audio"])
-        return logits, {"tokens": seen, "audio": cache["audio"]}
+        windows = cache["audio"].shape[0]
+        beams = tokens.size // windows
+        places = positions.reshape(windows, beams) * beams + mx.arange(beams)
+        held = mx.put_along_axis(cache["tokens"], places, tokens.reshape(windows, beams), axis=1)
+        seen = held
+        if ancestors is not None:
+            lie = mx.arange(ancestors.shape[1]) * beams + ancestors
+            seen = mx.take_along_axis(mx.repeat(held, beams, axis=0), lie, axis=1)
+        logits = self._logits(seen, positions, mx.repeat(cache["audio"], beams, axis=0))
+        return logits, {"tokens": held, "audio": cache["audio"]}
+
+    def fork_cache(self, cache, num_beams):
+        # Places of other beams hold a token that would be noticed.
+        beside = [(0, 0), (0, 0), (0, num_beams - 1)]
+        tokens = mx.pad(cache["tokens"][:, :, None], beside, constant_values=19)
+        return {"tokens": tokens.reshape(tokens.shape[0], -1), "audio": cache["audio"]}
 
     def resize_cache(self, cache, length):
         missing = length - cache["tokens"].shape[1]
@@ -86,8 +99,8 @@ class ScriptedModel(ToyModel):
         said = self._say(prompts.shape[0])
         return (said[:, None] if callable(self.script[0]) else mx.stack([said, said], 1)), cache
 
-    def decode_step(self, tokens, positions, cache):
-        _, cache = super().decode_step(tokens, positions, cache)
+    def decode_step(self, tokens, positions, cache, ancestors=None):
+        _, cache = super().decode_step(tokens, positions, cache, ancestors)
         return self._say(tokens.shape[0]), cache
 
     def _say(self, num_rows):

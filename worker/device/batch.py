@@ -1,11 +1,13 @@
-"""The rows of a batch, and everything that has a row for each of them."""
+"""The windows of a batch, and everything that has a row for each of theirs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from worker.device.filters import Stage
+from worker.device.group import Group
 from worker.device.row import Row
 from worker.device.rules import BatchedRules, State
 from worker.device.sampling import BatchedSampling
@@ -16,75 +18,91 @@ LENGTH_STEP = 128
 
 
 class Batch:
-    """Rows that are stepped together; they join into places that others have left.
+    """Windows that are stepped together; they join into places that others have left.
 
-    The number of rows grows when rows join and shrinks when half have left, so that no step pays
-    for many empty rows.
+    All have as many rows, which lie side by side. The number of places grows when windows join and
+    shrinks when half have left, so that no step pays for many empty rows.
 
     Args:
         model: Resizes its caches.
-        max_rows: Most rows.
-        pad_rows: Hold a power of two of rows, so that few shapes are ever seen.
+        max_windows: Most windows.
+        num_beams: Rows of each window.
+        pad_rows: Hold a power of two of windows, so that few shapes are ever seen.
 
     Attributes:
-        rows: What each place holds; None where a row has left.
-        cache: The model's, any tree of arrays with rows on their first axis.
+        groups: What each place holds; None where a window has left.
+        cache: The model's, any tree of arrays with windows on their first axis.
         state: What rows remember of themselves; see `rules.start_state`.
-        rules, sampling: Each place's own.
+        rules, sampling: Each row's own.
         length: Tokens that the cache has room for in each row.
     """
 
     rules: BatchedRules
     sampling: BatchedSampling
 
-    def __init__(self, model: SpeechModel, max_rows: int, *, pad_rows: bool) -> None:
+    def __init__(
+        self, model: SpeechModel, max_windows: int, num_beams: int = 1, *, pad_rows: bool
+    ) -> None:
         self._model = model
-        self._max_rows = max_rows
+        self._max_windows = max_windows
         self._pad_rows = pad_rows
-        self.rows: list[Row | None] = []
+        self.num_beams = num_beams
+        self.groups: list[Group | None] = []
         self.cache: Any = None
         self.state: State = {}
         self.length = 0
 
     @property
-    def num_active(self) -> int:
-        """Rows that have not left."""
-        return len(self.rows) - self.rows.count(None)
+    def num_windows(self) -> int:
+        """Windows that have not left."""
+        return len(self.groups) - self.groups.count(None)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that a step computes, empty ones included."""
+        return len(self.groups) * self.num_beams
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """All that a step reads."""
         return self.cache, self.state, self.rules.arrays, self.sampling.arrays
 
-    def join(self, rows: Sequence[Row], cache: Any, state: State) -> None:
-        """Give rows a place; `cache` and `state` are theirs alone, from their prefill."""
-        length = self._length_for(rows)
-        cache = self._model.resize_cache(cache, length)
-        if self.num_active == 0:
-            self.rows, self.cache, self.state, self.length = list(rows), cache, state, length
-            self._resize(len(rows))
+    @property
+    def stages(self) -> Stage:
+        """What a step has to do beside the network."""
+        searches = any(group is not None and group.hypotheses for group in self.groups)
+        return self.sampling.stages | (Stage.SEARCH if searches else Stage.NONE)
+
+    def join(self, groups: Sequence[Group], cache: Any, state: State) -> None:
+        """Give windows a place; `cache` and `state` are theirs alone, from their prefill."""
+        length = self._length_for(groups)
+        cache = self._resized(cache, length)
+        if self.num_windows == 0:
+            self.groups, self.cache, self.state, self.length = list(groups), cache, state, length
+            self._resize(len(groups))
             return
         if length != self.length:
-            self.cache, self.length = self._model.resize_cache(self.cache, length), length
-        wanted = self.num_active + len(rows)
-        if wanted > len(self.rows):
+            self.cache, self.length = self._resized(self.cache, length), length
+        wanted = self.num_windows + len(groups)
+        if wanted > len(self.groups):
             self._resize(wanted)
-        self._write(rows, cache, state)
+        self._write(groups, cache, state)
 
-    def leave(self, row: Row) -> bool:
-        """Empty a row's place; False if it has none."""
-        if row not in self.rows:
+    def leave(self, group: Group) -> bool:
+        """Empty a window's place; False if it has none."""
+        if group not in self.groups:
             return False
-        place = self.rows.index(row)
-        self.rows[place] = None
-        self.sampling.clear_row(place)
+        place = self.groups.index(group)
+        self.groups[place] = None
+        for row in self._rows_of(place):
+            self.sampling.clear_row(row)
         return True
 
     def fit_rows(self) -> bool:
-        """Move the rows together if half have left; return whether anything was moved."""
-        if 2 * self.num_active > len(self.rows):
+        """Move the windows together if half have left; return whether anything was moved."""
+        if 2 * self.num_windows > len(self.groups):
             return False
-        self._resize(self.num_active)
+        self._resize(self.num_windows)
         return True
 
     def fit_length(self) -> bool:
@@ -92,44 +110,71 @@ class Batch:
         length = self._length_for([])
         if length <= self.length:
             return False
-        self.cache, self.length = self._model.resize_cache(self.cache, length), length
+        self.cache, self.length = self._resized(self.cache, length), length
         return True
 
-    def _length_for(self, joining: Sequence[Row]) -> int:
-        """Return the cache length for the active rows and these."""
-        rows = [row for row in self.rows if row is not None]
-        longest = max(row.length for row in (*rows, *joining)) + 1
+    def _rows_of(self, place: int) -> range:
+        return range(place * self.num_beams, (place + 1) * self.num_beams)
+
+    def _resized(self, cache: Any, length: int) -> Any:
+        """Return a cache with room for tokens of all beams, which lie side by side in it."""
+        return self._model.resize_cache(cache, length * self.num_beams)
+
+    def _length_for(self, joining: Sequence[Group]) -> int:
+        """Return the cache length for the active windows and these."""
+        groups = [group for group in self.groups if group is not None]
+        longest = max(group.length for group in (*groups, *joining)) + 1
         return min(self._model.context_length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
 
-    def _write(self, rows: Sequence[Row], cache: Any, state: State) -> None:
-        """Write rows that join into the first empty places."""
-        places = [place for place, row in enumerate(self.rows) if row is None][: len(rows)]
+    def _write(self, groups: Sequence[Group], cache: Any, state: State) -> None:
+        """Write windows that join into the first empty places."""
+        free = (place for place, group in enumerate(self.groups) if group is None)
+        places = [place for place, _ in zip(free, groups, strict=False)]
         first = places[0]
         is_run = places == list(range(first, first + len(places)))
-        # MLX scatters one element at a time on a CPU; most often a single row joins.
-        index = slice(first, first + len(places)) if is_run else mx.array(places)
 
         def write(held: mx.array, joining: mx.array) -> mx.array:
-            held[index] = joining
+            each = joining.shape[0] // len(places)
+            # MLX scatters one element at a time on a CPU; most often a single window joins.
+            index = slice(first * each, (first + len(places)) * each)
+            held[index if is_run else _rows_at(places, each)] = joining
             return held
 
         self.cache, self.state = tree_map(write, (self.cache, self.state), (cache, state))
-        for place, row in zip(places, rows, strict=True):
-            self.rows[place] = row
-            self.sampling.set_row(place, row.sampling)
-        self.rules.set_rows(dict(zip(places, (row.rules for row in rows), strict=True)))
+        for place, group in zip(places, groups, strict=True):
+            self.groups[place] = group
+        joined = dict(self._rows_at_places(places))
+        self.sampling.set_rows({at: row.sampling for at, row in joined.items()})
+        self.rules.set_rows({at: row.rules for at, row in joined.items()})
+
+    def _rows_at_places(self, places: Sequence[int]) -> Iterator[tuple[int, Row]]:
+        for place in places:
+            group = self.groups[place]
+            if group is not None:
+                yield from zip(self._rows_of(place), group.rows, strict=True)
 
     def _resize(self, wanted: int) -> None:
-        """Move the active rows into places for `wanted`; empty ones repeat a row, unread."""
-        size = min(self._max_rows, 1 << (wanted - 1).bit_length()) if self._pad_rows else wanted
-        active = [place for place, row in enumerate(self.rows) if row is not None]
+        """Move the active windows into places for `wanted`; empty ones repeat a window, unread."""
+        is_padded = self._pad_rows
+        size = min(self._max_windows, 1 << (wanted - 1).bit_length()) if is_padded else wanted
+        active = [place for place, group in enumerate(self.groups) if group is not None]
         empty = size - len(active)
-        if active != list(range(size)) or size != len(self.rows):
-            index = mx.array(active + active[:1] * empty)
-            self.cache, self.state = tree_map(lambda held: held[index], (self.cache, self.state))
-        held = [row for row in self.rows if row is not None]
-        self.rows = [*held, *[None] * empty]
+        if active != list(range(size)) or size != len(self.groups):
+            taken, held_before = active + active[:1] * empty, len(self.groups)
+            self.cache, self.state = tree_map(
+                lambda held: held[_rows_at(taken, held.shape[0] // held_before)],
+                (self.cache, self.state),
+            )
+        held = [group for group in self.groups if group is not None]
+        self.groups = [*held, *[None] * empty]
         vocabulary = self._model.num_vocab
-        repeated = [*held, *held[:1] * empty]
+        rows = [row for group in held for row in group.rows]
+        repeated = [*rows, *list(held[0].rows) * empty]
         self.rules = BatchedRules([row.rules for row in repeated], vocabulary)
-        self.sampling = BatchedSampling([row.sampling for row in held], vocabulary, num_rows=size)
+        num_rows = size * self.num_beams
+        self.sampling = BatchedSampling([row.sampling for row in rows], vocabulary, num_rows)
+
+
+def _rows_at(places: Sequence[int], each: int) -> mx.array:
+    """Return the index of what lies at places with so many entries each."""
+    return mx.array([place * each + entry for place in places for entry in range(each)])

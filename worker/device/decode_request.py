@@ -51,8 +51,29 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class BeamSearch:
+    """How many hypotheses of a window are followed, and how many are to be finished.
+
+    Attributes:
+        size: Beams, at least 1.
+        patience: The search ends once `round(size * patience)` hypotheses are finished
+            (arXiv:2204.05424).
+    """
+
+    size: int
+    patience: float = 1.0
+
+    @property
+    def num_wanted(self) -> int:
+        """Finished hypotheses that end the search."""
+        return round(self.size * self.patience)
+
+
+@dataclass(frozen=True)
 class Decode(Rows[list[Decoded]]):
-    """Decode one window's tokens; the reply is one `Decoded` for each seed.
+    """Decode one window's tokens; the reply is one `Decoded` for each sample or hypothesis.
+
+    All of them share the window's audio; its prompt is read once.
 
     Attributes:
         encoder_states: The window's, as the device gave them.
@@ -61,7 +82,8 @@ class Decode(Rows[list[Decoded]]):
         no_speech: Token whose probability there says that nobody speaks.
         eot: End of text.
         max_tokens: Most tokens that are sampled.
-        seeds: One row each; sampling at a temperature depends on nothing else.
+        seeds: One sample each; sampling at a temperature depends on nothing else.
+        search: Follow beams instead; then there are no samples, temperature or seeds.
     """
 
     encoder_states: Any
@@ -73,3 +95,4 @@ class Decode(Rows[list[Decoded]]):
     rules: RowRules
     temperature: float
     seeds: tuple[int, ...]
+    search: BeamSearch | None = None

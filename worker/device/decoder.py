@@ -1,23 +1,27 @@
 """The fused batched decode: rows of unrelated windows advance together, one token a step.
 
-A row joins with its prompt, stands at its own position, follows its own rules and sampling, and
-leaves at its own end; the others do not notice. Step n + 1 is on its way to the device before the
-tokens of step n are read, and reading them is the only host sync of a step.
+A window joins with its prompt, stands at its own position, follows its own rules and sampling, and
+leaves at its own end; the others do not notice. It has one row, several samples, or the beams of a
+search, all over one copy of its audio. Windows with as many rows are a batch. Step n + 1 of all
+batches is on its way to the device before the tokens of step n are read, and reading them is the
+only host sync of a step.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
 from producer.errors import LengthMismatch
 from worker.device.batch import Batch
+from worker.device.beam_search import follow, search
 from worker.device.filters import Stage, process_logits, sample_tokens
+from worker.device.group import Group
 from worker.device.row import Row
-from worker.device.rules import BatchedRules, State, advance, apply_rules, start_state
+from worker.device.rules import BatchedRules, State, advance, apply_rules, fork_state, start_state
 from worker.device.sampling import BatchedSampling
 from worker.device.speech_model import SpeechModel, check_logits, check_prefill_logits
 
@@ -26,19 +30,45 @@ PROMPT_STEP = 32
 SHORT_PROMPT = 4
 
 
-@dataclass(frozen=True)
-class StepOutput:
-    """What a dispatched step sampled for which rows, perhaps still on its way; arrays are (B, ...)."""
+class Chosen(NamedTuple):
+    """What a step sampled, perhaps still on its way; arrays are (B, ...).
 
-    rows: list[Row | None]
+    Attributes:
+        tokens: One a row.
+        logprobs: Of the tokens; in a search, of all of a beam's tokens together.
+        all_logprobs: Over the vocabulary, where they are kept.
+        sources, ended: Of a search; see `worker.device.beam_search.Choice`.
+    """
+
     tokens: mx.array
     logprobs: mx.array
-    all_logprobs: mx.array | None
+    all_logprobs: mx.array | None = None
+    sources: mx.array | None = None
+    ended: mx.array | None = None
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a dispatched step sampled for which windows; None for an empty place."""
+
+    groups: list[Group | None]
+    chosen: Chosen
     no_speech_probs: mx.array | None = None
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """What is read at each step."""
+        chosen = self.chosen
+        read = (chosen.tokens, chosen.logprobs, chosen.sources, chosen.ended, self.no_speech_probs)
+        return [each for each in read if each is not None]
+
+
+# Rows of a window, and whether it is one row without a search: those need to remember less.
+Kind: TypeAlias = tuple[int, bool]
 
 
 class Decoder:
-    """Steps a batch of rows; it knows windows, not recordings.
+    """Steps batches of windows; it knows windows, not recordings.
 
     Arrays whose shape varies from batch to batch are evaluated separately from a step: MLX's CUDA
     backend caches one graph for each sequence of kernels (400 of them), and a varying array would
@@ -46,10 +76,11 @@ class Decoder:
 
     Args:
         model: Pinned weights.
-        max_rows: Most windows decoded together.
+        max_rows: Most rows decoded together: windows, their samples, their beams.
+        max_windows: Most windows decoded together; as many as rows if it is not said.
         compile_step: Fuse the step with `mx.compile`; the result is the same.
-        pad_rows: Compute a power of two of rows, so that few shapes are ever seen.
-        steps_ahead: Steps that are on their way when one is read; each costs a row that has
+        pad_rows: Compute a power of two of windows, so that few shapes are ever seen.
+        steps_ahead: Steps that are on their way when one is read; each costs a window that has
             ended one step more, and gives the host as long as a step for its own work.
         keep_logprobs: Give every step's log-probabilities over the vocabulary, lazily.
     """
@@ -58,6 +89,7 @@ class Decoder:
         self,
         model: SpeechModel,
         max_rows: int,
+        max_windows: int | None = None,
         *,
         compile_step: bool = False,
         pad_rows: bool = True,
@@ -67,45 +99,59 @@ class Decoder:
         self.model = model
         self.steps_ahead = steps_ahead
         self.max_rows = max_rows
+        self.max_windows = max_windows or max_rows
         self._compile_step = compile_step
+        self._pad_rows = pad_rows
         self._keep_logprobs = keep_logprobs
-        self._steps: dict[tuple[Stage, int], Callable[..., Any]] = {}
-        self._batch = Batch(model, max_rows, pad_rows=pad_rows)
-        self._unread: list[StepOutput] = []
+        self._steps: dict[tuple[Stage, int, int], Callable[..., Any]] = {}
+        self._batches: dict[Kind, Batch] = {}
+        self._unread: list[list[StepOutput]] = []
         self.wait_s = 0.0
         """Seconds spent waiting for the device, here and in no other thread."""
 
     @property
     def num_active(self) -> int:
         """Rows that are still decoding."""
-        return self._batch.num_active
+        return sum(batch.num_windows * batch.num_beams for batch in self._batches.values())
 
     @property
     def num_rows(self) -> int:
         """Rows that a step computes, empty ones included."""
-        return len(self._batch.rows)
+        return sum(batch.num_rows for batch in self._batches.values())
 
     @property
     def num_free(self) -> int:
-        """Rows that may join."""
-        return self.max_rows - self.num_active
+        """Windows of one row that may join."""
+        num_windows = sum(batch.num_windows for batch in self._batches.values())
+        return min(self.max_rows - self.num_active, self.max_windows - num_windows)
 
-    def insert(self, rows: list[Row]) -> None:
-        """Let rows join: read their prompts and sample their first tokens.
+    def has_room(self, groups: Sequence[Group]) -> bool:
+        """Return whether windows may join."""
+        more_rows = sum(group.size for group in groups)
+        return more_rows <= self.max_rows - self.num_active and len(groups) <= self.num_free
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Let windows of one row join; see `insert_groups`."""
+        self.insert_groups([Group([row]) for row in rows])
+
+    def insert_groups(self, groups: Sequence[Group]) -> None:
+        """Let windows join: read their prompts and sample their first tokens.
 
         Raises:
             LengthMismatch: more rows than may join, or logits for other rows than asked.
             RankMismatch, EmptyInput: the model returned logits of a wrong shape.
         """
-        if len(rows) > self.num_free:
-            raise LengthMismatch("decode: rows", f"at most {self.num_free} may join", len(rows))
-        output, cache, state = self._prefill(rows)
-        self._start(output.tokens, output.logprobs, output.no_speech_probs, cache, state)
-        self._unread.append(output)
-        self._batch.join(rows, cache, state)
-        self._start(*self._batch.arrays)
-        for row in rows:
-            row.num_dispatched += 1
+        if not self.has_room(groups):
+            asked = sum(group.size for group in groups)
+            limit = f"at most {self.num_free} may join"
+            raise LengthMismatch("decode: rows", limit, asked)
+        by_kind: dict[Kind, list[Group]] = {}
+        for group in groups:
+            by_kind.setdefault((group.size, group.is_plain), []).append(group)
+        # Batches that are empty give their memory to those that are not.
+        kept = self._batches.items()
+        self._batches = {kind: each for kind, each in kept if kind in by_kind or each.num_windows}
+        self._unread.append([self._join(kind, each) for kind, each in by_kind.items()])
 
     def dispatch(self) -> None:
         """Start the next step of all rows, without waiting for anything.
@@ -113,39 +159,36 @@ class Decoder:
         Raises:
             RankMismatch, LengthMismatch, EmptyInput: the model returned logits of a wrong shape.
         """
-        batch = self._batch
-        if not batch.num_active:
-            return
-        if batch.fit_rows():
-            self._start(*batch.arrays)
-        if batch.fit_length():
-            self._start(*batch.arrays)
-        step = self._step_for(batch.sampling.stages, batch.length)
-        tokens, logprobs, all_logprobs, batch.state, batch.cache = step(*batch.arrays)
-        self._start(tokens, logprobs, batch.state, batch.cache)
-        self._unread.append(StepOutput(list(batch.rows), tokens, logprobs, all_logprobs))
-        for row in batch.rows:
-            if row is not None:
-                row.num_dispatched += 1
+        batches = [batch for batch in self._batches.values() if batch.num_windows]
+        if batches:
+            self._unread.append([self._dispatch(batch) for batch in batches])
 
-    def collect(self, *, keep: int = 0) -> list[Row]:
-        """Read the dispatched steps, all but the last `keep`, and return the rows that ended."""
+    def collect(self, *, keep: int = 0) -> list[Group]:
+        """Read the dispatched steps, all but the last `keep`, and return the windows that ended."""
         num_read = max(0, len(self._unread) - keep)
         read, self._unread = self._unread[:num_read], self._unread[num_read:]
-        ended = [row for output in read for row in self._read(output)]
+        ended = [group for outputs in read for group in self._read(outputs)]
         self._leave(ended)
         return ended
 
-    def step(self) -> list[Row]:
-        """Dispatch the next step, read an earlier one, and return the rows that ended."""
+    def step(self) -> list[Group]:
+        """Dispatch the next step, read an earlier one, and return the windows that ended."""
         self.dispatch()
         return self.collect(keep=self.steps_ahead if self.num_active else 0)
 
     def remove(self, row: Row) -> None:
-        """Let a row leave before its end."""
-        if row.finish_reason is None:
-            row.finish_reason = "removed"
-        self._leave([row])
+        """Let a window that has this row leave before its end."""
+        for batch in self._batches.values():
+            for group in batch.groups:
+                if group is not None and row in group.rows:
+                    self.remove_group(group)
+                    return
+        Group([row]).remove()
+
+    def remove_group(self, group: Group) -> None:
+        """Let a window leave before its end."""
+        group.remove()
+        self._leave([group])
 
     def _start(self, *arrays: Any) -> None:
         """Hand work to the device; MLX's CPU backend lets the caller wait while it has enough."""
@@ -153,82 +196,153 @@ class Decoder:
         mx.async_eval(*arrays)
         self.wait_s += time.perf_counter() - started - (time.thread_time() - busy)
 
-    def _read(self, output: StepOutput) -> list[Row]:
-        """Give a step's tokens to its rows; this waits for the device."""
+    def _join(self, kind: Kind, groups: list[Group]) -> StepOutput:
+        """Let windows of one kind join its batch."""
+        num_beams, _ = kind
+        output, cache, state = self._prefill(groups)
+        self._start(output.arrays, cache, state)
+        if kind not in self._batches:
+            most = max(1, min(self.max_windows, self.max_rows // num_beams))
+            self._batches[kind] = Batch(self.model, most, num_beams, pad_rows=self._pad_rows)
+        batch = self._batches[kind]
+        batch.join(groups, cache, state)
+        self._start(*batch.arrays)
+        for group in groups:
+            group.dispatched()
+        return output
+
+    def _dispatch(self, batch: Batch) -> StepOutput:
+        """Start the next step of a batch."""
+        if batch.fit_rows():
+            self._start(*batch.arrays)
+        if batch.fit_length():
+            self._start(*batch.arrays)
+        step = self._step_for(batch.stages, batch.length, batch.num_beams)
+        chosen, batch.state, batch.cache = step(*batch.arrays)
+        output = StepOutput(list(batch.groups), Chosen(*chosen))
+        self._start(output.arrays, batch.state, batch.cache)
+        for group in batch.groups:
+            if group is not None:
+                group.dispatched()
+        return output
+
+    def _read(self, outputs: Sequence[StepOutput]) -> list[Group]:
+        """Give a step's tokens to its windows; this waits for the device, once for all batches."""
         started = time.perf_counter()
-        tokens: list[int] = np.array(output.tokens).tolist()
+        mx.eval([output.arrays for output in outputs])
         self.wait_s += time.perf_counter() - started
-        logprobs: list[float] = np.array(output.logprobs).tolist()
-        no_speech = output.no_speech_probs
-        no_speech_probs = [] if no_speech is None else np.array(no_speech).tolist()
-        ended: list[Row] = []
-        for place, row in enumerate(output.rows):
-            if row is None or row.finish_reason is not None:
-                continue
-            if no_speech_probs:
-                row.no_speech_prob = no_speech_probs[place]
-            row.all_logprobs = None if output.all_logprobs is None else output.all_logprobs[place]
-            row.append(tokens[place], logprobs[place])
-            if row.finish_reason is not None:
-                ended.append(row)
-        return ended
+        return [group for output in outputs for group in _give(output)]
 
-    def _leave(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            if self._batch.leave(row):
-                self._start(self._batch.sampling.arrays)
+    def _leave(self, groups: Iterable[Group]) -> None:
+        for group in groups:
+            for batch in self._batches.values():
+                if batch.leave(group):
+                    self._start(batch.sampling.arrays)
 
-    def _prefill(self, rows: Sequence[Row]) -> tuple[StepOutput, Any, State]:
-        """Read the prompts of rows that join, and sample their first tokens."""
-        prompts = [row.prompt for row in rows]
+    def _prefill(self, groups: Sequence[Group]) -> tuple[StepOutput, Any, State]:
+        """Read the prompts of windows that join, once each, and sample their rows' first tokens."""
+        asked, num_beams = [group.first for group in groups], groups[0].size
+        rows = [row for group in groups for row in group.rows]
+        prompts = [row.prompt for row in asked]
         # Uploads first: on CUDA one may wait for all that was handed over before it.
         padded = mx.array(_pad(prompts), mx.int32)
-        at = mx.array([(row.sot_index, len(row.prompt) - 1) for row in rows], mx.int32)
-        weighed = mx.array([row.no_speech_token or 0 for row in rows])[:, None]
+        at = mx.array([(row.sot_index, len(row.prompt) - 1) for row in asked], mx.int32)
+        weighed = mx.array([row.no_speech_token or 0 for row in asked])[:, None]
         state = start_state(prompts, self.model.context_length)
+        if not groups[0].is_plain:
+            searches = [group.hypotheses is not None for group in groups]
+            state = fork_state(state, num_beams, searches, [group.eot for group in groups])
         sampling = BatchedSampling([row.sampling for row in rows], self.model.num_vocab)
         rules = BatchedRules([row.rules for row in rows], self.model.num_vocab)
-        encoder_states = mx.stack([row.encoder_states for row in rows])
+        encoder_states = mx.stack([row.encoder_states for row in asked])
         self._start(encoder_states, state, sampling.arrays, rules.arrays)
         logits, cache = self.model.prefill(encoder_states, padded, at)
-        check_prefill_logits(logits, len(rows), self.model.num_vocab)
-        tokens, logprobs, all_logprobs, state = self._choose(
-            logits[:, 1], state, rules.arrays, sampling.arrays, sampling.stages
-        )
+        check_prefill_logits(logits, len(groups), self.model.num_vocab)
+        first = logits[:, 1]
+        if num_beams > 1:
+            first, cache = (
+                mx.repeat(first, num_beams, axis=0),
+                self.model.fork_cache(cache, num_beams),
+            )
+        searched = any(group.hypotheses for group in groups)
+        stages = sampling.stages | (Stage.SEARCH if searched else Stage.NONE)
+        chosen, state = self._choose(first, state, rules.arrays, sampling.arrays, stages, num_beams)
         at_sot = logits[:, 0]
         no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - self.model.log_normalizer(at_sot)
-        probabilities = mx.exp(no_speech[:, 0])
-        output = StepOutput(list(rows), tokens, logprobs, all_logprobs, probabilities)
-        return output, cache, state
+        return StepOutput(list(groups), chosen, mx.exp(no_speech[:, 0])), cache, state
 
-    def _step_for(self, stages: Stage, length: int) -> Callable[..., Any]:
+    def _step_for(self, stages: Stage, length: int, num_beams: int) -> Callable[..., Any]:
         """Return the step of these sampling stages and this cache length, built once."""
-        kind = (stages, length)
+        kind = (stages, length, num_beams)
         if kind not in self._steps:
-            self._steps[kind] = self._build_step(stages, length)
+            self._steps[kind] = self._build_step(stages, length, num_beams)
         return self._steps[kind]
 
-    def _build_step(self, stages: Stage, length: int) -> Callable[..., Any]:
+    def _build_step(self, stages: Stage, length: int, num_beams: int) -> Callable[..., Any]:
         def step(cache: Any, state: State, rules: State, sampling: State) -> tuple[Any, ...]:
             # A row that has ended but was not read yet, or an empty one, may stand past the end.
             at = mx.minimum(state["position"], length - 1)
-            logits, cache = self.model.decode_step(state["token"], at, cache)
+            ancestors = state["ancestors"][:, :length] if num_beams > 1 else None
+            logits, cache = self.model.decode_step(state["token"], at, cache, ancestors)
             check_logits(logits, state["token"].shape[0], self.model.num_vocab)
-            return (*self._choose(logits, state, rules, sampling, stages), cache)
+            chosen, state = self._choose(logits, state, rules, sampling, stages, num_beams)
+            return tuple(chosen), state, cache
 
         return mx.compile(step) if self._compile_step else step
 
     def _choose(
-        self, logits: mx.array, state: State, rules: State, sampling: State, stages: Stage
-    ) -> tuple[mx.array, mx.array, mx.array | None, State]:
+        self,
+        logits: mx.array,
+        state: State,
+        rules: State,
+        sampling: State,
+        stages: Stage,
+        num_beams: int,
+    ) -> tuple[Chosen, State]:
         """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
         logits = process_logits(logits, state["history"], state["position"] + 1, sampling, stages)
         logits = apply_rules(logits, state, rules)
         logprobs = logits - self.model.log_normalizer(logits)
+        kept = logprobs if self._keep_logprobs else None
         tokens = sample_tokens(logprobs, state["step"], sampling, stages).astype(mx.int32)
         chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
-        kept = logprobs if self._keep_logprobs else None
-        return tokens, chosen, kept, advance(state, tokens, rules)
+        if Stage.SEARCH not in stages:
+            return Chosen(tokens, chosen, kept), advance(state, tokens, rules)
+        found = search(logprobs, state, num_beams)
+        is_search = state["is_search"]
+        tokens = mx.where(is_search, found.tokens, tokens)
+        chosen = mx.where(is_search, found.scores, chosen)
+        state = advance(follow(state, found), tokens, rules)
+        return Chosen(tokens, chosen, kept, found.sources, found.ended), state
+
+
+def _give(output: StepOutput) -> list[Group]:
+    """Give a step's tokens, which are there, to its windows; return those that end with them."""
+    chosen = output.chosen
+    tokens: list[int] = np.array(chosen.tokens).tolist()
+    logprobs: list[float] = np.array(chosen.logprobs).tolist()
+    sources: list[int] = [] if chosen.sources is None else np.array(chosen.sources).tolist()
+    ended: list[float] = [] if chosen.ended is None else np.array(chosen.ended).tolist()
+    probs = output.no_speech_probs
+    no_speech_probs: list[float] = [] if probs is None else np.array(probs).tolist()
+    done: list[Group] = []
+    for place, group in enumerate(output.groups):
+        if group is None or group.has_ended:
+            continue
+        if no_speech_probs:
+            for row in group.rows:
+                row.no_speech_prob = no_speech_probs[place]
+        first = place * group.size
+        of_rows = slice(first, first + group.size)
+        if group.hypotheses is not None:
+            steps = (tokens[of_rows], logprobs[of_rows], sources[of_rows], ended[of_rows])
+            group.search_on(*steps)
+        else:
+            for at, row in enumerate(group.rows, first):
+                row.take(tokens[at], logprobs[at], chosen.all_logprobs, at)
+        if group.has_ended:
+            done.append(group)
+    return done
 
 
 def _pad(prompts: list[tuple[int, ...]]) -> list[list[int]]:

@@ -4,8 +4,8 @@ Each takes one parameter per row, as an array (B, 1); rows whose parameter is ne
 bit. All results are lazy, shapes are those of the input, and everything may run inside
 `mx.compile`.
 
-A transcription is greedy or draws (`Stage.DRAW`). All other stages serve the contract of one
-utterance (`worker.generate`).
+A transcription is greedy, draws (`Stage.DRAW`) or searches (`Stage.SEARCH`, see
+`worker.device.beam_search`). All other stages serve the contract of one utterance (`worker.generate`).
 """
 
 import enum
@@ -30,6 +30,7 @@ class Stage(enum.Flag):
     XTC = enum.auto()
     TOP_K = enum.auto()
     DRAW = enum.auto()
+    SEARCH = enum.auto()
 
     PENALTIES = REPETITION | PRESENCE | FREQUENCY
     PROCESSORS = LOGIT_BIAS | PENALTIES

@@ -51,6 +51,14 @@ class Row:
         """Cache places that the row needs for its next step."""
         return len(self.prompt) + self.num_dispatched
 
+    def take(
+        self, token: int, logprob: float, all_logprobs: mx.array | None = None, place: int = 0
+    ) -> None:
+        """Take a step of the batch that this row has a place in, unless it has ended."""
+        if self.finish_reason is None:
+            self.all_logprobs = None if all_logprobs is None else all_logprobs[place]
+            self.append(token, logprob)
+
     def append(self, token: int, logprob: float) -> None:
         """Take a sampled token, and end if it says so."""
         if not math.isfinite(logprob):

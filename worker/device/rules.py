@@ -59,6 +59,7 @@ def advance(state: State, token: mx.array, rules: State) -> State:
     # A row that has ended but was not read yet runs on; its writes stay inside the history.
     place = mx.minimum(position, state["history"].shape[1] - 1)
     return {
+        **advance_beams(state, place),
         "token": token,
         "position": position,
         "step": state["step"] + 1,
@@ -67,6 +68,37 @@ def advance(state: State, token: mx.array, rules: State) -> State:
         "ended_before": (state["step"] == 0) | state["ended"],
         "history": mx.put_along_axis(state["history"], place[:, None], token[:, None], axis=1),
     }
+
+
+def fork_state(
+    state: State, num_beams: int, searches: Sequence[bool], eots: Sequence[int]
+) -> State:
+    """Return a state with `num_beams` rows for each of its own, which are its window's.
+
+    Rows remember more then: the sum of their log-probabilities in `score`, whether and till which
+    token they search (`is_search`, `eot`), and in `ancestors`, as long as the history, which of
+    its window's beams a row had each token from.
+    """
+    forked = {name: mx.repeat(each, num_beams, axis=0) for name, each in state.items()}
+    return {
+        **forked,
+        "score": mx.zeros(forked["token"].shape, mx.float32),
+        "is_search": mx.repeat(mx.array(list(searches), mx.bool_), num_beams),
+        "eot": mx.repeat(mx.array(list(eots), mx.int32), num_beams),
+        "ancestors": mx.zeros_like(forked["history"]),
+        "beam": mx.tile(mx.arange(num_beams, dtype=mx.int32), len(searches)),
+    }
+
+
+def advance_beams(state: State, place: mx.array) -> State:
+    """Return what rows of windows with several remember, after a token at `place` (B,) is theirs."""
+    if "beam" not in state:
+        return {}
+    own = {name: state[name] for name in ("score", "is_search", "eot", "beam")}
+    ancestors = mx.put_along_axis(
+        state["ancestors"], place[:, None], state["beam"][:, None], axis=1
+    )
+    return {**own, "ancestors": ancestors}
 
 
 class BatchedRules:

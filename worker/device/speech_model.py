@@ -15,7 +15,7 @@ PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token i
 class SpeechModel(Protocol):
     """What the decoder needs of a speech model; `worker.models.whisper.network.Whisper` is one.
 
-    A cache is any tree of arrays with rows on their first axis.
+    A cache is any tree of arrays with windows on their first axis.
     """
 
     @property
@@ -60,18 +60,24 @@ class SpeechModel(Protocol):
         """Return logits (B, N, V) at positions `at` (B, N) of prompts (B, T), and a cache."""
 
     def decode_step(
-        self, tokens: mx.array, positions: mx.array, cache: Any
+        self, tokens: mx.array, positions: mx.array, cache: Any, ancestors: mx.array | None = None
     ) -> tuple[mx.array, Any]:
         """Return logits (B, V) after one more token a row, and the grown cache.
 
+        A window's rows, its K beams, lie side by side. Without `ancestors` it has one. Else they
+        are (B, T), of which of its window's beams a row has each token; its latest is its own.
+
         The cache that was given is used up.
         """
+
+    def fork_cache(self, cache: Any, num_beams: int) -> Any:
+        """Return the cache of prompts for `num_beams` rows a window, which share them."""
 
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
 
     def resize_cache(self, cache: Any, length: int) -> Any:
-        """Return the cache with room for `length` tokens a row."""
+        """Return the cache with room for `length` tokens a window, those of all its beams."""
 
 
 def check_logits(logits: mx.array, num_rows: int, num_vocab: int) -> None:

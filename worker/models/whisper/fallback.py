@@ -6,6 +6,7 @@ decide nothing: they tell a person where to look, and may be stricter.
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,6 +94,22 @@ class Attempt:
             self.decoded.no_speech_prob > DOUBTFUL_NO_SPEECH
             and self.decoded.avg_logprob < DOUBTFUL_LOGPROB
         )
+
+
+def likeliest(candidates: Sequence[Decoded], length_penalty: float | None) -> Decoded:
+    """Return the candidate of which the model is surest, the first among equals.
+
+    Sums of log-probabilities are compared for each token, or for each ((5 + tokens) / 6) ** penalty
+    (arXiv:1609.08144, equation 14), as openai-whisper does; the end of text is no token there.
+    """
+
+    def score(candidate: Decoded) -> float:
+        length = len(candidate.tokens)
+        if length_penalty is None:
+            return candidate.sum_logprob / max(1, length)
+        return candidate.sum_logprob / ((5 + length) / 6) ** length_penalty
+
+    return max(candidates, key=score)
 
 
 def compression_ratio(text: str) -> float:

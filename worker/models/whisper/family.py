@@ -6,6 +6,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from producer.errors import OutOfRange
 from producer.job import Options
 from producer.model_names import knows_english_alone
 from producer.result import Model
@@ -69,7 +70,7 @@ class WhisperFamily:
     def pin(self, plan: MemoryPlan) -> None:
         """Make the decoder's batch, and decode a window of silence with it."""
         self.plan = plan
-        self.stepper = TokenStepper(self.network, plan.slots)
+        self.stepper = TokenStepper(self.network, plan.slots, plan.rows)
         self.computations = {
             Encode: Computation(self.encode, plan.batch_size, PATIENCE_STEPS),
             DetectLanguage: Computation(self.detect_language, plan.batch_size),
@@ -81,8 +82,11 @@ class WhisperFamily:
         warm_up(self.stepper.decoder, encoder_states)
 
     def check(self, options: Options) -> None:
-        """Refuse a language, task or token that this model does not have."""
+        """Refuse a language, task or token that this model does not have, and too many beams."""
         check_options(options, self.limits)
+        if (options.beam_size or 1) > self.plan.rows:
+            limit = f"must be at most {self.plan.rows}, the rows that fit into memory: {self.plan}"
+            raise OutOfRange("options: beam_size", limit, options.beam_size)
 
     def features(self) -> LogMel:
         """Return an empty log-mel spectrogram."""

@@ -117,8 +117,10 @@ class DecoderBlock(nn.Module):
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if q.shape[2] == 1 and q.dtype != mx.float32 and _on_cuda():
-        return _single_query_on_cuda(q, k, v, mask)
+    if q.dtype != mx.float32 and _on_cuda():
+        if q.shape[2] == 1:
+            return _single_query_on_cuda(q, k, v, mask)
+        mask = _added_on_cuda(mask, q.dtype)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
 
 
@@ -132,13 +134,19 @@ def _single_query_on_cuda(
     """
     if isinstance(mask, str):
         mask = None  # causal: the last query sees every key
-    elif mask is not None:
-        mask = mx.where(mask, 0.0, -mx.inf).astype(q.dtype)
+    mask = _added_on_cuda(mask, q.dtype)
     read = mx.fast.scaled_dot_product_attention(
         mx.concatenate([q, q], axis=2), k, v, scale=q.shape[-1] ** -0.5, mask=mask
     )
     first: mx.array = read[:, :, :1]
     return first
+
+
+def _added_on_cuda(mask: mx.array | str | None, dtype: mx.Dtype) -> mx.array | str | None:
+    """Return a mask that is added; others than arrays as they are."""
+    if mask is None or isinstance(mask, str):
+        return mask
+    return mx.where(mask, 0.0, -mx.inf).astype(dtype)
 
 
 @functools.cache
@@ -151,8 +159,22 @@ def up_to(positions: mx.array, length: int) -> mx.array:
     return mx.arange(length) <= positions
 
 
+def own_and_ancestors(positions: mx.array, ancestors: mx.array) -> mx.array:
+    """Return what beams see of their window's cache, (G, 1, K, T K).
+
+    Args:
+        positions: Where each beam stands, (G, K).
+        ancestors: Whose token it has at each position, (G, K, T).
+    """
+    num_beams, length = ancestors.shape[1:]
+    is_own = ancestors[..., None] == mx.arange(num_beams)
+    is_read = mx.arange(length) <= positions[..., None]
+    seen = is_own & is_read[..., None]
+    return seen.reshape(-1, 1, num_beams, length * num_beams)
+
+
 def put(rows: mx.array, positions: mx.array, new: mx.array) -> mx.array:
-    """Return cached rows (B, H, S, K) with (B, H, 1, K) at each row's position (B, 1, 1, 1)."""
+    """Return a cache (G, H, S, K) with tokens (G, H, N, K) at their places (G, 1, N, 1)."""
     return mx.put_along_axis(rows, mx.broadcast_to(positions, new.shape), new, axis=2)
 
 

@@ -20,11 +20,15 @@ def memory_needs(
         has_scores: The encoder's attention keeps a table of scores, as MLX's does on a CPU; fused
             attention (Metal, CUDA) and NumPy's in blocks do without.
     """
-    positions = dims.n_text_ctx + dims.n_audio_ctx
-    cache = 2 * positions * dims.n_text_state * dims.n_text_layer * itemsize
+    position = 2 * dims.n_text_state * dims.n_text_layer * itemsize
     step = STEP_BYTES_PER_ROW_AND_TOKEN * dims.n_vocab
     activations = ENCODER_COPIES * 4 * dims.n_audio_ctx * dims.n_audio_state * itemsize
     scores = 2 * dims.n_audio_head * dims.n_audio_ctx**2 * 4 if has_scores else 0
     # The vocabulary product's own float32 copy; counted also where a packed embedding has none.
     projection = 4 * dims.n_vocab * dims.n_text_state
-    return MemoryNeeds(weights_bytes + projection, cache + step, activations + scores)
+    return MemoryNeeds(
+        weights_bytes=weights_bytes + projection,
+        row_bytes=dims.n_text_ctx * position + step,
+        request_bytes=activations + scores,
+        window_bytes=dims.n_audio_ctx * position,
+    )

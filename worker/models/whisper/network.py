@@ -1,8 +1,8 @@
 """Whisper's network in MLX: an audio encoder and a text decoder whose rows advance on their own.
 
-Shapes: B rows, T tokens, S = 1500 audio positions, D width, H heads, K = D / H. Every array of a
-decoder cache has rows on its first axis, so that rows can be inserted and dropped without knowing
-the network.
+Shapes: B rows, T tokens, S = 1500 audio positions, D width, H heads, K = D / H; in a step G windows
+of K beams each. Every array of a decoder cache has windows on its first axis, so that they can be
+inserted and dropped without knowing the network.
 """
 
 import mlx.core as mx
@@ -13,6 +13,7 @@ from worker.models.whisper.layers import (
     DecoderBlock,
     EncoderBlock,
     gelu,
+    own_and_ancestors,
     put,
     split_heads,
     up_to,
@@ -136,22 +137,37 @@ class Whisper(NetworkBase, nn.Module):
         return self.decoder.logits(x), cache
 
     def decode_step(
-        self, tokens: mx.array, positions: mx.array, cache: Cache
+        self,
+        tokens: mx.array,
+        positions: mx.array,
+        cache: Cache,
+        ancestors: mx.array | None = None,
     ) -> tuple[mx.array, Cache]:
         """Advance every row by one token.
 
+        A window's K beams are the queries of one attention: they read its keys and values once.
+
         Args:
-            tokens: The rows' last tokens, (B,) int32.
+            tokens: The rows' last tokens, (B,) int32, B = G K.
             positions: Where each stands in its row, (B,) int32, below the cache's length.
-            cache: From `prefill` or the last step; it is used up.
+            cache: From `prefill`, `fork_cache` or the last step; it is used up.
+            ancestors: Whose token a beam has at each position, (B, T) int32; None where K is 1.
 
         Returns:
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
         """
         decoder = self.decoder
-        x = decoder.embed(tokens[:, None], positions[:, None])
-        here = positions[:, None, None, None]
-        mask = up_to(here, cache["self"][0][0].shape[2])
+        num_beams = tokens.size // cache["self"][0][0].shape[0]
+        tokens, positions = tokens.reshape(-1, num_beams), positions.reshape(-1, num_beams)
+        x = decoder.embed(tokens, positions)
+        if ancestors is None:
+            here = positions[:, :, None, None]
+            mask = up_to(here, cache["self"][0][0].shape[2])
+        else:
+            here = (positions * num_beams + mx.arange(num_beams))[:, None, :, None]
+            mask = own_and_ancestors(
+                positions, ancestors.reshape(-1, num_beams, ancestors.shape[1])
+            )
         grown = []
         for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
             # Nobody else holds these: then the new ones are written in their place.
@@ -160,7 +176,7 @@ class Whisper(NetworkBase, nn.Module):
             keys, values = put(keys, here, k), put(values, here, v)
             grown.append((keys, values))
             x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
-        return decoder.logits(x[:, 0]), {"self": grown, "cross": cache["cross"]}
+        return decoder.logits(x.reshape(-1, x.shape[-1])), {"self": grown, "cross": cache["cross"]}
 
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""

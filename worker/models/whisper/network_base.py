@@ -10,7 +10,7 @@ from worker.models.whisper.prompt import row_rules
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.parameters import Dimensions
 
-# By decoder layer, keys and values (B, H, T, K): `self` of a window's tokens, `cross` of its audio.
+# By decoder layer, keys and values (G, H, T, K): `self` of a window's tokens, `cross` of its audio.
 Cache: TypeAlias = dict[str, list[tuple[mx.array, mx.array]]]
 
 
@@ -54,8 +54,26 @@ class NetworkBase:
         """Most tokens in a row, prompt included."""
         return self.dims.n_text_ctx
 
+    def fork_cache(self, cache: Cache, num_beams: int) -> Cache:
+        """Return the cache of prompts for `num_beams` rows a window.
+
+        The beams' tokens lie side by side by position, K of them at each, so that all beams can read
+        what others have read before: what a beam has of which other is in its `ancestors`. Prompts
+        are the first beam's. The audio's part is the window's own.
+        """
+
+        def forked(prompt: mx.array) -> mx.array:
+            windows, heads, length, size = prompt.shape
+            beside = [(0, 0), (0, 0), (0, 0), (0, num_beams - 1), (0, 0)]
+            return mx.pad(prompt[:, :, :, None], beside).reshape(
+                windows, heads, length * num_beams, size
+            )
+
+        rows = [(forked(keys), forked(values)) for keys, values in cache["self"]]
+        return {"self": rows, "cross": cache["cross"]}
+
     def resize_cache(self, cache: Cache, length: int) -> Cache:
-        """Return the cache with room for `length` tokens a row; what it drops must be unused."""
+        """Return the cache with room for `length` tokens a window; what it drops must be unused."""
 
         def resized(rows: mx.array) -> mx.array:
             missing = length - rows.shape[2]

@@ -110,22 +110,32 @@ class NumpyWhisper(NetworkBase):
 
     @_counted
     def decode_step(
-        self, tokens: mx.array, positions: mx.array, cache: Cache
+        self,
+        tokens: mx.array,
+        positions: mx.array,
+        cache: Cache,
+        ancestors: mx.array | None = None,
     ) -> tuple[mx.array, Cache]:
         """Advance every row by one token; see `Whisper.decode_step`. The cache is written to."""
-        mx.eval(tokens, positions, cache)
-        at, rows = np.asarray(positions), np.arange(len(tokens))
-        x = self._embed(np.asarray(tokens)[:, None], at[:, None])
-        places = np.arange(cache["self"][0][0].shape[2])
-        unseen = _minus_infinity(places > at[:, None])[:, None, None]
+        ancestry = () if ancestors is None else (ancestors,)
+        mx.eval(tokens, positions, cache, ancestry)
+        windows, _, places, _ = cache["self"][0][0].shape
+        at = np.asarray(positions).reshape(windows, -1)
+        num_beams = at.shape[1]
+        x = self._embed(np.asarray(tokens).reshape(at.shape), at)
+        window, here = np.arange(windows)[:, None], at * num_beams + np.arange(num_beams)
+        if ancestors is None:
+            unseen = _minus_infinity(np.arange(places) > at)[:, None, None]
+        else:
+            unseen = _minus_infinity(_unseen(at, np.asarray(ancestors).reshape(*at.shape, -1)))
         for block, own, cross in zip(self._blocks, cache["self"], cache["cross"], strict=True):
             keys, values = map(np.asarray, own)
             q, k, v = self._project(block, x)
-            keys[rows, :, at], values[rows, :, at] = k[:, :, 0], v[:, :, 0]
+            keys[window, :, here], values[window, :, here] = k.swapaxes(1, 2), v.swapaxes(1, 2)
             x = self._add_text(block, x, (q, keys, values), unseen)
             audio = np.asarray(cross[0]), np.asarray(cross[1])
             x = self._add_audio(block, x, self._ask_audio(block, x), audio)
-        return mx.array(self._logits(x[:, 0])), cache
+        return mx.array(self._logits(x.reshape(-1, x.shape[-1]))), cache
 
     @_counted
     def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
@@ -236,6 +246,14 @@ class NumpyWhisper(NetworkBase):
         rows = self._ln(x).reshape(-1, x.shape[-1])
         weight = self._token_embedding if 1 < len(rows) <= FEW_ROWS else self._projection
         return product(rows, weight, self._threads).reshape(*x.shape[:-1], -1)
+
+
+def _unseen(at: IntArray, ancestors: IntArray) -> NDArray[np.bool_]:
+    """Return what beams do not see of their window's cache; see `layers.own_and_ancestors`."""
+    num_beams, length = ancestors.shape[1:]
+    is_own = ancestors[..., None] == np.arange(num_beams)
+    is_read = np.arange(length) <= at[..., None]
+    return ~(is_own & is_read[..., None]).reshape(-1, 1, num_beams, length * num_beams)
 
 
 def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:

@@ -11,12 +11,12 @@ from typing import Any
 from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.result import LIKELY_NOT_ENGLISH, Segment, Word
-from worker.device.decode_request import Decode, RowRules
+from worker.device.decode_request import BeamSearch, Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.engine.speech import Speech
-from worker.models.whisper.fallback import Attempt, is_doubtful_language
+from worker.models.whisper.fallback import Attempt, is_doubtful_language, likeliest
 from worker.models.whisper.limits import ModelLimits
 from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
@@ -226,9 +226,9 @@ class Transcription:
                 states, prompt, sot_index, rules, temperature=temperature, attempt=number
             )
             candidates = yield from ask(request)
-            self.counts.prompt_tokens += len(prompt) * len(candidates)
+            self.counts.prompt_tokens += len(prompt)
             self.counts.generated_tokens += sum(len(each.tokens) for each in candidates)
-            decoded = max(candidates, key=lambda row: row.sum_logprob / max(1, len(row.tokens)))
+            decoded = likeliest(candidates, options.length_penalty)
             text = self._tokenizer.decode(decoded.tokens).strip()
             attempt = Attempt(decoded, temperature, text, options)
             if not attempt.needs_fallback:
@@ -246,8 +246,7 @@ class Transcription:
         attempt: int,
     ) -> Decode:
         """Return the request of one attempt at the window at `seek`."""
-        num_samples = 1 if temperature == 0 else self.options.best_of
-        samples = range(num_samples)
+        samples = range(self.options.best_of if temperature > 0 else 1)
         return Decode(
             encoder_states=states,
             prompt=prompt,
@@ -260,7 +259,14 @@ class Transcription:
             seeds=tuple(
                 derive_seed(self.options.seed, self._seek, attempt, sample) for sample in samples
             ),
+            search=self._search() if temperature == 0 else None,
         )
+
+    def _search(self) -> BeamSearch | None:
+        """Return the search of attempts at temperature 0; one impatient beam is the greedy choice."""
+        size, patience = self.options.beam_size, self.options.patience
+        search = BeamSearch(size or 1, patience or 1.0)
+        return search if search.size > 1 or search.num_wanted > 1 else None
 
     def _max_tokens(self, prompt_length: int) -> int:
         """Return how many tokens may be sampled; the reference stops past a full context."""

@@ -1,0 +1,98 @@
+"""Rows that are decoded side by side because they are of one window."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from producer.errors import NonFinite, ScribefarmError
+from worker.device.decode_request import BeamSearch
+from worker.device.hypotheses import Hypotheses
+from worker.device.row import Row
+
+
+@dataclass(eq=False)
+class Group:
+    """The rows of one window: one alone, samples, or the beams of a search.
+
+    They share the window's audio and prompt, join and leave together, and stand at one position.
+
+    Attributes:
+        rows: Samples, each with its own end. Of a search all are alike, and only the first one's
+            end and error are the search's.
+        hypotheses: Of a search.
+    """
+
+    rows: Sequence[Row]
+    hypotheses: Hypotheses | None = None
+
+    @classmethod
+    def of_beams(cls, asked: Row, search: BeamSearch) -> "Group":
+        """Return the beams of a search; `asked` says of what."""
+        return cls([replace(asked) for _ in range(search.size)], Hypotheses(search))
+
+    @property
+    def first(self) -> Row:
+        """What is asked: window, prompt, ends and number of tokens are the same for all rows."""
+        return self.rows[0]
+
+    @property
+    def size(self) -> int:
+        """Rows, ended ones included."""
+        return len(self.rows)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether it is one row, without a search."""
+        return self.size == 1 and self.hypotheses is None
+
+    @property
+    def eot(self) -> int:
+        """What ends a hypothesis; -1 without a search."""
+        return min(self.first.eos, default=-1) if self.hypotheses else -1
+
+    @property
+    def length(self) -> int:
+        """Cache places that each row needs for its next step."""
+        return self.first.length
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether no row goes on."""
+        rows = self.rows if self.hypotheses is None else self.rows[:1]
+        return all(row.finish_reason is not None for row in rows)
+
+    @property
+    def error(self) -> ScribefarmError | None:
+        """What the first row to fail ended with."""
+        return next((row.error for row in self.rows if row.error is not None), None)
+
+    def dispatched(self) -> None:
+        """Count a step that was started."""
+        for row in self.rows:
+            row.num_dispatched += 1
+
+    def remove(self) -> None:
+        """End what has not ended."""
+        for row in self.rows:
+            if row.finish_reason is None:
+                row.finish_reason = "removed"
+
+    def search_on(
+        self,
+        tokens: Sequence[int],
+        scores: Sequence[float],
+        sources: Sequence[int],
+        ended: Sequence[float],
+    ) -> None:
+        """Take a step of a search, and end if enough is found or nothing more may be sampled."""
+        row, hypotheses = self.first, self.hypotheses
+        if hypotheses is None or row.finish_reason is not None:
+            return
+        if any(math.isnan(score) for score in scores):
+            row.fail(NonFinite("decode: logits", "must be finite", math.nan))
+            return
+        hypotheses.append(tokens, scores, sources, ended)
+        if hypotheses.is_complete:
+            row.finish_reason = "stop"
+        elif hypotheses.num_tokens >= row.max_tokens:
+            row.finish_reason = "length"
