@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -86,7 +87,7 @@ class Options(BaseModel):
         max_length=MAX_TEMPERATURES,
         description="Tried in turn while the text looks wrong; 0 is greedy.",
     )
-    # A line a default of quality: of these two depends what a preset or an openai-whisper costs.
+    # The default of quality: `producer.quality` has others by name.
     beam_size: int | None = Field(
         None, ge=1, le=MAX_BEAMS, description="Beams at temperature 0; None is greedy."
     )
@@ -166,24 +167,27 @@ class Options(BaseModel):
             raise ValueError(msg)
         return self
 
-    @model_validator(mode="after")
-    def _one_language_or_many(self) -> Self:
-        if self.multilingual and self.language is not None:
-            msg = "multilingual detects each window's language: it needs language to be absent"
+    @field_validator("multilingual")
+    @classmethod
+    def _one_language_or_many(cls, multilingual: bool, asked: ValidationInfo) -> bool:
+        if multilingual and asked.data.get("language") is not None:
+            msg = "detects each window's language: it needs language to be absent"
             raise ValueError(msg)
-        return self
+        return multilingual
 
-    @model_validator(mode="after")
-    def _patience_of_beams(self) -> Self:
-        if self.patience is None:
-            return self
-        if self.beam_size is None:
-            msg = "patience needs beam_size"
+    @field_validator("patience")
+    @classmethod
+    def _patience_of_beams(cls, patience: float | None, asked: ValidationInfo) -> float | None:
+        beam_size = asked.data.get("beam_size")
+        if patience is None or "beam_size" not in asked.data:
+            return patience
+        if beam_size is None:
+            msg = "needs beam_size"
             raise ValueError(msg)
-        if round(self.beam_size * self.patience) < 1:
-            msg = "patience times beam_size must round to at least 1 hypothesis"
+        if round(beam_size * patience) < 1:
+            msg = f"times {beam_size} beams must round to 1 hypothesis or more"
             raise ValueError(msg)
-        return self
+        return patience
 
     @model_validator(mode="after")
     def _one_replacement_a_phrase(self) -> Self:

@@ -13,6 +13,7 @@ from producer.glossary import read_glossary
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
 from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
+from producer.quality import PRESETS
 from producer.replacements import Pairs
 from producer.settings import Settings
 
@@ -21,6 +22,8 @@ _INCREMENT = "temperature_increment_on_fallback"
 # The reference's: its defaults are 0, and 0.2 on top until 1.
 _DEFAULT_INCREMENT = 0.2
 _LAST_TEMPERATURE = 1.0
+
+_QUALITY = "quality"
 
 JOB_FLAGS = Flags(
     Options,
@@ -40,9 +43,9 @@ JOB_FLAGS = Flags(
             "without_timestamps",
             "max_initial_timestamp",
         ),
+        "Speed or the likeliest text": ("beam_size", "best_of", "patience", "length_penalty"),
         _FALLBACK: (
             "temperatures",
-            "best_of",
             "compression_ratio_threshold",
             "logprob_threshold",
             "no_speech_threshold",
@@ -77,9 +80,29 @@ GLOSSARY_FLAG = optional(
         rich_help_panel="Words to expect",
     ),
 )
+QUALITY_FLAG = optional(
+    _QUALITY,
+    str,
+    typer.Option(
+        "--quality",
+        help=(
+            "fast takes each likeliest token; reference follows five beams, and draws five samples"
+            " where text looks wrong, as openai-whisper's command does: better text for more time."
+            " Options that are said themselves count more."
+        ),
+        metavar="|".join(PRESETS),
+        show_default=False,
+        rich_help_panel="Speed or the likeliest text",
+        autocompletion=lambda: list(PRESETS),
+    ),
+)
 AUDIO_FLAGS = Flags(AudioOptions, panel="How recordings are read")
 # Flags that are no fields, behind a field of the same group.
-_BESIDE = {"temperatures": (INCREMENT_FLAG,), "hotwords": (GLOSSARY_FLAG,)}
+_BESIDE = {
+    "temperatures": (INCREMENT_FLAG,),
+    "hotwords": (GLOSSARY_FLAG,),
+    "length_penalty": (QUALITY_FLAG,),
+}
 OPTION_FLAGS = tuple(
     flag
     for own in (*JOB_FLAGS.parameters(), *AUDIO_FLAGS.parameters())
@@ -122,10 +145,10 @@ def asked_options(settings: Settings, given: Given) -> Options:
     """Return the options of settings.toml with those of the command line on top.
 
     Raises:
-        InvalidOptions: an option is out of bounds, there is no such language, the model in the
-            settings knows no other than English, or the glossary is none.
+        InvalidOptions: an option is out of bounds, there is no such language or preset, the model
+            in the settings knows no other than English, or the glossary is none.
     """
-    values = JOB_FLAGS.values(given) | _temperatures(settings, given)
+    values = _preset(given) | JOB_FLAGS.values(given) | _temperatures(settings, given)
     if "glossary" in given:
         values["replacements"] = _glossary(str(given["glossary"]))
     try:
@@ -146,6 +169,16 @@ def asked_audio(settings: Settings, given: Given) -> AudioOptions:
         return AudioOptions.model_validate({**own, **AUDIO_FLAGS.values(given)})
     except ValidationError as error:
         raise AUDIO_FLAGS.refusal(error, given) from error
+
+
+def _preset(given: Given) -> dict[str, Any]:
+    """Return the options that a preset stands for."""
+    said = given.get(_QUALITY)
+    if said is None:
+        return {}
+    if said not in PRESETS:
+        raise InvalidOptions(_flag(_QUALITY), f"must be one of {', '.join(PRESETS)}", said)
+    return dict(PRESETS[str(said)])
 
 
 def _glossary(file: str) -> Pairs:

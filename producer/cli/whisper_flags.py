@@ -24,7 +24,6 @@ class Answer(NamedTuple):
         accepted: Values that ask for what is done anyway.
         is_switch: It may stand alone; True and False follow it.
         is_hint: No text depends on it, so it is said to have no effect, and all goes on.
-        shown: What the help says; nothing hides it there.
     """
 
     option: str
@@ -32,7 +31,6 @@ class Answer(NamedTuple):
     accepted: frozenset[str] = frozenset()
     is_switch: bool = False
     is_hint: bool = False
-    shown: str = ""
 
     @property
     def flag(self) -> str:
@@ -40,25 +38,12 @@ class Answer(NamedTuple):
         return f"--{self.option.replace('_', '-')}"
 
 
-_GREEDY = "this version decodes greedily, and samples above temperature 0"
 _BY_RESULTS = "submit writes no files; later: scribefarm results BATCH"
 # What openai-whisper's defaults are, and ours always.
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - the characters themselves
 
 NOT_OURS = (
-    Answer(
-        "beam_size",
-        f"must be 1: {_GREEDY} (--best-of)",
-        frozenset({"1", "none"}),
-        shown="Only 1: this version decodes greedily.",
-    ),
-    Answer("patience", f"belongs to beam search: {_GREEDY} (--best-of)", frozenset({"none"})),
-    Answer(
-        "length_penalty",
-        "must be left out: samples (--best-of) are ranked by their mean log-probability",
-        frozenset({"none"}),
-    ),
     Answer(
         "prepend_punctuations",
         f"must be openai-whisper's default: {_PREPENDED}",
@@ -107,8 +92,7 @@ def answered(answers: Iterable[Answer]) -> Iterator[inspect.Parameter]:
             names = (f"{answer.flag}/--no-{answer.flag.removeprefix('--')}",)
         option = typer.Option(
             *names,
-            help=answer.shown,
-            hidden=not answer.shown,
+            hidden=True,
             metavar=None if answer.is_switch else "NUMBER",
             show_default=False,
             rich_help_panel="Decoding",

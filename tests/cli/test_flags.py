@@ -23,7 +23,7 @@ def given_by(*arguments, command="submit"):
         command, ["talk.wav", *arguments], token_normalize_func=hyphened
     )
     fields = {*Options.model_fields, *AudioOptions.model_fields}
-    fields.add("temperature_increment_on_fallback")
+    fields |= {"temperature_increment_on_fallback", "quality"}
     return {
         name: said for name, said in context.params.items() if name in fields and said is not None
     }
@@ -75,6 +75,12 @@ def test_every_field_has_a_flag_with_help(command, flags):
         ("--suppress_tokens=", {"suppress_tokens": ()}),
         ("--clip_timestamps 0,1.5", {"clip_timestamps": (0.0, 1.5)}),
         ("--best-of 5 --seed 7 --sample-len 100", {"best_of": 5, "seed": 7, "sample_len": 100}),
+        ("--beam_size 5 --patience 2 --length_penalty 0.5", {"beam_size": 5, "patience": 2.0, "length_penalty": 0.5}),
+        ("--beam_size None", {"beam_size": None}),
+        ("--quality fast", {"beam_size": None, "best_of": 1}),
+        ("--quality reference", {"beam_size": 5, "best_of": 5}),
+        ("--beam-size 2 --quality reference", {"beam_size": 2, "best_of": 5}),
+        ("--quality reference --beam-size none --best-of 3", {"beam_size": None, "best_of": 3}),
         ("--words --hallucination_silence_threshold 2", {"word_timestamps": True, "hallucination_silence_threshold": 2.0}),
     ],
 )  # fmt: skip
@@ -100,7 +106,15 @@ def test_a_flag_gives_the_option_that_it_names(arguments, expected):
         ("--clip-timestamps -3", "--clip-timestamps", "greater than or equal to 0", "-3"),
         ("--task sing", "--task", "'transcribe' or 'translate'", "sing"),
         ("--allowed-languages de,xx", "--allowed-languages", "that Whisper knows", "xx"),
-        ("--multilingual --language de", "options", "needs language to be absent", None),
+        ("--multilingual --language de", "--multilingual", "needs language to be absent", True),
+        ("--beam-size 0", "--beam-size", "greater than or equal to 1", "0"),
+        ("--beam-size 33", "--beam-size", "less than or equal to 32", "33"),
+        ("--beam-size 5 --patience 0", "--patience", "greater than 0", "0"),
+        ("--beam-size 5 --patience 11", "--patience", "less than or equal to 10", "11"),
+        ("--length-penalty 1.1", "--length-penalty", "less than or equal to 1", "1.1"),
+        ("--patience 2", "--patience", "needs beam_size", "2"),
+        ("--beam-size 1 --patience 0.5", "--patience", "times 1 beams must round to 1", "0.5"),
+        ("--quality best", "--quality", "one of fast, reference", "best"),
         ("--hallucination-silence-threshold 1", "options", "needs word_timestamps", None),
     ],
 )  # fmt: skip

@@ -143,9 +143,7 @@ def rule_cases() -> list[tuple[dict, list]]:
                         "ends": [[4, LIKELY], [6, UNLIKELY], [8, LIKELY]],
                         "sample_len": 10,
                     },
-                    list(
-                        vocabulary.filters(len(vocabulary.tokenizer.sot_sequence), 50).values()
-                    ),
+                    list(vocabulary.filters(len(vocabulary.tokenizer.sot_sequence), 50).values()),
                 )
             )
     return made

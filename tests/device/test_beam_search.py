@@ -1,7 +1,6 @@
 """Beam search against openai-whisper's own (tests/data/beam_search.json), alone and in any company."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,21 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.errors import LengthMismatch, NonFinite, OutOfMemory
 from tests.data.recipes import beam_logprobs
-from tests.device.test_decoder import EOS, NUM_VOCAB, Asked, asked_rows, outcome
-from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import ToyModel, toy_audio
 from worker.device.beam_search import likeliest
 from worker.device.decode_request import BeamSearch, Decode, RowRules, TimestampRules
-from worker.device.decoder import Decoder
-from worker.device.group import Group
-from worker.device.row import Row
-from worker.device.sampling_params import SamplingParams
 from worker.device.stepper import TokenStepper
 from worker.models.whisper.fallback import likeliest as ranked_first
-from worker.models.whisper.network import Whisper
-from worker.models.whisper.numpy_network import NumpyWhisper
 
 DATA = Path(__file__).parents[1] / "data"
 CASES = json.loads((DATA / "beam_search.json").read_text("utf-8"))["cases"]
@@ -96,3 +86,22 @@ def decoded(stepper, request):
         for _, found in stepper.step():
             return found
     raise AssertionError("no end")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    width=st.sampled_from([3, 61, 128, 129, 700, 5000]),
+    count=st.sampled_from([1, 3, 6, 33]),
+    levels=st.sampled_from([2, 7, 10**6]),
+    forbidden=st.sampled_from([0.0, 0.5, 0.999]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_likeliest_are_those_of_a_stable_sort(width, count, levels, forbidden, seed):
+    """For any width, with many equals, and with most of it forbidden: equals by their places."""
+    generator, rows, count = np.random.default_rng(seed), 3, min(count, width)
+    logprobs = -generator.integers(0, levels, (rows, width)).astype(np.float32)
+    logprobs[generator.random((rows, width)) < forbidden] = -np.inf
+    wanted = np.argsort(-logprobs, axis=1, kind="stable")[:, :count]
+    values, places = likeliest(mx.array(logprobs), count)
+    np.testing.assert_array_equal(np.array(places), wanted)
+    np.testing.assert_array_equal(np.array(values), np.take_along_axis(logprobs, wanted, axis=1))

@@ -7,7 +7,12 @@ from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL
 from worker.engine.memory_plan import MemoryNeeds, plan_memory
 
 # tiny.en's, about.
-NEEDS = MemoryNeeds(weights_bytes=230_000_000, row_bytes=25_000_000, request_bytes=28_000_000)
+NEEDS = MemoryNeeds(
+    weights_bytes=230_000_000,
+    row_bytes=10_000_000,
+    request_bytes=28_000_000,
+    window_bytes=15_000_000,
+)
 MOST_SLOTS = ON_CPU.most_slots
 
 
@@ -43,7 +48,8 @@ def test_on_metal_batches_stay_small(slots, batch_size):
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():
     """Before a batch is made, with every summand."""
     with pytest.raises(
-        OutOfRange, match=r"weights 0\.23 GB \+ 2 x 64 rows x .* of 0\.50 GB"
+        OutOfRange,
+        match=r"weights 0\.23 GB \+ 2 x \(64 windows x 0\.01 GB \+ 64 rows x .*\) .* of 0\.50 GB",
     ) as got:
         plan(500_000_000, slots=64)
     assert got.value.value == 64
@@ -59,3 +65,24 @@ def test_a_model_without_rows_is_planned_by_its_batches():
     """A family without a stepper has rows of no bytes."""
     chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", ON_CUDA)
     assert (chosen.slots, chosen.batch_size, chosen.needed_bytes) == (16, 2, 1200)
+
+
+def test_beams_and_samples_are_planned_beside_the_windows():
+    """Five rows a slot where there is memory, fewer where there is not, never fewer slots for them."""
+    wide = plan(10**12)
+    assert (wide.slots, wide.rows) == (MOST_SLOTS, 5 * MOST_SLOTS)
+    for limit_bytes in range(500_000_000, 1_500_000_000, 70_000_000):
+        chosen = plan(limit_bytes)
+        assert chosen.slots <= chosen.rows <= 5 * chosen.slots
+        assert chosen.needed_bytes <= limit_bytes
+        if chosen.rows < 5 * chosen.slots:
+            assert chosen.needed_bytes + 2 * NEEDS.row_bytes > limit_bytes
+    tight = plan(660_000_000)
+    assert (tight.slots, tight.rows) == (8, 8)
+    assert f"{tight.slots} windows x 0.01 GB + {tight.rows} rows x 0.01 GB" in str(tight)
+
+
+def test_slots_that_are_asked_for_have_rows_beside_them_too():
+    """As many as fit; a window alone may have five."""
+    assert plan(10**12, slots=1).rows == 5
+    assert plan(10**12, slots=3).rows == 15

@@ -107,6 +107,17 @@ def test_a_hash_is_one_whatever_its_case():
     assert Job(source="a", audio_sha256=HASH.upper()).audio_sha256 == HASH
 
 
+def test_options_that_came_later_leave_ids_as_they_were_until_they_are_asked_for():
+    """Made with the version before beams: greedy work is not done again; other work is other work."""
+    job = Job(source="a", model="tiny.en", audio_sha256=HASH)
+    greedy = job.model_copy(update={"options": Options(beam_size=None)})
+    assert greedy.content_id(HASH) == "c7ca3f5929852d24293a1c90daf8f9ee"
+    more = [{"beam_size": 5}, {"beam_size": 1}, {"beam_size": 5, "patience": 2}]
+    asked = [{}, *more, {"length_penalty": 0.0}]
+    ids = {Job(source="a", options={"beam_size": None, **each}).content_id(HASH) for each in asked}
+    assert len(ids) == len(asked)
+
+
 def test_a_long_value_is_quoted_in_part():
     """A message stays a line."""
     with pytest.raises(InvalidOptions) as refused:

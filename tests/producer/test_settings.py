@@ -234,13 +234,20 @@ def numeric_settings():
     return found
 
 
+# What some options are refused without.
+NEEDED = {
+    "hallucination_silence_threshold": {"word_timestamps": True},
+    "patience": {"beam_size": 5},
+}
+
+
 def numbers_in(value):
     return value if isinstance(value, tuple) else (value,)
 
 
 def try_setting(section, key, value):
     """Return the numbers that a setting then has; none if the value was refused by name."""
-    more = {"word_timestamps": True} if key == "hallucination_silence_threshold" else {}
+    more = NEEDED.get(key, {})
     refused = None
     try:
         loaded = load_settings(**{section: {key: value, **more}})
@@ -277,7 +284,7 @@ def test_every_number_has_bounds_in_the_environment_too(monkeypatch, section, ke
     value = json.dumps([json.loads(text)] * 2) if is_list else text
     monkeypatch.setenv(variable_of(f"{section}.{key}"), value)
     if section == "options":
-        more = {"word_timestamps": True} if key == "hallucination_silence_threshold" else {}
+        more = NEEDED.get(key, {})
         try:
             loaded = load_settings(options=more)
         except InvalidSettings:

@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 def likeliest(logprobs: mx.array, count: int) -> tuple[mx.array, mx.array]:
     """Return the highest values (B, count) of (B, V), descending, and where they are.
 
-    Equals are in the order of their places. Sorting whole vocabularies would take longer than the
+    Equals are in the order of their places; `count` is at most V. Of NaN anything is returned. Sorting whole vocabularies would take longer than the
     network: only the blocks with the highest maxima are sorted.
     """
     num_rows, num_vocab = logprobs.shape
@@ -53,6 +53,8 @@ def likeliest(logprobs: mx.array, count: int) -> tuple[mx.array, mx.array]:
     chosen = mx.sort(chosen, axis=-1).astype(mx.int32)
     values = mx.take_along_axis(blocks, chosen[:, :, None], axis=1).reshape(num_rows, -1)
     places = (chosen[:, :, None] * size + mx.arange(size)).reshape(num_rows, -1)
+    # Padding is chosen of NaN alone; whatever reads on from there must find a place.
+    places = mx.minimum(places, num_vocab - 1)
     order = mx.argsort(-values, axis=-1)[:, :count]
     return mx.take_along_axis(values, order, axis=1), mx.take_along_axis(places, order, axis=1)
 
@@ -78,7 +80,9 @@ def search(logprobs: mx.array, state: State, num_beams: int) -> Choice:
 
     order = mx.argsort(-mx.where(is_end, NEVER, ranked), axis=-1)[:, :num_beams]
     ended = _ended(ranked, scores, is_end & counts, order)
-    is_broken = (counts & (scores != scores)).any(axis=-1, keepdims=True)
+    # Of logits that are numbers, normalised, the highest is finite.
+    is_broken = is_kept & (state["score"] > NEVER) & ~mx.isfinite(values[:, 0])
+    is_broken = is_broken.reshape(-1, num_beams).any(axis=-1, keepdims=True)
     kept = mx.where(is_broken, mx.nan, mx.take_along_axis(scores, order, axis=1))
     return Choice(
         tokens=mx.take_along_axis(tokens, order, axis=1).reshape(-1).astype(mx.int32),

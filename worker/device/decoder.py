@@ -9,58 +9,23 @@ only host sync of a step.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import mlx.core as mx
-import numpy as np
 
 from producer.errors import LengthMismatch
 from worker.device.batch import Batch
-from worker.device.beam_search import follow, search
-from worker.device.filters import Stage, process_logits, sample_tokens
+from worker.device.filters import Stage
 from worker.device.group import Group
 from worker.device.row import Row
-from worker.device.rules import BatchedRules, State, advance, apply_rules, fork_state, start_state
+from worker.device.rules import BatchedRules, State, fork_state, start_state
 from worker.device.sampling import BatchedSampling
 from worker.device.speech_model import SpeechModel, check_logits, check_prefill_logits
+from worker.device.step import Chooser, Chosen, StepKind, StepOutput
 
 # Prompts are right-padded to the next of these, so that prefill shapes are few.
 PROMPT_STEP = 32
 SHORT_PROMPT = 4
-
-
-class Chosen(NamedTuple):
-    """What a step sampled, perhaps still on its way; arrays are (B, ...).
-
-    Attributes:
-        tokens: One a row.
-        logprobs: Of the tokens; in a search, of all of a beam's tokens together.
-        all_logprobs: Over the vocabulary, where they are kept.
-        sources, ended: Of a search; see `worker.device.beam_search.Choice`.
-    """
-
-    tokens: mx.array
-    logprobs: mx.array
-    all_logprobs: mx.array | None = None
-    sources: mx.array | None = None
-    ended: mx.array | None = None
-
-
-@dataclass(frozen=True)
-class StepOutput:
-    """What a dispatched step sampled for which windows; None for an empty place."""
-
-    groups: list[Group | None]
-    chosen: Chosen
-    no_speech_probs: mx.array | None = None
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        """What is read at each step."""
-        chosen = self.chosen
-        read = (chosen.tokens, chosen.logprobs, chosen.sources, chosen.ended, self.no_speech_probs)
-        return [each for each in read if each is not None]
 
 
 # Rows of a window, and whether it is one row without a search: those need to remember less.
@@ -102,8 +67,8 @@ class Decoder:
         self.max_windows = max_windows or max_rows
         self._compile_step = compile_step
         self._pad_rows = pad_rows
-        self._keep_logprobs = keep_logprobs
-        self._steps: dict[tuple[Stage, int, int], Callable[..., Any]] = {}
+        self._choose = Chooser(model.log_normalizer, keep_logprobs)
+        self._steps: dict[StepKind, Callable[..., Any]] = {}
         self._batches: dict[Kind, Batch] = {}
         self._unread: list[list[StepOutput]] = []
         self.wait_s = 0.0
@@ -217,7 +182,7 @@ class Decoder:
             self._start(*batch.arrays)
         if batch.fit_length():
             self._start(*batch.arrays)
-        step = self._step_for(batch.stages, batch.length, batch.num_beams)
+        step = self._step_for(StepKind(batch.stages, batch.num_beams, batch.length))
         chosen, batch.state, batch.cache = step(*batch.arrays)
         output = StepOutput(list(batch.groups), Chosen(*chosen))
         self._start(output.arrays, batch.state, batch.cache)
@@ -231,7 +196,7 @@ class Decoder:
         started = time.perf_counter()
         mx.eval([output.arrays for output in outputs])
         self.wait_s += time.perf_counter() - started
-        return [group for output in outputs for group in _give(output)]
+        return [group for output in outputs for group in output.give()]
 
     def _leave(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -266,83 +231,29 @@ class Decoder:
             )
         searched = any(group.hypotheses for group in groups)
         stages = sampling.stages | (Stage.SEARCH if searched else Stage.NONE)
-        chosen, state = self._choose(first, state, rules.arrays, sampling.arrays, stages, num_beams)
+        kind = StepKind(stages, num_beams, padded.shape[1])
+        chosen, state = self._choose(first, state, rules.arrays, sampling.arrays, kind)
         at_sot = logits[:, 0]
         no_speech = mx.take_along_axis(at_sot, weighed, axis=1) - self.model.log_normalizer(at_sot)
         return StepOutput(list(groups), chosen, mx.exp(no_speech[:, 0])), cache, state
 
-    def _step_for(self, stages: Stage, length: int, num_beams: int) -> Callable[..., Any]:
-        """Return the step of these sampling stages and this cache length, built once."""
-        kind = (stages, length, num_beams)
+    def _step_for(self, kind: StepKind) -> Callable[..., Any]:
+        """Return the step of a kind, built once."""
         if kind not in self._steps:
-            self._steps[kind] = self._build_step(stages, length, num_beams)
+            self._steps[kind] = self._build_step(kind)
         return self._steps[kind]
 
-    def _build_step(self, stages: Stage, length: int, num_beams: int) -> Callable[..., Any]:
+    def _build_step(self, kind: StepKind) -> Callable[..., Any]:
         def step(cache: Any, state: State, rules: State, sampling: State) -> tuple[Any, ...]:
             # A row that has ended but was not read yet, or an empty one, may stand past the end.
-            at = mx.minimum(state["position"], length - 1)
-            ancestors = state["ancestors"][:, :length] if num_beams > 1 else None
+            at = mx.minimum(state["position"], kind.length - 1)
+            ancestors = state["ancestors"][:, : kind.length] if kind.num_beams > 1 else None
             logits, cache = self.model.decode_step(state["token"], at, cache, ancestors)
             check_logits(logits, state["token"].shape[0], self.model.num_vocab)
-            chosen, state = self._choose(logits, state, rules, sampling, stages, num_beams)
+            chosen, state = self._choose(logits, state, rules, sampling, kind)
             return tuple(chosen), state, cache
 
         return mx.compile(step) if self._compile_step else step
-
-    def _choose(
-        self,
-        logits: mx.array,
-        state: State,
-        rules: State,
-        sampling: State,
-        stages: Stage,
-        num_beams: int,
-    ) -> tuple[Chosen, State]:
-        """Turn raw logits (B, V) into tokens and their log-probabilities, and the next state."""
-        logits = process_logits(logits, state["history"], state["position"] + 1, sampling, stages)
-        logits = apply_rules(logits, state, rules)
-        logprobs = logits - self.model.log_normalizer(logits)
-        kept = logprobs if self._keep_logprobs else None
-        tokens = sample_tokens(logprobs, state["step"], sampling, stages).astype(mx.int32)
-        chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
-        if Stage.SEARCH not in stages:
-            return Chosen(tokens, chosen, kept), advance(state, tokens, rules)
-        found = search(logprobs, state, num_beams)
-        is_search = state["is_search"]
-        tokens = mx.where(is_search, found.tokens, tokens)
-        chosen = mx.where(is_search, found.scores, chosen)
-        state = advance(follow(state, found), tokens, rules)
-        return Chosen(tokens, chosen, kept, found.sources, found.ended), state
-
-
-def _give(output: StepOutput) -> list[Group]:
-    """Give a step's tokens, which are there, to its windows; return those that end with them."""
-    chosen = output.chosen
-    tokens: list[int] = np.array(chosen.tokens).tolist()
-    logprobs: list[float] = np.array(chosen.logprobs).tolist()
-    sources: list[int] = [] if chosen.sources is None else np.array(chosen.sources).tolist()
-    ended: list[float] = [] if chosen.ended is None else np.array(chosen.ended).tolist()
-    probs = output.no_speech_probs
-    no_speech_probs: list[float] = [] if probs is None else np.array(probs).tolist()
-    done: list[Group] = []
-    for place, group in enumerate(output.groups):
-        if group is None or group.has_ended:
-            continue
-        if no_speech_probs:
-            for row in group.rows:
-                row.no_speech_prob = no_speech_probs[place]
-        first = place * group.size
-        of_rows = slice(first, first + group.size)
-        if group.hypotheses is not None:
-            steps = (tokens[of_rows], logprobs[of_rows], sources[of_rows], ended[of_rows])
-            group.search_on(*steps)
-        else:
-            for at, row in enumerate(group.rows, first):
-                row.take(tokens[at], logprobs[at], chosen.all_logprobs, at)
-        if group.has_ended:
-            done.append(group)
-    return done
 
 
 def _pad(prompts: list[tuple[int, ...]]) -> list[list[int]]:

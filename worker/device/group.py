@@ -28,7 +28,12 @@ class Group:
     @classmethod
     def of_beams(cls, asked: Row, search: BeamSearch) -> "Group":
         """Return the beams of a search; `asked` says of what."""
-        return cls([replace(asked) for _ in range(search.size)], Hypotheses(search))
+        return cls([_copy(asked) for _ in range(search.size)], Hypotheses(search))
+
+    @classmethod
+    def of(cls, asked: Row) -> "Group":
+        """Return a window of one row, a copy of `asked`, of which nothing was sampled yet."""
+        return cls([_copy(asked)])
 
     @property
     def first(self) -> Row:
@@ -71,6 +76,11 @@ class Group:
         for row in self.rows:
             row.num_dispatched += 1
 
+    def take_no_speech(self, probability: float) -> None:
+        """Note how probable it is that nobody speaks in the window."""
+        for row in self.rows:
+            row.no_speech_prob = probability
+
     def remove(self) -> None:
         """End what has not ended."""
         for row in self.rows:
@@ -96,3 +106,7 @@ class Group:
             row.finish_reason = "stop"
         elif hypotheses.num_tokens >= row.max_tokens:
             row.finish_reason = "length"
+
+
+def _copy(asked: Row) -> Row:
+    return replace(asked, tokens=[], logprobs=[])

@@ -10,8 +10,11 @@ WEIGHTS_BYTES = 150_000_000
 
 
 def test_the_arithmetic_counts_what_a_decode_really_holds():
-    """A row's cache of tiny.en: keys and values of 448 tokens and 1,500 audio positions."""
-    cache_bytes = 2 * (448 + 1500) * 384 * 4 * 4
+    """tiny.en's keys and values: of 448 tokens a row, of 1,500 audio positions a window."""
+    position_bytes = 2 * 384 * 4 * 4
     needs = memory_needs(DIMS, WEIGHTS_BYTES, mx.float32.size)
-    assert cache_bytes <= needs.row_bytes <= 1.2 * cache_bytes
+    tokens_bytes = 448 * position_bytes
+    # Beside them a step's logits and masks over the vocabulary.
+    assert tokens_bytes <= needs.row_bytes <= tokens_bytes + 25 * DIMS.n_vocab
+    assert needs.window_bytes == 1500 * position_bytes
     assert needs.weights_bytes > WEIGHTS_BYTES

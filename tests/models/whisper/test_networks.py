@@ -82,6 +82,46 @@ def test_both_decode_the_same(rows, length):
     assert_same(compute)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_beams_read_what_their_ancestors_read(network):
+    """A window's beams, which swap places, give what rows of their own tokens give: alone each."""
+    model = NETWORKS[network]
+    beams, length = 3, 4
+    states = mx.random.normal((2, 1500, 64), key=mx.random.key(1))
+    prompts, at = tokens_of(0, 2, length), mx.array([[0, 3], [0, 2]])
+    first, cache = model.prefill(states, prompts, at)
+    cache = model.resize_cache(model.fork_cache(cache, beams), 16 * beams)
+    ancestors = np.zeros((2, beams, 16), np.int32)
+    rows = [
+        [prompts.tolist()[window][: end + 1]] * beams for window, (_, end) in enumerate(at.tolist())
+    ]
+    generator = np.random.default_rng(5)
+    for step in range(5):
+        sources = generator.integers(0, beams, (2, beams))
+        tokens = generator.integers(0, 50_000, (2, beams))
+        ancestors = np.take_along_axis(ancestors, sources[:, :, None], axis=1)
+        rows = [
+            [[*rows[window][source], int(token)] for source, token in zip(*both, strict=True)]
+            for window, both in enumerate(zip(sources, tokens, strict=True))
+        ]
+        positions = at[:, 1:] + 1 + step + mx.zeros((2, beams), mx.int32)
+        for window, position in enumerate(positions[:, 0].tolist()):
+            ancestors[window, :, position] = np.arange(beams)
+        told, cache = model.decode_step(
+            mx.array(tokens.reshape(-1), mx.int32),
+            positions.reshape(-1),
+            cache,
+            mx.array(ancestors.reshape(-1, 16)),
+        )
+    assert first.shape[0] == 2
+    for row, logits in enumerate(told):
+        window, beam = divmod(row, beams)
+        own = mx.array([rows[window][beam]], mx.int32)
+        last = mx.array([[0, own.shape[1] - 1]])
+        wanted, _ = model.prefill(states[window : window + 1], own, last)
+        np.testing.assert_allclose(np.array(logits), np.array(wanted[0, 1]), rtol=1e-3, atol=1e-4)
+
+
 def test_both_align_the_same():
     """Scores of the alignment heads, and log-probabilities among text tokens."""
     states = mx.random.normal((2, 1500, 64), key=mx.random.key(1))

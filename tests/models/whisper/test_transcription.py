@@ -12,7 +12,7 @@ import pytest
 
 from producer.errors import InvalidOptions, OutOfRange
 from producer.job import Options
-from worker.device.decode_request import Decode, Decoded, RowRules, TimestampRules
+from worker.device.decode_request import BeamSearch, Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
 from worker.engine.speech import Speech
 from worker.models.whisper.limits import ModelLimits, check_options
@@ -218,7 +218,49 @@ def test_the_likeliest_of_several_samples_is_taken():
     )
     assert transcription.text == " 1."
     assert [len(decode.seeds) for decode in script.asked] == [1, 3]
-    assert transcription.counts.prompt_tokens == 4
+    assert transcription.counts.prompt_tokens == 2  # one a window and attempt, for all samples
+
+
+def test_beams_are_of_temperature_0_and_samples_of_higher_ones():
+    """As the reference's command falls back: each drops what belongs to the other."""
+    _, script = transcribe(
+        [UNLIKELY, [UNLIKELY] * 3, [GOOD] * 3],
+        6,
+        temperatures=(0.0, 0.4, 0.8),
+        beam_size=5,
+        patience=2.0,
+        best_of=3,
+    )
+    assert [decode.search for decode in script.asked] == [BeamSearch(5, 2.0), None, None]
+    assert [len(decode.seeds) for decode in script.asked] == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "search"),
+    [
+        ({}, None),
+        ({"beam_size": 1}, None),
+        ({"beam_size": 1, "patience": 2.0}, BeamSearch(1, 2.0)),
+        ({"beam_size": 2}, BeamSearch(2)),
+        ({"beam_size": 2, "patience": 0.5}, BeamSearch(2, 0.5)),
+    ],
+)
+def test_one_beam_without_patience_is_the_greedy_choice(options, search):
+    """With patience it goes on where the greedy choice ends."""
+    _, script = transcribe([GOOD], 6, **options)
+    assert [decode.search for decode in script.asked] == [search]
+
+
+@pytest.mark.parametrize(("length_penalty", "text"), [(None, " 1 2 3 4 5 6."), (0.0, " 0.")])
+def test_hypotheses_are_ranked_by_their_mean_or_with_a_penalty(length_penalty, text):
+    """Without one the mean decides; a penalty of 0 compares the sums, where short ones win."""
+    short, long = said(0.0, " 0.", 5.0), said(0.0, " 1 2 3 4 5 6.", 5.0)
+    found = [
+        dataclasses.replace(short, sum_logprob=-2.0),
+        dataclasses.replace(long, sum_logprob=-2.5),
+    ]
+    transcription, _ = transcribe([found], 6, beam_size=2, length_penalty=length_penalty)
+    assert transcription.text == text
 
 
 def test_seeds_differ_by_window_attempt_and_sample_and_come_again_with_the_job():

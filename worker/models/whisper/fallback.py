@@ -107,7 +107,8 @@ def likeliest(candidates: Sequence[Decoded], length_penalty: float | None) -> De
         length = len(candidate.tokens)
         if length_penalty is None:
             return candidate.sum_logprob / max(1, length)
-        return candidate.sum_logprob / ((5 + length) / 6) ** length_penalty
+        penalty: float = ((5 + length) / 6) ** length_penalty
+        return candidate.sum_logprob / penalty
 
     return max(candidates, key=score)
 

@@ -46,6 +46,7 @@ class WhisperFamily:
         weights: Loaded and checked.
         dtype: Of the computation.
         backend: MLX's network or NumPy's; see `worker.models.whisper.backend`.
+        num_beams: Of the searches that jobs are expected to ask for; a GPU prepares them.
 
     Raises (all methods that compute):
         OutOfMemory: the device had no room.
@@ -56,13 +57,16 @@ class WhisperFamily:
     computations: Mapping[type[Batched[Any]], Computation]
     plan: MemoryPlan
 
-    def __init__(self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto") -> None:
+    def __init__(
+        self, weights: Weights, dtype: mx.Dtype, backend: Backend = "auto", num_beams: int = 1
+    ) -> None:
         self.model = Model(name=weights.name, revision=weights.revision, dtype=dtype_name(dtype))
         self.network = make_network(weights, dtype, backend)
         dims = weights.dims
         is_english = knows_english_alone(weights.name)
         self.limits = ModelLimits(dims.n_vocab, dims.n_text_ctx, is_english)
         self.num_vocab = weights.dims.n_vocab
+        self._num_beams = num_beams
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
         has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))
         self.needs = memory_needs(weights.dims, weights_bytes, dtype.size, has_scores=has_scores)
@@ -79,7 +83,7 @@ class WhisperFamily:
         silence = mx.zeros((1, WINDOW_FRAMES, self.network.n_mels))
         with translated_errors():
             encoder_states = self.network.encode_audio(silence)[0]
-        warm_up(self.stepper.decoder, encoder_states)
+        warm_up(self.stepper.decoder, encoder_states, self._num_beams)
 
     def check(self, options: Options) -> None:
         """Refuse a language, task or token that this model does not have, and too many beams."""
@@ -163,7 +167,8 @@ def load(settings: Settings) -> WhisperFamily:
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.
         weights = dequantize(weights, dtype)
-    return WhisperFamily(weights, dtype, settings.worker.backend)
+    num_beams = settings.options.beam_size or 1
+    return WhisperFamily(weights, dtype, settings.worker.backend, num_beams)
 
 
 def _window(asked: Encode) -> mx.array:

@@ -253,7 +253,8 @@ def _unseen(at: IntArray, ancestors: IntArray) -> NDArray[np.bool_]:
     num_beams, length = ancestors.shape[1:]
     is_own = ancestors[..., None] == np.arange(num_beams)
     is_read = np.arange(length) <= at[..., None]
-    return ~(is_own & is_read[..., None]).reshape(-1, 1, num_beams, length * num_beams)
+    seen: NDArray[np.bool_] = is_own & is_read[..., None]
+    return ~seen.reshape(-1, 1, num_beams, length * num_beams)
 
 
 def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:

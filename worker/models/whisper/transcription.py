@@ -16,6 +16,7 @@ from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.engine.speech import Speech
+from worker.models.whisper.clips import clips
 from worker.models.whisper.fallback import Attempt, is_doubtful_language, likeliest
 from worker.models.whisper.limits import ModelLimits
 from worker.models.whisper.other_language import is_likely_not_english
@@ -32,17 +33,6 @@ from worker.models.whisper.words import WordTimes
 
 # A history that was sampled this hot is no help to the next window.
 HOTTEST_HISTORY = 0.5
-
-
-def clips(options: Options, content_frames: int) -> list[tuple[int, int]]:
-    """Return the stretches to transcribe, as mel frames within the recording."""
-    points = [round(point * FRAMES_PER_SECOND) for point in options.clip_timestamps] or [0]
-    if len(points) % 2:
-        points.append(content_frames)
-    return [
-        (start, min(end, content_frames))
-        for start, end in zip(points[::2], points[1::2], strict=True)
-    ]
 
 
 class Transcription:

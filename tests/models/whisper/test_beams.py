@@ -1,0 +1,34 @@
+"""Beam search from a job's options to its segments: Whisper over NumPy, and what does not fit."""
+
+import mlx.core as mx
+import pytest
+
+from producer.errors import OutOfRange
+from producer.job import Options
+from producer.settings import Settings
+from tests.stage.tiny_models import tiny_random_whisper
+from worker.models.load import pin
+from worker.models.whisper.family import WhisperFamily
+
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """Return a family that has memory for a few rows."""
+    family = WhisperFamily(tiny_random_whisper(), mx.float32, "numpy")
+    needs = family.needs
+    fixed = needs.weights_bytes + needs.request_bytes
+    limit = fixed + 2 * (2 * needs.window_bytes + 3 * needs.row_bytes) + MB
+    pin(family, Settings(worker={"slots": 2, "memory_limit_bytes": limit}))
+    return family
+
+
+def test_more_beams_than_rows_that_fit_are_refused_with_the_arithmetic(narrow):
+    """Before the file is touched; fewer are taken."""
+    assert (narrow.plan.slots, narrow.plan.rows) == (2, 3)
+    narrow.check(Options(beam_size=3))
+    with pytest.raises(OutOfRange, match=r"at most 3.*2 windows x .* \+ 3 rows x .* = ") as refused:
+        narrow.check(Options(beam_size=4))
+    assert (refused.value.context, refused.value.value) == ("options: beam_size", 4)
+    narrow.check(Options(best_of=16, beam_size=None))
