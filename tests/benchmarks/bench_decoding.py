@@ -1,6 +1,6 @@
 """Word errors of greedy and five beams, with and without the text before: a table for a decision.
 
-    python -m tests.benchmarks.bench_decoding run MODEL TEXTS.jsonl [--sets english,fleurs,world,speakers]
+    python -m tests.benchmarks.bench_decoding run MODEL TEXTS.jsonl [--sets english,fleurs,...] [--ways "greedy;5 beams"]
     python -m tests.benchmarks.bench_decoding table TEXTS.jsonl
 
 All recordings of a set are in flight at once, in every way of decoding. Texts are appended as they
@@ -56,20 +56,20 @@ def stored(texts: Path) -> dict[tuple[str, str, str], dict]:
     return {(each["model"], each["path"], each["way"]): each for each in map(json.loads, lines)}
 
 
-def run(model: str, texts: Path, sets: list[str]) -> None:
+def run(model: str, texts: Path, sets: list[str], chosen: list[str]) -> None:
     """Append the texts that are missing."""
     engine = BatchEngine(load_settings(model={"name": model}), load_family)
     try:
         for name in sets:
-            for ways in (("greedy", "5 beams"), tuple(WAYS)):
+            # What follows from texts of one window is known only after these.
+            for first in (True, False):
+                ways = [way for way in chosen if way.endswith("alone") is not first]
                 _transcribe(engine, model, texts, name, ways)
     finally:
         engine.stop()
 
 
-def _transcribe(
-    engine: BatchEngine, model: str, texts: Path, name: str, ways: tuple[str, ...]
-) -> None:
+def _transcribe(engine: BatchEngine, model: str, texts: Path, name: str, ways: list[str]) -> None:
     done, asked = stored(texts), {}
     for entry in recordings(model, name):
         for way in ways:
@@ -148,12 +148,13 @@ def main() -> None:
     running.add_argument("model")
     running.add_argument("texts", type=Path)
     running.add_argument("--sets", default=SETS)
+    running.add_argument("--ways", default=";".join(WAYS))
     commands.add_parser("table").add_argument("texts", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "table":
         table(arguments.texts)
         return
-    run(arguments.model, arguments.texts, arguments.sets.split(","))
+    run(arguments.model, arguments.texts, arguments.sets.split(","), arguments.ways.split(";"))
     # MLX may abort in the interpreter's own exit once another thread has used it.
     os._exit(0)
 

@@ -28,9 +28,9 @@ def measure(paths, model, slots, beams):
     with Workbench(settings) as bench:
         before_s = time.process_time()
         measured = bench.run([SHARED_DATA / path for path in paths], options)
+        cpu_s = time.process_time() - before_s
     if measured.failures:
         sys.exit("\n".join(measured.failures))
-        cpu_s = time.process_time() - before_s
     report = describe(measured, {"files": paths, **asked, "together": len(paths)})
     texts = {path: measured.texts[number] for number, path in enumerate(paths)}
     return report | {"model": model, "texts": texts, "cpu_s": cpu_s}

@@ -99,7 +99,8 @@ def faster_whisper(model: str, mode: str) -> Peer:
     if not (folder / "config.json").exists():
         reference_models.write_ctranslate2(model, folder)
     compute_type = "int8" if mode in ("int8", "batched") else "float32"
-    threads = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    threads = int(os.environ.get("OMP_NUM_THREADS", cpus))
     engine = WhisperModel(str(folder), device="cpu", compute_type=compute_type, cpu_threads=threads)
     greedy = {"beam_size": 1, "temperature": 0.0}
     beams = {"beam_size": 5, "temperature": 0.0}
