@@ -45,7 +45,7 @@ def recordings(model: str, name: str) -> Iterator[dict]:
         path = entry["path"]
         is_ours = path.startswith(f"audio/{name}/") and not path.startswith(LEFT_OUT)
         is_known = entry.get("language") == "en" or not knows_english_alone(model)
-        if is_ours and is_known and entry["reference"] and path not in seen:
+        if is_ours and is_known and entry.get("reference") and path not in seen:
             seen.add(path)
             yield entry
 
