@@ -1,6 +1,6 @@
 """Beam search on a GPU beside greedy decoding, with large-v3-turbo's shapes and random weights.
 
-    python tests/benchmarks/bench_beam_gpu.py [--slots 64,128,192] [--beams 5] [--seconds 12]
+    python -m tests.benchmarks.bench_beam_gpu [--slots 64,128,192] [--beams 5] [--seconds 12]
 
 `device` is the engine's device without files and text: windows are encoded and decoded, all logit
 rules included, as fast as they fit. Every window takes exactly 112 steps, greedy or with beams, so

@@ -19,7 +19,9 @@ from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import ToyModel
 from worker.device import stepper, warm_up
 from worker.device.backend import set_up_cuda
+from worker.device.decode_request import BeamSearch
 from worker.device.decoder import Decoder
+from worker.device.group import Group
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.models.load import pin
@@ -75,9 +77,9 @@ def graphs(monkeypatch):
     return seen
 
 
-def pinned_family(slots):
+def pinned_family(slots, num_beams=1):
     """Return MLX's own network, whose graphs are counted."""
-    family = WhisperFamily(tiny_random_whisper(), mx.float32, "mlx")
+    family = WhisperFamily(tiny_random_whisper(), mx.float32, "mlx", num_beams)
     pin(family, Settings(worker={"slots": slots}))
     return family
 
@@ -130,6 +132,25 @@ def test_rows_that_join_and_leave_anywhere_are_few_graphs(graphs):
     assert len({graph for graph in graphs if len(graph[0]) > 40}) <= 5
 
 
+def test_searches_that_join_and_leave_anywhere_are_few_graphs(graphs):
+    """As rows are: a step is one of few graphs, whatever beams swap places or end."""
+    choose = random.Random(0)
+    decoder = Decoder(ToyModel(), 24, 8, steps_ahead=3)
+    waiting = [
+        Group.of_beams(Asked(audio=n, max_tokens=choose.randint(1, 160)).row(), BeamSearch(3))
+        for n in range(60)
+    ]
+    while waiting or decoder.num_active:
+        joining = []
+        while waiting and decoder.has_room([*joining, waiting[0]]):
+            joining.append(waiting.pop())
+        if joining:
+            decoder.insert_groups(joining)
+        decoder.step()
+    assert len(set(graphs)) <= 20
+    assert len({graph for graph in graphs if len(graph[0]) > 40}) <= 6
+
+
 @pytest.mark.parametrize(
     ("dtype", "wanted"),
     [
@@ -174,3 +195,23 @@ def test_joining_and_leaving_takes_no_operation_that_warming_up_did_not(slots, g
     needed = operations_of(graphs)
     assert slots < 5 or {"Scatter", "Gather", "SliceUpdate"} <= needed
     assert needed <= built
+
+
+def test_searching_takes_no_operation_that_warming_up_did_not(graphs, monkeypatch):
+    """Where the settings ask for beams."""
+    monkeypatch.setattr(stepper, "on_gpu", lambda: True)
+    monkeypatch.setattr(warm_up, "on_gpu", lambda: True)
+    pinned = pinned_family(2, num_beams=2)
+    built = operations_of(graphs)
+    graphs.clear()
+    model, decoder = pinned.network, pinned.stepper.decoder
+    states = model.encode_audio(mx.zeros((1, 3000, 80)))[0]
+    for max_tokens in (3, 9, 5):
+        asked = Row(model.default_prompt, states, frozenset([model.eos_token]), max_tokens)
+        asked.rules = model.default_rules
+        while not decoder.has_room([group := Group.of_beams(asked, BeamSearch(2))]):
+            decoder.step()
+        decoder.insert_groups([group])
+    while decoder.num_active:
+        decoder.step()
+    assert operations_of(graphs) <= built

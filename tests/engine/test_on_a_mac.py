@@ -171,7 +171,7 @@ def test_the_plan_fits_and_what_runs_stays_within_it(memory_gib, model):
 def test_what_does_not_fit_is_refused_with_the_arithmetic():
     """An 8 GB Mac holds large-v3 with two rows, and not with sixteen."""
     assert mac_plan(8, MODELS["large-v3"]).slots == 2
-    with pytest.raises(OutOfRange, match=r"2 x 16 rows .* of 5\.37 GB"):
+    with pytest.raises(OutOfRange, match=r"2 x \(16 windows .* of 5\.37 GB"):
         mac_plan(8, MODELS["large-v3"], 16)
 
 

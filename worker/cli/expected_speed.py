@@ -135,15 +135,16 @@ TABLE = (
 def table() -> str:
     """Return the table of `deploy/README.md`, in Markdown."""
     lines = [
-        "| chip | memory | model | slots | encoded together | memory planned | times real time |",
-        "|---|---:|---|---:|---:|---:|---:|",
+        "| chip | memory | model | slots | rows | encoded together | memory planned | times real time |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
     ]
     for name, gpu_cores, memory_gib in TABLE:
         chip = chip_of(name, gpu_cores)
         for model, dims in MODELS.items():
             plan = mac_plan(memory_gib, dims)
             lines.append(
-                f"| {chip} | {memory_gib} GB | {model} | {plan.slots} | {plan.batch_size}"
+                f"| {chip} | {memory_gib} GB | {model} | {plan.slots} | {plan.rows}"
+                f" | {plan.batch_size}"
                 f" | {plan.needed_bytes / 1e9:.1f} of {plan.limit_bytes / 1e9:.1f} GB"
                 f" | {_speed(chip, dims, plan.slots)} |"
             )
