@@ -49,7 +49,7 @@ def windows_per_s(family, beams, seconds):
     while time.perf_counter() < until:
         if not states:
             states = family.encode([Encode(0, 3000, features=mel)] * batch_size)
-        while states and stepper.num_wanted < slots * beams:
+        while states and stepper.num_wanted < slots:
             stepper.add(next_id, decode(states.pop(), tokenizer, rules, beams))
             next_id += 1
         ended += len(stepper.step())

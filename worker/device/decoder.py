@@ -80,6 +80,11 @@ class Decoder:
         return sum(batch.num_windows * batch.num_beams for batch in self._batches.values())
 
     @property
+    def num_windows(self) -> int:
+        """Windows that are still decoding."""
+        return sum(batch.num_windows for batch in self._batches.values())
+
+    @property
     def num_rows(self) -> int:
         """Rows that a step computes, empty ones included."""
         return sum(batch.num_rows for batch in self._batches.values())
@@ -87,8 +92,7 @@ class Decoder:
     @property
     def num_free(self) -> int:
         """Windows of one row that may join."""
-        num_windows = sum(batch.num_windows for batch in self._batches.values())
-        return min(self.max_rows - self.num_active, self.max_windows - num_windows)
+        return min(self.max_rows - self.num_active, self.max_windows - self.num_windows)
 
     def has_room(self, groups: Sequence[Group]) -> bool:
         """Return whether windows may join."""

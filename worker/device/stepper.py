@@ -68,14 +68,13 @@ class TokenStepper:
 
     @property
     def num_active(self) -> int:
-        """Rows that the next step advances."""
-        return self.decoder.num_active
+        """Windows that the next step advances, each with all its rows."""
+        return self.decoder.num_windows
 
     @property
     def num_wanted(self) -> int:
-        """Rows that are decoding or wait for a slot, and requests that there is no room for."""
-        waiting = sum(group.size for group in self._waiting)
-        return self.decoder.num_active + waiting + len(self._refused)
+        """Windows that are decoding or wait for a slot, and requests that there is no room for."""
+        return self.decoder.num_windows + len(self._waiting) + len(self._refused)
 
     @property
     def wait_s(self) -> float:

@@ -113,7 +113,10 @@ class Computation:
 
 
 class Stepper(Protocol):
-    """A batch of rows that all advance by a step at a time, and join and leave at any step."""
+    """A batch of rows that all advance by a step at a time, and join and leave at any step.
+
+    Rows that join and leave together, such as the beams of a window, count as one.
+    """
 
     @property
     def num_slots(self) -> int:

@@ -34,7 +34,8 @@ class EngineStats:
         reply: Reading the replies of batched computations.
         device_wait_s: The part of `step` in which the thread waited for the device.
         steps: Turns in which rows were stepped.
-        row_steps: Rows advanced, summed over steps; over `steps` it is the mean occupancy.
+        row_steps: Rows advanced, summed over steps; over `steps` it is the mean occupancy. The
+            beams of a window count as one.
         batches: Batched computations of the kind that waits for full batches: the encoder's.
         batched_requests: Requests in those.
     """

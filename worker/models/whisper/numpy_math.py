@@ -158,9 +158,15 @@ def attention(
         seen = k[part[:2]].swapaxes(-1, -2), v[part[:2]]
         attend(q[part], *seen, None if unseen is None else unseen[part], read[part])
 
+    def compute_few(rows: slice) -> None:
+        # The BLAS copies a whole transposed matrix for a few rows; a few columns are copied here.
+        asked = np.ascontiguousarray(q[rows].swapaxes(-1, -2))
+        weights = np.ascontiguousarray((k[rows] @ asked).swapaxes(-1, -2))
+        attend_by(weights, v[rows], None if unseen is None else unseen[rows], read[rows])
+
     if length < MANY_QUERIES:
         shares = threads.shares(batch, multiplications=q.size * k.shape[2])
-        threads.run(compute, [(rows,) for rows in shares])
+        threads.run(compute if length == 1 else compute_few, [(rows,) for rows in shares])
     else:
         parts = blocks(length, QUERIES_PER_BLOCK)
         threads.run(
@@ -174,7 +180,13 @@ def attend(
     q: FloatArray, k: FloatArray, v: FloatArray, unseen: FloatArray | None, read: FloatArray
 ) -> None:
     """Write softmax(q k + unseen) v to `read` (..., T, K), for k (..., K, S) and v (..., S, K)."""
-    weights = q @ k
+    attend_by(q @ k, v, unseen, read)
+
+
+def attend_by(
+    weights: FloatArray, v: FloatArray, unseen: FloatArray | None, read: FloatArray
+) -> None:
+    """Write softmax(weights + unseen) v to `read`; the weights (..., T, S) are overwritten."""
     if unseen is not None:
         weights += unseen
     weights -= weights.max(axis=-1, keepdims=True)
