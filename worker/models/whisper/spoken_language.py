@@ -1,6 +1,6 @@
 """The language that a recording is transcribed in: as asked, or as the model hears it."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,8 +62,8 @@ def main_language(segments: Iterable[Segment]) -> tuple[str | None, float | None
     Returns:
         None and None where no segment has text.
     """
-    seconds: Counter[str] = Counter()
-    weighed: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
+    weighed: dict[str, float] = defaultdict(float)
     for segment in segments:
         if segment.language is not None and segment.text:
             length_s = max(_SHORTEST_S, segment.end - segment.start)
@@ -71,6 +71,6 @@ def main_language(segments: Iterable[Segment]) -> tuple[str | None, float | None
             weighed[segment.language] += length_s * (segment.language_probability or 0.0)
     if not seconds:
         return None, None
-    # The first of several: a Counter keeps the order in which they came.
-    ((code, most),) = seconds.most_common(1)
-    return code, weighed[code] / most
+    # Of several the one that came first.
+    code = max(seconds, key=seconds.__getitem__)
+    return code, weighed[code] / seconds[code]
