@@ -21,7 +21,7 @@ from pydantic import (
 
 from producer.errors import InvalidOptions
 from producer.masking import mask_urls
-from producer.model_names import canonical_model
+from producer.model_names import canonical_model, may_be_whisper
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 from producer.replacements import Replacements, check_agree
 from producer.source import SourceVersion, is_fetched, is_remote
@@ -39,6 +39,8 @@ LATER_OPTIONS: Mapping[str, Any] = {
     "patience": None,
     "length_penalty": None,
     "multilingual": False,
+    "on_drift": "flag",
+    "drift_model": None,
 }
 
 # The name that RQ jobs carry; the producer never imports the worker.
@@ -66,6 +68,13 @@ MAX_PATIENCE = 10.0
 _MAX_VALUE_CHARS = 200
 
 
+def _one_name(model: str | None) -> str | None:
+    try:
+        return model if model is None else canonical_model(model)
+    except InvalidOptions as error:
+        raise OutOfBounds(error.constraint, error.value) from error
+
+
 class Options(BaseModel):
     """How one recording is transcribed; the defaults are the reference's (openai-whisper, greedy)."""
 
@@ -78,6 +87,18 @@ class Options(BaseModel):
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
     )
     multilingual: bool = Field(False, description="Detect the language of each window.")
+    on_drift: Literal["flag", "whisper"] = Field(
+        "flag",
+        description="A model that takes no language wrote another one: flag it, or let drift_model"
+        " transcribe the recording anew.",
+    )
+    drift_model: Text | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        validate_default=True,
+        description="Whisper model for recordings whose text drifted; needed for on_drift whisper.",
+    )
     task: Literal["transcribe", "translate"] = Field(
         "transcribe", description="Write down what is said, or translate it into English."
     )
@@ -175,6 +196,19 @@ class Options(BaseModel):
             raise ValueError(msg)
         return multilingual
 
+    @field_validator("drift_model")
+    @classmethod
+    def _a_whisper_for_drift(cls, model: str | None, asked: ValidationInfo) -> str | None:
+        """Take any name by which a model is known, as `Job.model` does."""
+        name = _one_name(model)
+        if name is None and asked.data.get("on_drift") == "whisper":
+            msg = "is needed for on_drift = whisper: a Whisper model that a worker has"
+            raise ValueError(msg)
+        if name is not None and not may_be_whisper(name):
+            msg = "must be a Whisper model: a Parakeet takes no language either"
+            raise ValueError(msg)
+        return name
+
     @field_validator("patience")
     @classmethod
     def _patience_of_beams(cls, patience: float | None, asked: ValidationInfo) -> float | None:
@@ -268,10 +302,7 @@ class Job(BaseModel):
     @classmethod
     def _one_name_of_a_model(cls, name: str | None) -> str | None:
         """Take any name by which a model is known; the farm has one for each."""
-        try:
-            return name if name is None else canonical_model(name)
-        except InvalidOptions as error:
-            raise OutOfBounds(error.constraint, error.value) from error
+        return _one_name(name)
 
     @model_validator(mode="after")
     def _revision_of_a_model(self) -> Self:

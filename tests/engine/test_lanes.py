@@ -10,9 +10,9 @@ from tests.engine.test_family_conformance import (
     ALL,
     DURATION_S,
     FAMILIES,
-    OPTIONS,
     answer,
     driven,
+    options_of,
     samples,
 )
 from worker.audio.lanes import Lane
@@ -44,7 +44,7 @@ def apart(family, checkpoint=None, lanes=BOTH, kind="channel"):
     for block in BLOCKS:
         features.push(block)
     features.finish()
-    make = lambda own: family.transcription(OPTIONS, own)  # noqa: E731
+    make = lambda own: family.transcription(options_of(family), own)  # noqa: E731
     transcription = LaneTranscription(make, kind, usable(checkpoint, family))
     return driven(family, transcription, features, lanes, DURATION_S)
 
@@ -55,7 +55,7 @@ def alone(family, column):
     for block in BLOCKS:
         features.push(np.ascontiguousarray(block[:, column]))
     features.finish()
-    return driven(family, family.transcription(OPTIONS, None), features, Speech())[0]
+    return driven(family, family.transcription(options_of(family), None), features, Speech())[0]
 
 
 def unlabelled(segments):
@@ -122,7 +122,7 @@ def test_progress_counts_the_lanes_that_are_done(family):
         features.push(block)
     features.finish()
     transcription = LaneTranscription(
-        lambda own: family.transcription(OPTIONS, own), "channel", None
+        lambda own: family.transcription(options_of(family), own), "channel", None
     )
     requests, reply = transcription.requests(features, BOTH, DURATION_S), None
     while True:

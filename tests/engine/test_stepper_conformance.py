@@ -1,13 +1,19 @@
 """What every stepper owes the engine: the fake one of the tests, a toy's and the real one alike."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from tests.stage.fake_family import FakeStepper
 from tests.stage.families.frames import FrameStepper, Walk
+from tests.stage.tiny_parakeets import random_parakeet, speech_like, tiny_config
 from tests.stage.toy_model import ToyModel, toy_audio
 from worker.device.decode_request import Decode, RowRules
 from worker.device.stepper import TokenStepper
+from worker.models.parakeet.numpy_network import NumpyParakeet
+from worker.models.parakeet.requests import Recognize
+from worker.models.parakeet.tdt import TdtStepper
 
 STEPS = 3
 
@@ -26,9 +32,22 @@ def decode(encoder_states):
     )
 
 
+@functools.cache
+def parakeet():
+    return NumpyParakeet(random_parakeet(tiny_config()))
+
+
+@functools.cache
+def recognize(number):
+    """Return a request for a piece that takes more than one step of the stepper's."""
+    [encoded] = parakeet().encode([speech_like(6 + number % 3, number)])
+    return Recognize(encoded)
+
+
 STEPPERS = {
     "fake": (lambda slots: FakeStepper(slots, STEPS), lambda n: decode((n, 0, 3000))),
     "toy": (FrameStepper, lambda n: Walk(np.array([n % 10] * STEPS))),
+    "transducer": (lambda slots: TdtStepper(parakeet(), slots), recognize),
     "tokens": (lambda slots: TokenStepper(ToyModel(), slots), lambda n: decode(toy_audio(n))),
 }
 

@@ -153,6 +153,7 @@ _ODD_FIELDS = {
     b"code": numbers,
     b"origin": st.sampled_from([b"default", b"\xff", b"no:such:queue", b""]),
     b"cancel": st.just(b"1"),
+    b"drifted": numbers,
     b"enqueue_at_front": numbers,
     b"webhooks": numbers,
     b"dependency_ids": numbers,

@@ -11,10 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from producer.errors import InvalidModel, ModelUnreachable
+from producer.settings import Settings
 from tests.stage.tiny_models import same_arrays, tiny_random_whisper, write_huggingface, write_mlx
+from tests.stage.tiny_parakeets import WRITERS, random_parakeet, tiny_config
 from worker.cli.models import app
 from worker.models import hub
-from worker.models.whisper.weights.config import is_whisper
+from worker.models.load import load_family
+from worker.models.routing import family_module
+from worker.models.whisper.weights.config import is_ours
 from worker.models.whisper.weights.load import load_weights
 
 REPOSITORY = "someone/whisper-small-test"
@@ -241,6 +245,30 @@ def test_fetch_and_list_on_the_command_line(server, tmp_path, monkeypatch):
     assert re.search(rf"{REPOSITORY}\W+hub\W+\d", listed.output), listed.output
 
 
+@pytest.mark.parametrize("layout", ["transformers", "mlx", "nemo"])
+def test_a_parakeet_is_fetched_in_whichever_layout_it_is_published(
+    server, tmp_path, monkeypatch, layout
+):
+    """NVIDIA's archive is taken where there is nothing else; never beside the same weights."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    published = tmp_path / "parakeet"
+    WRITERS[layout](random_parakeet(tiny_config()), published)
+    if layout != "nemo":
+        (published / "model.nemo").write_bytes(b"the same again")
+    commit = server.commit(published)
+    fetched = CliRunner().invoke(app, ["fetch", REPOSITORY])
+    assert fetched.exit_code == 0, fetched.output
+    assert commit in fetched.output
+    asked = {path.split("?")[0].rpartition("/")[2] for _, path, _ in server.requests}
+    assert ("model.nemo" in asked) == (layout == "nemo")
+    num_requests = len(server.requests)
+    assert family_module(REPOSITORY) == "worker.models.parakeet.family"
+    assert re.search(rf"{REPOSITORY}\W+hub\W+\d", CliRunner().invoke(app, ["list"]).output)
+    family = load_family(Settings(model={"name": REPOSITORY, "dtype": "float32"}))
+    assert (family.name, family.model.revision) == ("parakeet", commit)
+    assert len(server.requests) == num_requests
+
+
 @pytest.mark.parametrize(
     ("card", "licence"),
     [
@@ -266,7 +294,7 @@ def test_the_list_has_every_whisper_model_and_no_other_programs_models(tmp_path,
     cached(tmp_path, "meta/llama", '{"model_type": "llama"}')
     cached(tmp_path, "someone/damaged", "[")
     cached(tmp_path, "someone/list", "[]")
-    assert [each.name for each in hub.fetched(is_whisper)] == [
+    assert [each.name for each in hub.fetched(is_ours)] == [
         "Systran/faster-tiny",
         "mlx-community/distil-large",
         "openai/small",

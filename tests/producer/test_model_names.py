@@ -9,6 +9,7 @@ from producer.model_names import (
     canonical_model,
     check_model,
     knows_english_alone,
+    may_be_whisper,
     short_names,
 )
 from producer.queue import job_id_of
@@ -81,8 +82,10 @@ def test_a_word_typed_by_a_person_must_be_something(tmp_path):
     """Before a server or a worker is started for it."""
     for name in ("turbo", "openai/whisper-small", "/models/none", "~/x", str(tmp_path), "base"):
         assert check_model(name) == canonical_model(name)
-    with pytest.raises(InvalidOptions, match=r"must be one of tiny, .*a hub id or a folder.*parak"):
-        check_model("parakeet")
+    with pytest.raises(
+        InvalidOptions, match=r"must be one of tiny, .*a hub id or a folder.*canary"
+    ):
+        check_model("canary")
     with pytest.raises(InvalidOptions):
         check_model("no\0pe")
 
@@ -112,3 +115,32 @@ def test_producer_and_worker_agree_whatever_alias_each_was_given():
 def test_a_name_tells_a_model_of_english_alone(model, is_english):
     """Those of OpenAI and Distil-Whisper; a folder may be named as it likes."""
     assert knows_english_alone(model) is is_english
+
+
+def test_parakeets_names_say_whose_they_are():
+    """CC-BY-4.0 asks to name NVIDIA, and Moondream where it trained on."""
+    assert canonical_model("parakeet") == "moondream/parakeet-ultra"
+    assert canonical_model("Parakeet-EN") == "mlx-community/parakeet-tdt-0.6b-v2"
+    assert canonical_model("parakeet-v3") == "mlx-community/parakeet-tdt-0.6b-v3"
+    ours = [known for known in KNOWN_MODELS.values() if known.family == "parakeet"]
+    assert {known.licence for known in ours} == {"CC-BY-4.0"}
+    assert all("NVIDIA" in known.attribution for known in ours)
+    assert "Moondream" in KNOWN_MODELS["parakeet"].attribution
+    assert knows_english_alone("mlx-community/parakeet-tdt-0.6b-v2")
+    assert not knows_english_alone("mlx-community/parakeet-tdt-0.6b-v3")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("tiny.en", True),
+        ("mlx-community/whisper-large-v3-turbo", True),
+        ("/models/mine", True),
+        ("someone/own-model", True),
+        ("moondream/parakeet-ultra", False),
+        ("nvidia/Parakeet-ctc-1.1b", False),
+    ],
+)
+def test_a_name_tells_whether_a_model_may_be_whisper(model, expected):
+    """Of a folder nobody knows before it is opened."""
+    assert may_be_whisper(model) is expected

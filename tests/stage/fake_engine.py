@@ -10,6 +10,7 @@ function of its name alone, so every result can be checked, also after a resume 
 - `crash_at=N`: the process kills itself (SIGKILL) at window N: a poison recording.
 - `hang=1`: never answers, not even to `cancel`.
 - `sha256=HASH`: the hash of what it holds.
+- `drift=MODEL`: a worker of that model writes another language than it was asked for.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from producer.errors import ERRORS, ScribefarmError
 from producer.job import Job
-from producer.result import Audio, Model, Segment, Timing, Transcript
+from producer.result import LANGUAGE_DRIFT, Audio, Model, Segment, Timing, Transcript
 from worker.engine.messages import Checkpoint, Done, Event, Failed, Opened, Progress, Ticket
 
 WINDOW_AUDIO_S = 30.0
@@ -59,6 +60,7 @@ class Recording:
     crash_at: int = -1
     hang: bool = False
     sha256: str | None = None
+    drift: str = ""
 
     @classmethod
     def parse(cls, job_source: str) -> "Recording":
@@ -74,6 +76,7 @@ class Recording:
             crash_at=int(options.get("crash_at", -1)),
             hang=bool(options.get("hang", "")),
             sha256=options.get("sha256"),
+            drift=options.get("drift", ""),
         )
 
 
@@ -190,7 +193,7 @@ class FakeEngine:
             return Failed(execution_id, ERRORS[recording.error]("fake", "was told to fail", window))
         if window >= recording.windows:
             return Done(execution_id, _transcript(row, self.model))
-        row.checkpoint = _advanced(row.checkpoint, recording, window)
+        row.checkpoint = _advanced(row.checkpoint, recording, window, self.model)
         row.windows_here += 1
         if window + 1 == recording.windows:
             return Done(execution_id, _transcript(row, self.model))
@@ -199,7 +202,9 @@ class FakeEngine:
         return None
 
 
-def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Checkpoint:
+def _advanced(
+    checkpoint: Checkpoint, recording: Recording, window: int, model: Model
+) -> Checkpoint:
     segment = Segment(
         id=window,
         seek=window * 3000,
@@ -207,10 +212,13 @@ def _advanced(checkpoint: Checkpoint, recording: Recording, window: int) -> Chec
         end=(window + 1) * WINDOW_AUDIO_S,
         text=word(recording.name, window),
         tokens=[window],
-        temperature=0.0,
+        # A model that drifts is of the family without these figures.
+        temperature=None if recording.drift else 0.0,
         avg_logprob=-0.1,
         compression_ratio=1.0,
-        no_speech_prob=0.0,
+        no_speech_prob=None if recording.drift else 0.0,
+        confidence=0.9 if recording.drift else None,
+        flags=[LANGUAGE_DRIFT] if recording.drift == model.name else [],
     )
     return Checkpoint(segments=(*checkpoint.segments, segment), language="en")
 
@@ -233,6 +241,7 @@ def _transcript(row: _Row, model: Model) -> Transcript:
         ),
         model=model,
         timing=Timing(windows=row.windows_here, generated_tokens=row.windows_here),
+        flags=sorted({flag for segment in segments for flag in segment.flags}),
     )
 
 

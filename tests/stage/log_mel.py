@@ -2,13 +2,14 @@
 
 import mlx.core as mx
 
-from worker.models.whisper import log_mel, numpy_math
+from worker.models.numpy_math import Threads
+from worker.models.whisper import log_mel, numpy_log_mel
 
-THREADS = numpy_math.Threads(3)
+THREADS = Threads(3)
 
 
 def numpy_frames(samples, n_mels):
-    return mx.array(numpy_math.log_mel_frames(samples, n_mels, THREADS))
+    return mx.array(numpy_log_mel.log_mel_frames(samples, n_mels, THREADS))
 
 
 FRAMES = {"mlx": log_mel.log_mel_frames, "numpy": numpy_frames}

@@ -19,6 +19,7 @@ DOCUMENTS = [
     "producer/README.md",
     "worker/README.md",
     "worker/CONTRACT.md",
+    "worker/models/parakeet/README.md",
     "deploy/README.md",
     "tests/README.md",
     "tests/data/README.md",

@@ -15,8 +15,8 @@ import threadpoolctl
 
 from producer.settings import Settings
 from worker.device.backend import choose_dtype, on_gpu
-from worker.models.whisper.backend import computes_in_numpy
-from worker.models.whisper.numpy_math import num_cpus, processor_threads, product
+from worker.models.backend import computes_in_numpy
+from worker.models.numpy_math import num_cpus, processor_threads, product
 
 MATMUL_S = 0.5
 

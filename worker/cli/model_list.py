@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from producer.model_names import KNOWN_MODELS, knows_english_alone, short_names
+from producer.model_names import KNOWN_MODELS, KnownModel, knows_english_alone, short_names
 from producer.model_users import model_users
 from producer.settings import Settings
-from worker.models import MODELS
+from worker.models import FAMILIES, MODELS
 from worker.models.hub import Fetched, fetched
-from worker.models.whisper.weights.config import is_whisper, num_languages
 
 
 class ModelRow(BaseModel):
@@ -23,6 +22,7 @@ class ModelRow(BaseModel):
         here: Where it is: `package`, `hub cache`, `folder`, or `no`.
         num_languages: 1 is English; None if that is not known.
         licence: Of the weights; None if that is not known.
+        attribution: Whom the licence asks to name, where that is known.
         used_by: `settings`, and the names of the workers that have it pinned.
     """
 
@@ -34,6 +34,7 @@ class ModelRow(BaseModel):
     num_bytes: int | None = Field(None, description="On disk; if it is not here, about.")
     num_languages: int | None = None
     licence: str | None = None
+    attribution: str | None = None
     requirement: str | None = Field(None, description="Of a packaged model: what pip installs.")
     used_by: list[str] = []
 
@@ -76,14 +77,16 @@ def _packaged() -> Iterator[ModelRow]:
 
 
 def _fetched() -> Iterator[ModelRow]:
-    for model in fetched(is_whisper):
+    for model in fetched(_is_read):
+        known = _known_model(model.name)
         yield ModelRow(
             name=model.name,
             short_names=short_names(model.name),
             here="hub cache",
             num_bytes=model.num_bytes,
             num_languages=_languages_of(model),
-            licence=model.licence or _known_licence(model.name),
+            licence=model.licence or (known.licence if known else None),
+            attribution=(known.attribution or None) if known else None,
         )
 
 
@@ -97,6 +100,7 @@ def _known() -> Iterator[ModelRow]:
             num_bytes=known.num_bytes,
             num_languages=known.num_languages,
             licence=known.licence,
+            attribution=known.attribution or None,
         )
 
 
@@ -111,9 +115,16 @@ def _other(name: str) -> ModelRow:
     return ModelRow(name=name, here="folder", num_bytes=num_bytes)
 
 
+def _is_read(config: dict[str, Any]) -> bool:
+    return any(family.is_ours(config) for family in FAMILIES)
+
+
 def _languages_of(model: Fetched) -> int | None:
-    return 1 if knows_english_alone(model.name) else num_languages(model.config)
+    if knows_english_alone(model.name):
+        return 1
+    family = next((family for family in FAMILIES if family.is_ours(model.config)), None)
+    return family.num_languages(model.config) if family else None
 
 
-def _known_licence(name: str) -> str | None:
-    return next((known.licence for known in KNOWN_MODELS.values() if known.name == name), None)
+def _known_model(name: str) -> KnownModel | None:
+    return next((known for known in KNOWN_MODELS.values() if known.name == name), None)

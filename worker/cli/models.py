@@ -1,9 +1,10 @@
-"""`scribefarm-worker models`: list, fetch, remove and convert weights.
+"""`scribefarm-worker models`: list, fetch, check, remove and convert weights.
 
 `worker.__main__` reports the errors. MLX and huggingface_hub are imported by the commands, so that
 `--help` needs neither.
 """
 
+import importlib
 import json
 import sys
 from enum import StrEnum
@@ -14,17 +15,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from producer.console import format_bytes, note, one_line
+from producer import log
+from producer.console import SettingsFile, format_bytes, note, one_line
 from producer.errors import InvalidModel, InvalidOptions
-from producer.model_names import KNOWN_MODELS, canonical_model
+from producer.model_names import KNOWN_MODELS, canonical_model, check_model
 from producer.settings import load_settings
 from worker.models import MODELS
 
 if TYPE_CHECKING:
     from worker.cli.model_list import ModelRow
+    from worker.models.parakeet.weights.parameters import Weights as ParakeetWeights
     from worker.models.whisper.weights.load import Weights
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch, remove and convert weights.")
+    AnyWeights = Weights | ParakeetWeights
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch, check, remove and convert weights.")
 
 _WIDTH = 140
 
@@ -72,6 +77,10 @@ def list_models(
         )
     # Off a terminal there is no width to go by, and nothing is to be cut.
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    for row in rows:
+        if row.attribution:
+            names = ", ".join(row.short_names) or row.name
+            typer.echo(one_line(f"{names}: {row.licence}, by {row.attribution}"))
 
 
 def _source(row: "ModelRow") -> str:
@@ -100,7 +109,7 @@ def fetch_model(
       scribefarm-worker models fetch openai/whisper-small --revision main
     """
     from worker.models.hub import fetch, is_hub_id, licence_of  # noqa: PLC0415 - see the module's docstring
-    from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
+    from worker.models.routing import family_module  # noqa: PLC0415 - the same
 
     model = canonical_model(name)
     if model in MODELS:
@@ -108,13 +117,15 @@ def fetch_model(
     elif is_hub_id(model):
         known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
         if known is not None:
-            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}")
+            by = f", {known.attribution}" if known.attribution else ""
+            note(f"{model}: about {format_bytes(known.num_bytes)}, licence {known.licence}{by}")
         folder, revision = fetch(model, revision, refresh=True)
         licence = licence_of(folder) or (known.licence if known else f"see {_card(model)}")
     else:
         names = ", ".join(KNOWN_MODELS)
         raise InvalidModel("model", f"must be one of {names}, or a hub id", name)
-    _report(load_weights(model, revision=revision))
+    family = importlib.import_module(family_module(model, revision))
+    _report(family.load_weights(model, revision=revision))
     typer.echo(f"licence: {licence}")
 
 
@@ -156,6 +167,46 @@ def _packages(requirement: str) -> str:
     return " ".join(each.partition("==")[0] for each in requirement.split())
 
 
+@app.command("verify")
+def verify_model(
+    name: Annotated[str, typer.Argument(help="Name, folder, archive or hub id.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Show what a model makes of ten seconds of packaged speech, stage by stage.
+
+    The words that are spoken are known, and those that are wrong are counted. Of features and
+    encoder nothing is published for this recording: hold them against another machine's.
+
+    Exit codes: 0 at least half of the words are right, 1 fewer are, 2 wrong usage or settings.
+
+    Example:
+      scribefarm-worker models verify parakeet
+    """
+    from worker.cli.verify import SPOKEN, verify  # noqa: PLC0415 - see the module's docstring
+
+    effective = load_settings(settings, model={"name": check_model(name)})
+    log.configure(effective.log.model_copy(update={"level": "warning"}))
+    found = verify(effective)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+    else:
+        transcript, model = found.transcript, found.transcript.model
+        typer.echo(one_line(f"model: {model.name} in {model.dtype}, revision {model.revision}"))
+        for stage, shown in found.figures:
+            typer.echo(f"{stage}: {shown}")
+        typer.echo(one_line(f"text: {transcript.text.strip()}"))
+        typer.echo(f"spoken: {SPOKEN}")
+        for word in (word for segment in transcript.segments for word in segment.words or []):
+            times = f"{word.start:6.2f} {word.end:6.2f} {word.probability:5.2f}"
+            typer.echo(one_line(f"{times} {word.word}"))
+        typer.echo(f"language: {transcript.language}; flags: {', '.join(transcript.flags) or '-'}")
+        typer.echo(f"wrong: {found.num_wrong} of {found.num_words} words")
+    if 2 * found.num_wrong > found.num_words:
+        raise typer.Exit(1)
+
+
 @app.command()
 def convert(
     source: Annotated[
@@ -168,8 +219,10 @@ def convert(
     dtype: Annotated[DType | None, typer.Option(help="Default: as stored.")] = None,
     revision: Annotated[str | None, typer.Option(help="Hub branch, tag or commit.")] = None,
 ) -> None:
-    """Write any model as an MLX folder, for this worker and for mlx-whisper."""
+    """Write any Whisper as an MLX folder, for this worker and for mlx-whisper."""
     from worker.device.backend import choose_dtype  # noqa: PLC0415 - the same
+    from worker.models.packaged import WHISPER  # noqa: PLC0415 - the same
+    from worker.models.routing import family_module  # noqa: PLC0415 - the same
     from worker.models.whisper.weights import convert as to  # noqa: PLC0415 - see the module's docstring
     from worker.models.whisper.weights.load import load_weights  # noqa: PLC0415 - the same
 
@@ -178,20 +231,26 @@ def convert(
     if bits is not None:
         to.check_bits(bits)
     kind = None if dtype is None else choose_dtype(dtype)
-    weights = load_weights(canonical_model(source), revision=revision, dtype=kind)
+    model = canonical_model(source)
+    if family_module(model, revision) != WHISPER:
+        raise InvalidModel("model", "must be a Whisper: others are read as they are", source)
+    weights = load_weights(model, revision=revision, dtype=kind)
     to.save(weights if bits is None else to.quantize(weights, bits), out)
     # Read back, so that what is reported is what was written.
     _report(load_weights(str(out)))
 
 
-def _report(weights: "Weights") -> None:
-    num_bytes = sum(array.nbytes for array in weights.arrays.values())
+def _report(weights: "AnyWeights") -> None:
+    arrays = weights.arrays.values()
     from worker.device.backend import dtype_name  # noqa: PLC0415 - see the module's docstring
 
-    kind = dtype_name(weights.dtype)
+    # Packed weights are whole numbers; what they are multiplied with is not.
+    kinds = sorted({dtype_name(array.dtype) for array in arrays})
+    kind = " and ".join(kind for kind in kinds if "float" in kind)
     if weights.quantization is not None:
         kind = f"{weights.quantization['bits']} bits and {kind}"
     typer.echo(
-        f"{weights.name}: {len(weights.arrays)} tensors, {kind}, {format_bytes(num_bytes)}, "
+        f"{weights.name}: {len(arrays)} tensors, {kind}, "
+        f"{format_bytes(sum(array.nbytes for array in arrays))}, "
         f"revision {weights.revision}, in {weights.source}"
     )

@@ -58,7 +58,10 @@ def _is_plausible(checkpoint: Checkpoint, num_vocab: int) -> bool:
 
 def _is_sane(segment: Segment, num_vocab: int) -> bool:
     words = segment.words or []
-    judged = (segment.temperature, segment.avg_logprob, segment.compression_ratio)
+    judged = (segment.avg_logprob, segment.compression_ratio)
+    # Figures that not every family has.
+    own = (segment.temperature, segment.no_speech_prob, segment.confidence)
+    known = (figure for figure in own if figure is not None)
     return (
         max(len(segment.tokens), len(words), len(segment.flags)) <= MAX_TOKENS
         and len(segment.text) <= MAX_CHARS
@@ -66,7 +69,7 @@ def _is_sane(segment: Segment, num_vocab: int) -> bool:
         and 0 <= segment.seek <= MAX_SECONDS * MEL_FRAMES_PER_S
         and _are_times(segment.start, segment.end)
         and _are_times(*(time for word in words for time in (word.start, word.end)))
-        and _are_finite(*judged, segment.no_speech_prob, *(word.probability for word in words))
+        and _are_finite(*judged, *known, *(word.probability for word in words))
     )
 
 

@@ -9,7 +9,7 @@ it says otherwise.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from producer.job import Options
@@ -48,11 +48,14 @@ class Counts:
         windows: Pieces of audio that were decoded.
         prompt_tokens: Tokens that were read; 0 for a model without prompts.
         generated_tokens: Tokens that were sampled, or labels that were found.
+        skipped: Silent stretches that the family left out by itself, as (start, end) in seconds,
+            in order.
     """
 
     windows: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    skipped: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Transcription(Protocol):

@@ -18,10 +18,11 @@ from worker.audio.reader import Samples
 from worker.engine.family import Counts, Features, Transcription
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests
-from worker.engine.speech import Speech
+from worker.engine.speech import Speech, common
 
 Kind = Literal["channel", "track"]
 Number = Annotated[int, Field(ge=0, le=MAX_LANES)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class LaneFeatures:
@@ -52,6 +53,7 @@ class LaneDone:
     number: Number
     language: str
     language_probability: float | None
+    skipped: tuple[tuple[Seconds, Seconds], ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -132,8 +134,11 @@ class LaneTranscription:
 
     @property
     def counts(self) -> Counts:
-        """What the lanes have taken so far."""
-        return _sum(self._counts, self._lane.counts)
+        """What the lanes have taken so far; skipped is what all that are done have left out."""
+        counts = _sum(self._counts, self._lane.counts)
+        done = [lane.skipped for lane in self._done.values()]
+        counts.skipped = list(common(*done))
+        return counts
 
     @property
     def language(self) -> str:
@@ -196,7 +201,9 @@ class LaneTranscription:
     def _finish_lane(self, number: int) -> None:
         lane = self._lane
         self._segments[number] = self._labelled()
-        self._done[number] = LaneDone(number, lane.language, lane.language_probability)
+        self._done[number] = LaneDone(
+            number, lane.language, lane.language_probability, tuple(lane.counts.skipped)
+        )
         self._counts = _sum(self._counts, lane.counts)
         self._number, self._lane = None, self._make(None)
 

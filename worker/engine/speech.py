@@ -1,8 +1,10 @@
 """What was heard of a recording before its transcription starts: plain data for every family."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,41 @@ class Speech:
             total += max(0.0, spoken)
             index += 2
         return total
+
+
+Spans: TypeAlias = Sequence[tuple[float, float]]
+
+
+def merged(one: Spans, other: Spans) -> list[tuple[float, float]]:
+    """Return the stretches that lie in either of two lists, in order and apart from each other."""
+    found: list[tuple[float, float]] = []
+    for start, end in sorted((*one, *other)):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
+def common(*lists: Spans) -> Spans:
+    """Return the stretches that lie in all of some lists, each in order and apart; none of none."""
+    if not lists:
+        return ()
+    first, *others = lists
+    for other in others:
+        first = list(_overlaps(first, other))
+    return first
+
+
+def _overlaps(one: Spans, other: Spans) -> Iterator[tuple[float, float]]:
+    index = 0
+    for start, end in one:
+        while index < len(other) and other[index][1] <= start:
+            index += 1
+        for begin, stop in islice(other, index, None):
+            if begin >= end:
+                break
+            yield max(start, begin), min(end, stop)
 
 
 def _start(span: tuple[float, float]) -> float:

@@ -6,12 +6,13 @@ from typing import cast
 
 from producer.result import Audio, Model, Timing, Transcript
 from worker.audio.lanes import Lane
+from worker.audio.listening import MAX_SKIPPED
 from worker.audio.read_ahead import End, LaneEnd, Reading
 from worker.engine.family import Features, Transcription
 from worker.engine.lanes import LaneFeatures, LaneTranscription
 from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.engine.requests import Requests
-from worker.engine.speech import Speech
+from worker.engine.speech import Speech, merged
 
 
 @dataclass(eq=False)
@@ -71,11 +72,18 @@ class Track:
             language=transcription.language,
             language_probability=transcription.language_probability,
             segments=transcription.segments,
-            audio=audio,
+            audio=self._heard(audio),
             model=model,
             timing=self._timing(audio.duration_s, peak_memory_bytes),
             flags=[*self.read_flags, *transcription.flags],
         )
+
+    def _heard(self, audio: Audio) -> Audio:
+        """Return what was read, with the silence that the family left out by itself."""
+        own = self.transcription.counts.skipped
+        if not own:
+            return audio
+        return audio.model_copy(update={"skipped": merged(audio.skipped, own)[:MAX_SKIPPED]})
 
     def _timing(self, duration_s: float, peak_memory_bytes: int) -> Timing:
         """Return where the time went; token rates are over the time since decoding began."""

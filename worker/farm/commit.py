@@ -45,6 +45,7 @@ _SPENT_FIELDS = (
     "death_log",
     "lost_worker",
     "cancel",
+    "drifted",
 )
 
 # The transaction starts over when dependents are added or finished at the same moment.

@@ -10,7 +10,7 @@ from producer.errors import Cancelled, Internal, ScribefarmError, WorkerLost
 from producer.job import Job
 from producer.keys import model_queue, split_queue
 from producer.plain_json import as_text
-from producer.result import ErrorRecord, Failure, Transcript, dump_result
+from producer.result import LANGUAGE_DRIFT, ErrorRecord, Failure, Transcript, dump_result
 from producer.settings import QueueSettings
 from producer.source import shown_source
 from worker.farm.glossary import with_replacements
@@ -60,6 +60,8 @@ class Outcome:
 
 Ending = Outcome | Release
 
+# A sentence that is quoted, or a name in another language, is no drift.
+DRIFTED_SHARE = 0.1
 # Of an exception's own words, in a message.
 _MAX_QUOTED = 500
 
@@ -127,13 +129,29 @@ def hand_back(flight: InFlight) -> Release:
 
 
 def to_its_model(flight: InFlight) -> Release:
-    """Return a recording to the queue of the model that it names; no try is spent."""
-    queue = model_queue(
-        split_queue(flight.claim.queue).queue, flight.job.model, flight.job.revision
-    )
-    return Release(
-        flight.claim.job_id, flight.claim.execution_id, flight.claim.queue, to_queue=queue
-    )
+    """Return a recording to the queue of the model that is to transcribe it; no try is spent."""
+    claim = flight.claim
+    queue = model_queue(split_queue(claim.queue).queue, *flight.wanted_model)
+    return Release(claim.job_id, claim.execution_id, claim.queue, to_queue=queue)
+
+
+def handed_on(flight: InFlight) -> Release:
+    """Return a recording whose text drifted to the queue of the model for that; no try is spent."""
+    return to_its_model(replace(flight, drifted=True))._replace(drifted=True)
+
+
+def is_handed_on(flight: InFlight, transcript: Transcript) -> bool:
+    """Return whether another model shall transcribe the recording anew.
+
+    So its options ask if more than `DRIFTED_SHARE` of the text is in another language. It happens
+    once: what the second model writes counts.
+    """
+    options = flight.job.options
+    if options.on_drift != "whisper" or flight.drifted:
+        return False
+    lengths = [(len(each.text), LANGUAGE_DRIFT in each.flags) for each in transcript.segments]
+    drifted = sum(length for length, has_drifted in lengths if has_drifted)
+    return drifted > DRIFTED_SHARE * sum(length for length, _ in lengths)
 
 
 def refused(claim: Claim, error: ScribefarmError, worker: str, settings: QueueSettings) -> Outcome:

@@ -15,6 +15,7 @@ from producer.errors import (
     SourceUnreachable,
     WorkerLost,
 )
+from producer.result import Transcript
 from producer.settings import Settings
 from producer.source import shown_source
 from worker.engine.messages import Done, Engine, Event, Opened, Progress
@@ -23,6 +24,8 @@ from worker.farm.endings import (
     after_attempt,
     after_breakdown,
     hand_back,
+    handed_on,
+    is_handed_on,
     refused,
     success,
     to_its_model,
@@ -115,7 +118,7 @@ class HeldJobs:
             self._fail(flight, lost)
         elif draining:
             self._end(flight, hand_back(flight))
-        elif flight.job.model and (flight.job.model, flight.job.revision) not in self._models:
+        elif flight.wanted_model[0] and flight.wanted_model not in self._models:
             self._end(flight, to_its_model(flight))
         else:
             self._sources.submit(claim.execution_id, flight.job.location)
@@ -147,10 +150,15 @@ class HeldJobs:
         elif isinstance(event, Progress):
             flight.progress.take(event)
         elif isinstance(event, Done):
-            ending = success(flight, event.transcript, self._worker, self._settings.queue)
-            self._end(flight, ending)
+            self._end(flight, self._ending_of(flight, event.transcript))
         else:
             self._fail(flight, event.error)
+
+    def _ending_of(self, flight: InFlight, transcript: Transcript) -> Ending:
+        """Return the outcome of a finished recording, or its way to another model."""
+        if is_handed_on(flight, transcript):
+            return handed_on(flight)
+        return success(flight, transcript, self._worker, self._settings.queue)
 
     def enforce_deadlines(self) -> None:
         """Cancel recordings that are at work longer than they may be.

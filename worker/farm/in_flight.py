@@ -12,6 +12,7 @@ from worker.engine.messages import Checkpoint, Progress, Ticket
 from worker.farm.job_hash import (
     RqTimes,
     dump_checkpoint,
+    has_drifted,
     read_checkpoint,
     read_history,
     read_job,
@@ -81,6 +82,7 @@ class InFlight:
         times: Timeout and TTLs that the RQ job asks for.
         checkpoint_before: Where the last attempt stood.
         history: Failed tries and dead workers since the last stored checkpoint.
+        drifted: The model that the job names wrote another language, and handed it on.
         started_at: Monotonic time of the claim.
         opened_at: Monotonic time at which the engine opened the file; None while it waits in line.
         duration_s: Audio seconds that the file's header declares; 0 if that is not known.
@@ -94,12 +96,20 @@ class InFlight:
     times: RqTimes
     checkpoint_before: Checkpoint | None = None
     history: History = field(default_factory=History)
+    drifted: bool = False
     started_at: float = field(default_factory=time.monotonic)
     opened_at: float | None = None
     duration_s: float = 0.0
     phase: Phase = Phase.CHECKING_SOURCE
     phase_since: float = field(default_factory=time.monotonic)
     progress: ReportedProgress = field(default_factory=ReportedProgress)
+
+    @property
+    def wanted_model(self) -> tuple[str | None, str | None]:
+        """Return name and revision of the model that is to transcribe it; None is any."""
+        if self.drifted:
+            return self.job.options.drift_model, None
+        return self.job.model, self.job.revision
 
     @property
     def is_suspect(self) -> bool:
@@ -166,4 +176,7 @@ def read_flight(claim: Claim, checkpoint: bytes | None) -> InFlight:
     """
     job = read_job(claim)
     times = read_times(claim)
-    return InFlight(claim, job, times, read_checkpoint(checkpoint), read_history(claim))
+    history = read_history(claim)
+    return InFlight(
+        claim, job, times, read_checkpoint(checkpoint), history, has_drifted(claim, job)
+    )

@@ -119,6 +119,11 @@ def read_history(claim: Claim) -> History:
     )
 
 
+def has_drifted(claim: Claim, job: Job) -> bool:
+    """Return whether the model that the job names has handed it on; only if the job asks for it."""
+    return bool(claim.fields["drifted"]) and job.options.on_drift == "whisper"
+
+
 def _read_delays(stored: bytes) -> tuple[float, ...]:
     try:
         delays = tuple(float(delay) for delay in json.loads(stored))

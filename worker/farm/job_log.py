@@ -59,7 +59,8 @@ def log_release(release: Release, *, is_ours: bool) -> None:
         _log.warning("fenced_off", job_id=release.job_id)
         return
     if release.to_queue:
-        _log.info("routed", job_id=release.job_id, queue=release.to_queue)
+        message = "language_drift" if release.drifted else "routed"
+        _log.info(message, job_id=release.job_id, queue=release.to_queue)
         return
     code = json.loads(release.record)["code"] if release.record else "drained"
     _log.info("requeued", job_id=release.job_id, code=code, delay_s=release.delay_s)

@@ -43,6 +43,7 @@ FIELDS = (
     "excused",
     "lost_worker",
     "cancel",
+    "drifted",
 )
 
 # How much later than our lease RQ's own clean-up may look at a job; see leases.lua.
@@ -115,6 +116,7 @@ class Release(NamedTuple):
         died: The recording is suspected to have broken the worker.
         checkpoint: JSON to resume from; "" keeps what is stored.
         to_queue: Its model's queue, if it came from another; "" gives it back where it was.
+        drifted: It goes to another model than it names, which starts it over.
     """
 
     job_id: str
@@ -126,6 +128,7 @@ class Release(NamedTuple):
     died: bool = False
     checkpoint: str = ""
     to_queue: str = ""
+    drifted: bool = False
 
 
 def served_models(model: Model, settings: ModelSettings) -> list[tuple[str, str | None]]:

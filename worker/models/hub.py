@@ -31,9 +31,17 @@ _FILES = [
     "model-?????-of-?????.safetensors",
     "weights.safetensors",
     "weights.npz",
+    # What features are made of, and the pieces of a vocabulary.
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
     # The model card, for its licence.
     "README.md",
 ]
+# Taken only where there is nothing else to read: NVIDIA's repositories hold the weights twice.
+_ARCHIVES = ["*.nemo"]
+_WEIGHTS = (".safetensors", ".npz", ".bin", ".nemo")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _REFUSED = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError)
 _UNREACHABLE = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
@@ -68,9 +76,17 @@ def fetch(
     """
     if not refresh and (found := _cached(name, revision, cache_dir)):
         return found
+    folder = _download(name, revision, cache_dir, _FILES)
+    if not _has_weights(folder):
+        folder = _download(name, revision, cache_dir, _ARCHIVES)
+    return folder, folder.name
+
+
+def _download(name: str, revision: str | None, cache_dir: Path | None, patterns: list[str]) -> Path:
+    """Return the folder of a hub model with the files of these names."""
     try:
         folder = snapshot_download(
-            name, revision=revision, cache_dir=cache_dir, allow_patterns=_FILES
+            name, revision=revision, cache_dir=cache_dir, allow_patterns=patterns
         )
     except _REFUSED as error:
         wanted = name if revision is None else f"{name} at {revision}"
@@ -78,7 +94,17 @@ def fetch(
     except _UNREACHABLE as error:
         reason = str(error).splitlines()[0]
         raise ModelUnreachable(f"hub: {name}", "must be reachable once", reason) from error
-    return Path(folder), Path(folder).name
+    return Path(folder)
+
+
+def has_archive(folder: Path) -> bool:
+    """Return whether a folder's model lies in an archive, its configuration too."""
+    archives = (path for pattern in _ARCHIVES for path in folder.glob(pattern))
+    return not (folder / "config.json").exists() and any(archives)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in _WEIGHTS for path in folder.glob("*"))
 
 
 def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Path, str] | None:
@@ -93,7 +119,7 @@ def _cached(name: str, revision: str | None, cache_dir: Path | None) -> tuple[Pa
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return Path(folder), Path(folder).name
+    return (Path(folder), Path(folder).name) if _has_weights(Path(folder)) else None
 
 
 class Fetched(NamedTuple):
@@ -117,13 +143,15 @@ def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[Fetched]:
 
     Args:
         is_ours: Whether a `config.json` is that of a model that we read: other programs keep
-            their models in the same cache.
+            their models in the same cache. An archive, which has none outside, is taken for ours.
     """
     found = []
     for repo in _repositories():
         revisions = sorted(repo.revisions, key=lambda each: each.last_modified, reverse=True)
         folders = [revision.snapshot_path for revision in revisions]
-        config = next(filter(is_ours, map(_config, folders)), None)
+        config = next(filter(is_ours, map(read_config, folders)), None)
+        if config is None and any(has_archive(folder) for folder in folders):
+            config = {}
         if config is not None:
             licences = filter(None, map(licence_of, folders))
             found.append(Fetched(repo.repo_id, repo.size_on_disk, config, next(licences, None)))
@@ -168,7 +196,7 @@ def licence_of(folder: Path) -> str | None:
     return found[1].strip("\"'") if found else None
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """Return a folder's `config.json`; an empty one if there is none that can be read."""
     try:
         config = json.loads((folder / "config.json").read_bytes())

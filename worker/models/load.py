@@ -7,8 +7,7 @@ from worker.device.backend import device_policy, translated_errors
 from worker.device.memory_limits import apply_memory_plan, device_memory_bytes
 from worker.engine.family import Family
 from worker.engine.memory_plan import plan_memory
-from worker.models import MODELS
-from worker.models.packaged import WHISPER
+from worker.models.routing import family_module
 
 
 def load_family(settings: Settings) -> Family:
@@ -20,8 +19,8 @@ def load_family(settings: Settings) -> Family:
         ModelUnreachable: the hub does not answer and the model was not fetched before.
         OutOfMemory, DeviceLost: the device has no room for the weights, or failed.
     """
-    listed = MODELS.get(settings.model.name)
-    module = importlib.import_module(listed.family if listed else WHISPER)
+    name, revision = settings.model.name, settings.model.revision
+    module = importlib.import_module(family_module(name, revision))
     with translated_errors():
         family: Family = module.load(settings)
     pin(family, settings)

@@ -1,14 +1,43 @@
 """Models that come as data of a Python package: no hub, no account, checked by their hash."""
 
 import hashlib
+import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from producer.errors import InvalidModel
 from producer.installation import add_command
 
 WHISPER = "worker.models.whisper.family"
+PARAKEET = "worker.models.parakeet.family"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A line of `worker.models.FAMILIES`: who opens which folders, archives and hub ids.
+
+    Attributes:
+        module: Has `load(settings)`, which returns a `worker.engine.family.Family`, and
+            `load_weights(name, revision=...)`.
+        kind: Module with `is_ours(config)` and `num_languages(config)` of a parsed configuration;
+            it imports nothing heavy, for listings.
+        archive: End of the name of a model that is a single file; "" if the family has none.
+    """
+
+    module: str
+    kind: str
+    archive: str = ""
+
+    def is_ours(self, config: dict[str, Any]) -> bool:
+        """Return whether a model's configuration is one of this family's."""
+        return bool(importlib.import_module(self.kind).is_ours(config))
+
+    def num_languages(self, config: dict[str, Any]) -> int | None:
+        """Return how many languages a model of this family knows; None if its config does not say."""
+        found: int | None = importlib.import_module(self.kind).num_languages(config)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,10 @@ from producer.errors import InvalidModel
 
 # A safetensors header of a large model has about 200 KB; the format's own limit is 100 MB.
 _MAX_HEADER_BYTES = 100_000_000
+_SINGLE = ("weights.safetensors", "model.safetensors", "weights.npz")
+_INDEX = "model.safetensors.index.json"
+_BITS = (2, 3, 4, 5, 6, 8)
+_GROUP_SIZES = (32, 64, 128)
 
 
 def load_tensors(file: Path) -> dict[str, mx.array]:
@@ -91,3 +95,54 @@ def _parsed_object(file: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise InvalidModel(str(file), "must be a JSON object", type(parsed).__name__)
     return parsed
+
+
+def weight_files(folder: Path, *others: str) -> list[Path]:
+    """Return a model folder's files of tensors: a single one, or the shards of an index.
+
+    Args:
+        folder: The model's.
+        others: What the family could read instead, for the message.
+
+    Raises:
+        InvalidModel: there are none, or the index names files elsewhere.
+    """
+    for name in _SINGLE:
+        if (folder / name).is_file():
+            return [folder / name]
+    if not (folder / _INDEX).is_file():
+        readable = ", ".join((*_SINGLE, _INDEX, *others))
+        raise InvalidModel(str(folder), f"must hold one of {readable}")
+    shards = sorted(set(_weight_map(folder).values()))
+    return [folder / shard for shard in shards]
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    weight_map = read_json(folder / _INDEX).get("weight_map")
+    # Shards lie beside their index; a path out of the folder is refused.
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or any(Path(str(shard)).name != shard for shard in weight_map.values())
+    ):
+        raise InvalidModel(str(folder / _INDEX), "must map tensors to files of this folder")
+    return weight_map
+
+
+def quantization_of(config: dict[str, Any], source: str) -> dict[str, int] | None:
+    """Return `{"group_size": ..., "bits": ...}` of a `config.json` of MLX's; None if it has none.
+
+    Raises:
+        InvalidModel: quantized in a way that we do not read.
+    """
+    stored = config.get("quantization")
+    if stored is None:
+        return None
+    context = f"{source}: quantization"
+    if not isinstance(stored, dict) or stored.get("mode", "affine") != "affine":
+        raise InvalidModel(context, "must be affine, with group_size and bits", str(stored))
+    if stored.get("bits") not in _BITS or stored.get("group_size") not in _GROUP_SIZES:
+        raise InvalidModel(
+            context, f"must have bits in {_BITS} and group_size in {_GROUP_SIZES}", str(stored)
+        )
+    return {"group_size": stored["group_size"], "bits": stored["bits"]}

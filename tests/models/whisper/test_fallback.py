@@ -4,7 +4,8 @@ import pytest
 
 from producer.job import Options
 from worker.device.decode_request import Decoded
-from worker.models.whisper.fallback import Attempt, repeats_a_phrase
+from worker.models.repetition import repeats_a_phrase
+from worker.models.whisper.fallback import Attempt
 
 
 def attempt(text, *, avg_logprob=-0.2, no_speech_prob=0.01):

@@ -1,8 +1,9 @@
 -- Give jobs back to their queues: at once to the front or the back, or after a delay. A record of
 -- what went wrong spends a try; without one (a drained worker) none is spent. A job with to_queue
--- goes there, to its place by the time at which it was enqueued.
--- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint, to_queue},
--- ...}.
+-- goes there, to its place by the time at which it was enqueued; one that drifted starts over there,
+-- under a mark by which every worker knows that it is for another model than it names.
+-- args.jobs: {{job_id, execution_id, queue, delay_s, at_front, record, died, checkpoint, to_queue,
+-- drifted}, ...}.
 -- Answer: ids of the executions that were still ours to give back.
 local MAX_ATTEMPTS_BYTES = 65536
 -- A place is looked for among so many jobs at the head: those in front of a routed job are few, as
@@ -47,6 +48,18 @@ local function requeue(key, job)
   redis.call('SADD', QUEUES, queue_key(job.queue))
 end
 
+local function hand_on(key, job)
+  redis.call('HSET', key, 'drifted', '1')
+  redis.call('DEL', checkpoint_key(job.job_id))
+  local model = string.match(job.to_queue, '@(.*)$') or ''
+  -- A batch that was deleted has no more use for it, and lives no longer for it.
+  for batch in pairs(batches_of(job.job_id)) do
+    if redis.call('EXISTS', models_key(batch)) == 1 then
+      redis.pcall('SADD', models_key(batch), model)
+    end
+  end
+end
+
 for _, job in ipairs(args.jobs) do
   local key = job_key(job.job_id)
   if holds(job.job_id, job.execution_id) then
@@ -56,6 +69,7 @@ for _, job in ipairs(args.jobs) do
     if job.checkpoint ~= '' then
       redis.call('SET', checkpoint_key(job.job_id), job.checkpoint, 'EX', args.ttl_s)
     end
+    if job.drifted then hand_on(key, job) end
     requeue(key, job)
     count_job(job.job_id)
     local ttl = number_in(job.job_id, 'ttl')

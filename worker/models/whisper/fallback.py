@@ -4,14 +4,13 @@ The thresholds decide what is tried again and what is skipped, exactly as in ope
 decide nothing: they tell a person where to look, and may be stricter.
 """
 
-import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from producer.job import Options
 from worker.device.decode_request import Decoded
+from worker.models.repetition import compression_ratio, repeats_a_phrase
 
 # Text over noises and animals passes the thresholds when the model is sure neither of the text nor
 # of the silence. Base on the shared recordings, (no-speech, log-probability): noises (0.27, -0.81)
@@ -20,12 +19,6 @@ DOUBTFUL_NO_SPEECH = 0.2
 DOUBTFUL_LOGPROB = -0.6
 # The likeliest of 99 languages should be likelier than all others together.
 DOUBTFUL_LANGUAGE = 0.5
-# A phrase of up to 8 words, four times in a row, is a decoder that repeats itself for ever.
-LONGEST_PHRASE = 8
-TIMES_IN_A_ROW = 4
-# Thai and Lao, kana, Chinese characters: scripts without spaces, in which a character is a word.
-_SPACELESS = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 
 
 @dataclass(frozen=True)
@@ -113,27 +106,6 @@ def likeliest(candidates: Sequence[Decoded], length_penalty: float | None) -> De
     return max(candidates, key=score)
 
 
-def compression_ratio(text: str) -> float:
-    """Return UTF-8 bytes over zlib bytes: text that repeats itself is above 2.4."""
-    encoded = text.encode("utf-8")
-    return len(encoded) / len(zlib.compress(encoded))
-
-
 def is_doubtful_language(probability: float | None) -> bool:
     """Return whether a language is no likelier than all others; None was not detected."""
     return probability is not None and probability <= DOUBTFUL_LANGUAGE
-
-
-def repeats_a_phrase(text: str) -> bool:
-    """Return whether a phrase of up to 8 words is said four times in a row.
-
-    Case and punctuation do not count; where a script has no spaces, a character is a word.
-    """
-    words = _WORD.findall(text.lower())
-    for size in range(1, LONGEST_PHRASE + 1):
-        run = 0
-        for here, there in zip(words, words[size:], strict=False):
-            run = run + 1 if here == there else 0
-            if run == size * (TIMES_IN_A_ROW - 1):
-                return True
-    return False

@@ -25,7 +25,8 @@ from worker.engine.family import Computation
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
-from worker.models.whisper.backend import Backend, computes_in_numpy, make_network
+from worker.models.backend import Backend, computes_in_numpy
+from worker.models.whisper.backend import make_network
 from worker.models.whisper.limits import ModelLimits, check_options
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
 from worker.models.whisper.memory_needs import memory_needs

@@ -5,21 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from worker.models.whisper.numpy_layers import (
-    Arrays,
-    Block,
-    Linear,
-    convolution,
-    encoder_block,
-    norm,
-)
-from worker.models.whisper.numpy_math import (
+from worker.models.numpy_layers import Linear
+from worker.models.numpy_math import (
     QUERIES_PER_BLOCK,
     FloatArray,
     Threads,
     attend,
     blocks,
     gelu,
+)
+from worker.models.whisper.numpy_layers import (
+    Arrays,
+    Block,
+    convolution,
+    encoder_block,
+    norm,
 )
 from worker.models.whisper.weights.parameters import Dimensions, sinusoids
 

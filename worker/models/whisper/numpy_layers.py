@@ -9,63 +9,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from worker.models.whisper.numpy_math import FloatArray, Threads, product
-
-NORM_EPS = np.float32(1e-5)
+from worker.models.numpy_layers import Linear, Norm, by_columns, for_few_rows
+from worker.models.numpy_math import FloatArray
 
 # By the names of `fuse_projections`.
 Arrays: TypeAlias = dict[str, FloatArray]
 Layout: TypeAlias = Callable[[FloatArray], FloatArray]
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Layer normalisation over the last axis; weight and bias are (D,)."""
-
-    weight: FloatArray
-    bias: FloatArray
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Return x (..., D) with mean 0 and variance 1, times the weight, and the bias added."""
-        share = np.float32(1 / x.shape[-1])
-        total: FloatArray = np.add.reduce(x, axis=-1, keepdims=True)
-        normalized = x - total * share
-        squared = np.vecdot(normalized, normalized)[..., None]
-        normalized /= np.sqrt(squared * share + NORM_EPS)
-        normalized *= self.weight
-        normalized += self.bias
-        return normalized
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer: a weight (N, D), laid out in any way, and a bias (N,)."""
-
-    weight: FloatArray
-    bias: FloatArray
-
-    def __call__(self, x: FloatArray, threads: Threads) -> FloatArray:
-        """Return x weight' + bias, (..., N), of x (..., D)."""
-        result = product(x.reshape(-1, x.shape[-1]), self.weight, threads)
-        result += self.bias
-        return result.reshape(*x.shape[:-1], -1)
-
-    def alone(self, x: FloatArray) -> FloatArray:
-        """Return the same of many rows x (B, D), in this thread."""
-        result: FloatArray = x @ self.weight.T
-        result += self.bias
-        return result
-
-
-def by_columns(weight: FloatArray) -> FloatArray:
-    """Return a weight (N, D) laid out column by column, as the BLAS reads it fastest."""
-    return np.asfortranarray(weight)
-
-
-def for_few_rows(weight: FloatArray) -> FloatArray:
-    """Return a weight (N, D) laid out as the BLAS reads it fastest for few rows."""
-    narrows = weight.shape[0] < weight.shape[1]
-    return np.ascontiguousarray(weight) if narrows else by_columns(weight)
 
 
 @dataclass(frozen=True)

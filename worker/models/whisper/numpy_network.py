@@ -16,27 +16,27 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.models.whisper.network_base import Cache, NetworkBase
-from worker.models.whisper.numpy_encoder import POSITIONS_PER_BLOCK, NumpyEncoder
-from worker.models.whisper.numpy_layers import (
-    Block,
-    DecoderBlock,
-    by_columns,
-    decoder_block,
-    norm,
-)
-from worker.models.whisper.numpy_math import (
+from worker.models.numpy_layers import by_columns
+from worker.models.numpy_math import (
     FEW_ROWS,
     FloatArray,
     attention,
     blocks,
     gelu,
-    log_mel_frames,
     log_sum_exp,
     processor_threads,
     product,
     shared,
 )
+from worker.models.whisper.network_base import Cache, NetworkBase
+from worker.models.whisper.numpy_encoder import POSITIONS_PER_BLOCK, NumpyEncoder
+from worker.models.whisper.numpy_layers import (
+    Block,
+    DecoderBlock,
+    decoder_block,
+    norm,
+)
+from worker.models.whisper.numpy_log_mel import log_mel_frames
 from worker.models.whisper.weights.fuse import fuse_projections
 from worker.models.whisper.weights.parameters import Weights
 

@@ -9,7 +9,7 @@ _BY_VOCABULARY = {51864: 1, 51865: 99, 51866: 100}
 _BY_LISTED = {0: 1, 98: 1, 99: 99, 100: 100}
 
 
-def is_whisper(config: dict[str, Any]) -> bool:
+def is_ours(config: dict[str, Any]) -> bool:
     """Return whether a `config.json` is that of a Whisper model, in any of the three formats."""
     return config.get("model_type") == "whisper" or any(key in config for key in _WHISPER_KEYS)
 

@@ -6,7 +6,6 @@ weights `(out, in)`, convolutions `(out, width, in)`. Quantized tensors are thre
 are sinusoids.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.errors import InvalidModel
+from worker.models import tensor_checks
+from worker.models.tensor_checks import stored_shapes
 
 _CONV_WIDTH = 3
 _N_VOCABS = (51864, 51865, 51866)
@@ -22,7 +23,6 @@ _N_MELS = (80, 128)
 _N_AUDIO_CTX = 1500  # 30 s of mel frames, halved by the second convolution
 # Far above large-v3's 5120: a damaged header must not cause an allocation of terabytes.
 _MAX_DIMENSION = 65536
-_FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 _SINUSOID_TOLERANCE = 2e-3  # bfloat16 rounds values below 1 by up to 2**-9
 
 
@@ -173,17 +173,8 @@ def checked_arrays(
         InvalidModel: a tensor is missing, unknown, of another shape or type, unreadable, or
             holds NaN or infinity.
     """
-    shapes = _stored_shapes(arrays, dims, quantization, source)
-    for name in sorted(shapes):
-        if name not in arrays:
-            raise InvalidModel(f"{source}: {name}", "is missing")
-    for name in sorted(arrays):
-        if name not in shapes:
-            raise InvalidModel(f"{source}: {name}", "is no parameter of this Whisper model")
-    return {
-        name: _checked_array(name, arrays.pop(name), shape, source, dtype)
-        for name, shape in shapes.items()
-    }
+    shapes = stored_shapes(parameter_shapes(dims), arrays, quantization, is_quantizable, source)
+    return tensor_checks.checked_arrays(arrays, shapes, source, "Whisper", lambda _: dtype)
 
 
 def cast(weights: Weights, dtype: mx.Dtype) -> Weights:
@@ -250,59 +241,3 @@ def _block(name: str, state: int, attentions: tuple[str, ...]) -> dict[str, tupl
                 shapes[f"{name}.{attention}.{projection}.bias"] = (state,)
         shapes |= _norm(f"{name}.{attention}_ln", state)
     return shapes
-
-
-def _stored_shapes(
-    arrays: dict[str, mx.array],
-    dims: Dimensions,
-    quantization: dict[str, int] | None,
-    source: str,
-) -> dict[str, tuple[int, ...]]:
-    """Return the expected shapes, with three tensors for each one that is quantized."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in parameter_shapes(dims).items():
-        scales = f"{name.removesuffix('.weight')}.scales"
-        if quantization is None or not is_quantizable(name) or scales not in arrays:
-            shapes[name] = shape
-        else:
-            shapes |= dict(_packed_shapes(name, shape, quantization, source))
-    return shapes
-
-
-def _packed_shapes(
-    name: str, shape: tuple[int, ...], quantization: dict[str, int], source: str
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    rows, columns = shape
-    group_size, bits = quantization["group_size"], quantization["bits"]
-    if columns % group_size:
-        raise InvalidModel(
-            f"{source}: {name}", f"must have rows of whole groups of {group_size}", columns
-        )
-    stem = name.removesuffix(".weight")
-    yield name, (rows, columns * bits // 32)
-    yield f"{stem}.scales", (rows, columns // group_size)
-    yield f"{stem}.biases", (rows, columns // group_size)
-
-
-def _checked_array(
-    name: str, array: mx.array, shape: tuple[int, ...], source: str, dtype: mx.Dtype | None
-) -> mx.array:
-    context = f"{source}: {name}"
-    if tuple(array.shape) != shape:
-        raise InvalidModel(context, f"must have shape {shape}", tuple(array.shape))
-    if array.dtype == mx.uint32:
-        return _evaluated(context, array)
-    if array.dtype not in _FLOATS:
-        raise InvalidModel(context, "must be float32, float16 or bfloat16", array.dtype)
-    array = _evaluated(context, array if dtype is None else array.astype(dtype))
-    if not mx.isfinite(array).all().item():
-        raise InvalidModel(context, "must be finite numbers", f"NaN or infinity, {array.dtype}")
-    return array
-
-
-def _evaluated(context: str, array: mx.array) -> mx.array:
-    try:
-        mx.eval(array)
-    except (RuntimeError, ValueError) as error:
-        raise InvalidModel(context, "cannot be read", str(error)) from error
-    return array

@@ -16,8 +16,6 @@ import numpy as np
 import threadpoolctl
 from numpy.typing import NDArray
 
-from worker.models.whisper.log_mel import HOP_LENGTH, N_FFT, hann_window, mel_filterbank
-
 # Phi(x), the normal distribution, is 1 / (1 + exp(x P(x x))). Minimax coefficients, the lowest power
 # first: erf is within 6e-8 of its value, and Phi keeps its small values below zero.
 GELU_P = (
@@ -35,8 +33,6 @@ GELU_BLOCK = 1 << 16
 MANY_QUERIES = 32
 # Scores of a block of queries stay near a core: 250 by 1500 positions are 1.5 MB.
 QUERIES_PER_BLOCK = 250
-# Frames that a thread transforms at once: 0.4 MB, near a core.
-FRAMES_PER_BLOCK = 250
 # More rows are faster as one product.
 FEW_ROWS = 8
 # OpenBLAS multiplies few rows by few columns without copying the columns first: at most this number
@@ -226,18 +222,3 @@ def log_sum_exp(x: FloatArray) -> FloatArray:
     peak = x.max(axis=-1, keepdims=True)
     total: FloatArray = np.log(np.exp(x - peak).sum(axis=-1, keepdims=True)) + peak
     return total
-
-
-def log_mel_frames(samples: FloatArray, n_mels: int, threads: Threads) -> FloatArray:
-    """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
-    frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP_LENGTH]
-    energies = np.empty((len(frames), n_mels), np.float32)
-
-    def compute(part: slice) -> None:
-        spectrum = np.fft.rfft(frames[part] * hann_window())
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        mels = power @ mel_filterbank(n_mels)
-        np.log10(np.maximum(mels, np.float32(1e-10)), out=energies[part])
-
-    threads.run(compute, [(part,) for part in blocks(len(frames), FRAMES_PER_BLOCK)])
-    return energies

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mlx import nn
 
-from worker.models.whisper import numpy_math
-from worker.models.whisper.numpy_layers import Linear, Norm, by_columns, for_few_rows
-from worker.models.whisper.numpy_math import (
+from worker.models import numpy_math
+from worker.models.numpy_layers import Linear, Norm, by_columns, for_few_rows
+from worker.models.numpy_math import (
     FEW_ROWS,
     GELU_BLOCK,
     Threads,

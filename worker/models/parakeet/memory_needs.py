@@ -1,0 +1,51 @@
+"""What a Parakeet checkpoint takes of the device's memory."""
+
+from worker.engine.memory_plan import MemoryNeeds
+from worker.models.parakeet.config import Config
+from worker.models.parakeet.cut import LONGEST_PIECE
+from worker.models.parakeet.listening import BLOCK
+
+# Copies of the widest activation that are alive at once: what a layer reads, makes and masks.
+COPIES = 3
+# Logits of a step, their exponentials, and the comparison that finds the largest.
+STEP_COPIES = 4
+_FLOAT32_BYTES = 4
+
+
+def memory_needs(config: Config, weights_bytes: int, itemsize: int) -> MemoryNeeds:
+    """Return the needs of a checkpoint.
+
+    Args:
+        config: Its sizes.
+        weights_bytes: What its weights take.
+        itemsize: Bytes of a number of the encoder.
+    """
+    piece = _subsampling_bytes(config, LONGEST_PIECE, itemsize)
+    frames = config.num_frames(LONGEST_PIECE)
+    encoder = config.encoder
+    wide = COPIES * frames * max(encoder.feed_forward_width, 2 * encoder.width) * itemsize
+    # Scores by content and by position, and both together; positions reach both ways.
+    scores = encoder.num_heads * frames * 4 * frames * itemsize
+    # A block in which speech is looked for is four of the longest pieces, but one at a time.
+    block = _subsampling_bytes(config, BLOCK, itemsize) if config.vad is not None else 0
+    return MemoryNeeds(weights_bytes + block, _row_bytes(config, frames), max(piece, wide + scores))
+
+
+def _subsampling_bytes(config: Config, num_samples: int, itemsize: int) -> int:
+    """Return what the first strided convolution and its neighbours take: the widest of all."""
+    encoder = config.encoder
+    frames = -(-config.num_mel_frames(num_samples) // 2)
+    rows = num_samples * _FLOAT32_BYTES * config.features.n_fft // config.features.hop_length
+    widest = frames * -(-encoder.n_mels // 2) * encoder.subsampling_channels * itemsize
+    return COPIES * widest + rows
+
+
+def _row_bytes(config: Config, frames: int) -> int:
+    """Return what a row of the stepper takes; 0 for a model without one."""
+    transducer = config.transducer
+    if transducer is None:
+        return 0
+    states = frames * transducer.joint_width
+    recurrent = 2 * transducer.predictor_layers * transducer.predictor_width
+    logits = STEP_COPIES * (config.num_labels + 1 + len(transducer.durations))
+    return _FLOAT32_BYTES * (states + recurrent + logits + transducer.joint_width)

@@ -1,0 +1,50 @@
+"""A Parakeet model's tokens: SentencePiece pieces, some of which are no text."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+WORD_START = "\u2581"  # SentencePiece's sign for the space before a word
+_SPECIAL = re.compile(r"<unk>|<pad>|<s>|</s>|<\|.*\|>")
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Pieces by token id; the blank has none.
+
+    Attributes:
+        pieces: As SentencePiece writes them.
+        marked: Ids that the tokenizer's file says are no text.
+    """
+
+    pieces: tuple[str, ...]
+    marked: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    @cached_property
+    def special(self) -> frozenset[int]:
+        """Ids that are no text: `<unk>`, `<pad>`, `<|endoftext|>` and the like."""
+        found = (index for index, piece in enumerate(self.pieces) if _SPECIAL.fullmatch(piece))
+        return self.marked | frozenset(found)
+
+    def starts_word(self, token: int) -> bool:
+        """Return whether a token begins with a space."""
+        return self.pieces[token].startswith(WORD_START)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """Return what tokens say, without special ones; a word's first piece brings its space.
+
+        Bytes that are no UTF-8 become U+FFFD.
+        """
+        data = bytearray()
+        for token in tokens:
+            if token in self.special:
+                continue
+            piece = self.pieces[token]
+            byte = _BYTE.fullmatch(piece)
+            data += bytes([int(byte[1], 16)]) if byte else piece.encode(errors="replace")
+        return data.decode(errors="replace").replace(WORD_START, " ")

@@ -1,0 +1,1 @@
+"""Parakeet weights from every layout they are published in."""
