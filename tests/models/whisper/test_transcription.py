@@ -686,7 +686,7 @@ def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
     [
         (True, -4.3, 0.4, ""),
         (False, -4.3, 0.4, " 1"),
-        (True, -2.4, 0.4, " 1"),
+        (True, -2.9, 0.4, " 1"),
         (True, -4.3, 2.1, " 1"),
     ],
 )

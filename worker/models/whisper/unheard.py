@@ -7,9 +7,9 @@ from worker.models.whisper.word_timing import FRAMES_PER_SECOND
 # Of the time of some text that somebody speaks in. Over speech (tiny.en, 177 segments of the shared
 # archive) 0.22 and more; over music and noise at most 0.16. See tests/benchmarks/bench_vad.py.
 LEAST_SPEECH_SHARE = 0.2
-# A mean log-probability that no speech of the shared archive comes near: base and tiny.en end there
-# over a laugh (-5.3, -4.3) and over a cry (-3.7, tiny.en), when every temperature has failed.
-NEVER_LOGPROB = -2.5
+# A mean log-probability lower than that of any speech of the shared archive (-2.4, overlapping voices
+# of a meeting): base and tiny.en end there over a laugh (-5.3, -4.3), when every temperature failed.
+NEVER_LOGPROB = -3.0
 # A window with more speech than this keeps even such text: what was said there may not get lost.
 SHORT_SPEECH_S = 2.0
 
