@@ -19,12 +19,13 @@ QUEUE = {"redis", "rq"}
 # without a line obeys the line of the folder around it; `*` stands for each folder there, as if it
 # had a line of its own. README.md's tree repeats these rules.
 ROOMS = {
-    "producer": "light; archive, batches, cli, formats, metrics",
+    "producer": "light; archive, batches, cli, formats, metrics, planning",
     "producer/archive": "light; batches",
     "producer/batches": "light; formats",
-    "producer/cli": "light; archive, batches, formats, metrics",
+    "producer/cli": "light; archive, batches, formats, metrics, planning",
     "producer/formats": "pydantic",
     "producer/metrics": "light",
+    "producer/planning": "light; batches",
     "worker": "anything",
     "worker/cli": "anything",
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
