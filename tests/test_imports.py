@@ -19,14 +19,15 @@ QUEUE = {"redis", "rq"}
 # without a line obeys the line of the folder around it; `*` stands for each folder there, as if it
 # had a line of its own. README.md's tree repeats these rules.
 ROOMS = {
-    "producer": "light; archive, batches, cli, formats, metrics",
-    "producer/web": "light, anyio, markupsafe, starlette; archive, batches, formats, web/api",
+    "producer": "light; archive, batches, cli, formats, metrics, planning",
+    "producer/web": "light, anyio, markupsafe, starlette; archive, batches, formats, planning, web/api",
     "producer/web/api": "light, python_multipart, starlette; archive, batches, formats, web",
     "producer/archive": "light; batches",
     "producer/batches": "light; formats",
-    "producer/cli": "light, uvicorn; archive, batches, formats, metrics, web",
+    "producer/cli": "light, uvicorn; archive, batches, formats, metrics, planning, web",
     "producer/formats": "pydantic",
     "producer/metrics": "light",
+    "producer/planning": "light; batches",
     "worker": "anything",
     "worker/cli": "anything",
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",

@@ -18,6 +18,11 @@ COMMANDS = (
     ),
     Command("result", "producer.cli.jobs", "Print a job's transcript."),
     Command(
+        "plan",
+        "producer.cli.plan",
+        "Say how many nights the work takes, with how many machines, and when each batch is done.",
+    ),
+    Command(
         "watch",
         "producer.cli.watch",
         "Show how a batch gets on, until it is done: files, speed, time left, workers.",
