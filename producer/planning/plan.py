@@ -181,7 +181,7 @@ def _played(
     num_plays: int,
 ) -> list[Mapping[int, float]]:
     random_ = random.Random(seed)  # noqa: S311 a simulation
-    plays = []
+    plays: list[Mapping[int, float]] = []
     for _ in range(num_plays):
         # Speeds are wrong together: one model, one kind of recordings.
         luck = random_.gauss(0.0, 1.0)

@@ -53,7 +53,9 @@ class Track:
         if isinstance(self.transcription, LaneTranscription):
             features = cast("LaneFeatures", self.features)
             lanes, duration_s = end.lanes or (whole,), end.audio.duration_s
-            self.requests = self.transcription.requests(features, lanes, duration_s, skips_silence=skips)
+            self.requests = self.transcription.requests(
+                features, lanes, duration_s, skips_silence=skips
+            )
         else:
             speech = Speech(whole.speech, whole.skipped, skips)
             self.requests = self.transcription.requests(self.features, speech)
