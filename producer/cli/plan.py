@@ -1,7 +1,6 @@
 """`scribefarm plan`: how many nights, how many Macs, and when each batch will be done."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -18,15 +17,7 @@ from producer.console import emit, note, one_line
 from producer.errors import EmptyInput, InvalidOptions, ServerUnreachable
 from producer.planning.lines import plan_lines
 from producer.planning.plan import MOST_MACHINES, fewest_machines, make_plan
-from producer.planning.simulation import Machine
-from producer.planning.speeds import (
-    COMPUTED,
-    DEFAULT_SLOTS,
-    Known,
-    Origin,
-    known_workers,
-    speed_of_chip,
-)
+from producer.planning.speeds import COMPUTED, Known, Origin, asked_farm, speed_of_chip
 from producer.planning.work import DEFAULT_LENGTH_S, Load, waiting
 from producer.roster import read_roster
 from producer.worker_records import WorkerRecord
@@ -146,31 +137,12 @@ def _farm(
     given: tuple[float, Origin] | None,
     hours: tuple[str | None, str | None] | None,
 ) -> list[Known]:
-    """Return the machines: as many as asked for, or those that are alive; at the asked-for speed."""
+    """Return the machines; the server is asked only for what was not said."""
     if num_workers is None or given is None or hours is None:
-        farm = known_workers(_alive(session, needed=num_workers is None or given is None))
+        alive = _alive(session, needed=num_workers is None or given is None)
     else:
-        farm = []
-    if given is not None:
-        speed, origin = given
-        slots = farm[0].machine.slots if farm else DEFAULT_SLOTS
-        own = (farm[0].machine.hours, farm[0].machine.timezone) if farm else (None, None)
-        machine = Machine(speed, slots, 2 * slots, *own)
-        farm = [Known(machine, origin)] * (num_workers or len(farm) or 1)
-    elif num_workers is not None and farm:
-        farm = [farm[number % len(farm)] for number in range(num_workers)]
-    if not farm:
-        raise InvalidOptions(
-            "--speed",
-            "is needed, in times real time (or --chip): no worker that is alive says how fast it is;"
-            " scribefarm-worker bench measures one",
-        )
-    if hours is not None:
-        farm = [
-            Known(replace(machine, hours=hours[0], timezone=hours[1]), origin)
-            for machine, origin in farm
-        ]
-    return farm
+        alive = []
+    return asked_farm(alive, num_workers, given, hours)
 
 
 def _alive(session: Session, *, needed: bool) -> list[WorkerRecord]:

@@ -1,6 +1,7 @@
 """How fast a farm's workers are, and who says so."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -77,6 +78,45 @@ def known_workers(workers: Sequence[WorkerRecord]) -> list[Known]:
         if speed:
             known.append(Known(_machine(each, speed), origin))
     return known
+
+
+def asked_farm(
+    alive: Sequence[WorkerRecord],
+    num_machines: int | None = None,
+    speed: tuple[float, Origin] | None = None,
+    hours: tuple[str | None, str | None] | None = None,
+) -> list[Known]:
+    """Return the machines of a plan: those that are alive, but for what is asked instead.
+
+    Args:
+        alive: Workers.
+        num_machines: How many; None is as many as are alive. More of them are like those.
+        speed: Of each, in times real time, and who says so; None is what the workers do.
+        hours: When all of them work, and its time zone; None is as the workers say.
+
+    Raises:
+        InvalidOptions: nobody says how fast a machine is.
+    """
+    farm = known_workers(alive)
+    if speed is not None:
+        slots = farm[0].machine.slots if farm else DEFAULT_SLOTS
+        own = (farm[0].machine.hours, farm[0].machine.timezone) if farm else (None, None)
+        machine = Machine(speed[0], slots, 2 * slots, *own)
+        farm = [Known(machine, speed[1])] * (num_machines or len(farm) or 1)
+    elif num_machines is not None and farm:
+        farm = [farm[number % len(farm)] for number in range(num_machines)]
+    if not farm:
+        raise InvalidOptions(
+            "--speed",
+            "is needed, in times real time (or --chip): no worker that is alive says how fast it is;"
+            " scribefarm-worker bench measures one",
+        )
+    if hours is None:
+        return farm
+    spec, timezone = hours
+    return [
+        Known(replace(machine, hours=spec, timezone=timezone), origin) for machine, origin in farm
+    ]
 
 
 def _own_speed(worker: WorkerRecord) -> tuple[float, Origin] | None:

@@ -24,6 +24,7 @@ from producer.web.files import file_rows, filter_of, folder_rows
 from producer.web.live import Topic, stream
 from producer.web.login import login, logout
 from producer.web.parts import PARTS, part_values, speed_line, worker_of
+from producer.web.plan import plan_view
 from producer.web.recording import read_recording
 from producer.web.rendering import FLAGS, render
 from producer.web.snapshot import NUM_BATCHES
@@ -145,6 +146,12 @@ def worker(request: Request) -> Response:
     )
 
 
+def plan(request: Request) -> Response:
+    """Show when what waits will be done, and what another farm would do."""
+    found = plan_view(web_of(request), request.query_params)
+    return _page(request, "plan.html.j2", None, found=found)
+
+
 def recording(request: Request) -> Response:
     """Show a recording: its text and its player, why there is none, or how far it is."""
     web, asked = web_of(request), request.query_params
@@ -232,6 +239,7 @@ ROUTES: list[BaseRoute] = [
     Route("/search", search),
     Route("/workers", workers),
     Route("/worker", worker),
+    Route("/plan", plan),
     Route("/recording", recording),
     Route("/download", get_download),
     Route("/audio", audio),

@@ -139,3 +139,32 @@ def test_the_workers_are_shown(page):
     """Also those that have ended are answered for, while anything of them is remembered."""
     assert "Workers" in page.html("/workers")
     assert "thread-" in page.html("/batch", name="interviews")
+
+
+def test_the_plan_is_of_what_waits_and_of_what_is_asked(page):
+    """With a farm that the form describes; the numbers are the command's."""
+    text = page.html("/plan")
+    assert "Nothing waits." in text
+    text = page.html("/plan", hours="100", machines="2", speed="30", night="22:00-06:00")
+    assert "What would be added" in text
+    assert "100 h" in text
+    assert "60×" in text
+    assert 'value="22:00-06:00"' in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"hours": "5"}, "name a speed"),
+        ({"hours": "-5"}, "must be a number above 0"),
+        ({"hours": "nan", "speed": "3"}, "must be a number above 0"),
+        ({"hours": "5", "speed": "3", "night": "<b>"}, "22:00-06:00"),
+        ({"hours": "5", "speed": "3", "machines": "1e9"}, "up to 256"),
+    ],
+)
+def test_a_form_that_makes_no_plan_says_why(page, asked, said):
+    """And keeps what was typed, inert."""
+    text = page.html("/plan", **asked)
+    assert 'role="alert"' in text
+    assert said in html.unescape(text)
+    assert "<b>" not in text.replace('<b class="when">', "")
