@@ -31,6 +31,8 @@ def fitted(
             raise InvalidOptions(said_by("language"), must, options.language)
         if options.task == "translate":
             raise InvalidOptions(said_by("task"), must, options.task)
+        if options.multilingual:
+            raise InvalidOptions(said_by("multilingual"), must, value=True)
     _check_family(options, model, said_by)
     return options.model_copy(update={"language": code})
 

@@ -71,8 +71,7 @@ def status_pages(worker: FarmWorker, listen: str | None) -> Iterator[StatusServe
 
 def _record(worker: FarmWorker) -> WorkerRecord:
     """Return what the worker said with its last heartbeat."""
-    facts, health = worker.facts, worker.health
-    document = facts.to_json().encode() if facts else b""
-    record = WorkerRecord.read(worker.name, document, is_paused=health.is_paused)
-    age_s = time.monotonic() - worker.facts_at if facts else 0.0
+    document = worker.facts.to_json().encode()
+    record = WorkerRecord.read(worker.name, document, is_paused=worker.health.is_paused)
+    age_s = time.monotonic() - worker.facts_at
     return record.model_copy(update={"state": state_of(record), "heartbeat_age_s": age_s})

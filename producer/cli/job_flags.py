@@ -29,7 +29,14 @@ JOB_FLAGS = Flags(
     Options,
     panel="Decoding",
     panels={
-        "Language": ("language", "task", "allowed_languages", "on_drift", "drift_model"),
+        "Language": (
+            "language",
+            "task",
+            "allowed_languages",
+            "multilingual",
+            "on_drift",
+            "drift_model",
+        ),
         "Words to expect": (
             "initial_prompt",
             "carry_initial_prompt",

@@ -100,7 +100,8 @@ def exporter():
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
     trace.set_tracer_provider(provider)
-    return kept
+    yield kept
+    provider.shutdown()
 
 
 def test_the_spans_of_a_job(farm, exporter):

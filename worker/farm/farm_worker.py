@@ -21,7 +21,7 @@ import contextlib
 import socket
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import redis
@@ -35,6 +35,7 @@ from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
 from producer.models_served import farm_queues
 from producer.settings import Settings
+from producer.worker_records import WorkerFacts
 from worker.engine.messages import Engine
 from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
@@ -47,9 +48,6 @@ from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
 from worker.farm.self_report import SelfReport
-
-if TYPE_CHECKING:
-    from producer.worker_records import WorkerFacts
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -116,15 +114,14 @@ class FarmWorker(DrainableWorker):
         self._is_paused = False
         self._turned_at = time.monotonic()
         # What the last heartbeat said, and when (monotonic).
-        self.facts: WorkerFacts | None = None
-        self.facts_at = 0.0
+        self.facts, self.facts_at = WorkerFacts(), 0.0
 
     @property
     def health(self) -> Health:
         """How the worker is; may be asked from any thread."""
         return Health(
             loop_age_s=time.monotonic() - self._turned_at,
-            is_registered=self.facts is not None,
+            is_registered=self.facts_at > 0,
             is_draining=self.drain_asked,
             is_blocked=self._is_blocked,
             is_asleep=self._hours.sleeps_until_s is not None,
