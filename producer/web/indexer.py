@@ -35,6 +35,8 @@ _BURST = 40
 _SHARE = 0.01
 # Counts that differ from the index's are looked at so often; what is on its way settles by then.
 _CHECK_EVERY_S = 10.0
+# A check rests for so many times what it took.
+_REST = 50
 _OVER = object()
 _UNENDED = frozenset({"queued", "running", "waiting"})
 
@@ -69,7 +71,7 @@ class Indexer:
         self._connection, self._index, self._max_bytes = connection, index, max_bytes
         self._pace = Pace()
         self._crawls: dict[str, Iterator[None]] = {}
-        self._checked_at = -math.inf
+        self._checked_at, self._rest_s = -math.inf, _CHECK_EVERY_S
         self._differs: set[str] = set()
         # Batches whose texts are all here; new ones come with the events.
         self._has_texts: set[str] = set()
@@ -128,9 +130,11 @@ class Indexer:
         """
         with self._lock:
             now = time.monotonic()
-            if now - self._checked_at > _CHECK_EVERY_S:
-                self._checked_at = now
+            if now - self._checked_at > self._rest_s:
                 self._check()
+                self._checked_at = time.monotonic()
+                # Counting a million files takes our processor half a second.
+                self._rest_s = max(_CHECK_EVERY_S, _REST * (self._checked_at - now))
             if not self._pace.is_time():
                 return False
             return any(self._copy(batch) for batch in self._index.tracked())
