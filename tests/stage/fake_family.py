@@ -15,8 +15,9 @@ from worker.device.decode_request import Decoded
 from worker.engine.family import Computation
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.models.whisper.family import PATIENCE_STEPS
+from worker.models.whisper.limits import ModelLimits, check_options
 from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
-from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
+from worker.models.whisper.transcription import Transcription
 
 EOT, BEGIN = 50_256, 50_363
 
