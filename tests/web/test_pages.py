@@ -148,7 +148,7 @@ def test_the_plan_is_of_what_waits_and_of_what_is_asked(page):
     text = page.html("/plan", hours="100", machines="2", speed="30", night="22:00-06:00")
     assert "What would be added" in text
     assert "100 h" in text
-    assert "60×" in text
+    assert "real time, together" in text
     assert 'value="22:00-06:00"' in text
 
 
