@@ -182,6 +182,7 @@ class _Outcome(_Stored):
     job_id: str
     status: str
     source: str = ""
+    trace_id: str = Field("", description="Trace that the job was submitted in; W3C's trace-id.")
 
 
 class Transcript(_Outcome):

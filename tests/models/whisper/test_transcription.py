@@ -634,3 +634,24 @@ def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
     assert transcription.text == " Two. Three."
     assert [bool(each.tokens) for each in transcription.segments] == [True, False, True]
     assert TOKENIZER.encode(" Thanks.")[0] not in script.asked[1].prompt
+
+
+@pytest.mark.parametrize(
+    ("skips", "avg_logprob", "speech_s", "text"),
+    [
+        (True, -4.3, 0.4, ""),
+        (False, -4.3, 0.4, " 1"),
+        (True, -2.9, 0.4, " 1"),
+        (True, -4.3, 2.1, " 1"),
+    ],
+)
+def test_where_silence_is_skipped_so_is_a_short_voice_that_no_temperature_finds_words_in(
+    skips, avg_logprob, speech_s, text
+):
+    """A laugh: neither without the job's asking, nor where text is likelier or the voice longer."""
+    speech = Speech((0.3, 0.3 + speech_s), (), skips)
+    script = Script([said(0.0, " 1", 2.0, avg_logprob=avg_logprob)], speech=speech)
+    transcription = script.run(Transcription(Options(**GREEDY), ENGLISH), 300)
+    assert transcription.text == text
+    assert transcription.counts.windows == 1
+    assert len(script.windows) == 1

@@ -27,7 +27,7 @@ from worker.models.whisper.seeds import derive_seed
 from worker.models.whisper.segments import cut_window
 from worker.models.whisper.spoken_language import SpokenLanguage, main_language
 from worker.models.whisper.tokenizer import Tokenizer
-from worker.models.whisper.unheard import is_unheard
+from worker.models.whisper.unheard import is_no_speech, is_unheard
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.models.whisper.words import WordTimes
 
@@ -190,7 +190,7 @@ class Transcription:
             yield from self._spoken.detect(states)
         self.counts.windows += 1
         attempt = yield from self._decode_with_fallback(states)
-        if attempt.should_skip:
+        if attempt.should_skip or self._is_no_speech(attempt, size):
             self._seek += size
             return
         cut = cut_window(attempt, self._tokenizer, self._seek, size)
@@ -282,6 +282,14 @@ class Transcription:
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
             num_initial = num_initial_tokens(self._tokenizer, self.options)
             self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
+
+    def _is_no_speech(self, attempt: Attempt, size: int) -> bool:
+        """Return whether the window at `seek` is skipped as silence is, where silence is skipped."""
+        if not self._speech.skips_silence:
+            return False
+        start, end = self._seek / FRAMES_PER_SECOND, (self._seek + size) / FRAMES_PER_SECOND
+        speech_s = self._speech.seconds_within(start, end)
+        return is_no_speech(attempt.decoded.avg_logprob, speech_s)
 
     def _flags_of(self, segment: Segment, *, unheard: bool) -> list[str]:
         """Return a segment's flags, with those that the whole recording is needed for."""
