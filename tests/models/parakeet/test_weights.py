@@ -26,6 +26,7 @@ from tests.stage.tiny_parakeets import (
 from tests.stage.torch_checkpoints import torch_checkpoint
 from worker.models.parakeet.network import Parakeet
 from worker.models.parakeet.numpy_network import NumpyParakeet
+from worker.models.parakeet.vocabulary import Vocabulary
 from worker.models.parakeet.weights.load import load_weights
 from worker.models.parakeet.weights.parameters import dequantized, parameter_shapes
 
@@ -263,6 +264,33 @@ def nemo_members(weights):
         "model_config.yaml": yaml.safe_dump(nemo_config(weights)).encode(),
         "model_weights.ckpt": torch_checkpoint(tensors),
     }
+
+
+def sentencepiece(pieces):
+    """Return SentencePiece's protocol buffer of pieces, the first of which is no text."""
+    data = b""
+    for at, text in enumerate(pieces):
+        held = (
+            bytes([0x0A, len(text.encode())]) + text.encode() + bytes([0x18, 2 if at == 0 else 1])
+        )
+        data += bytes([0x0A, len(held)]) + held
+    return data
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_archive_may_hold_its_tokenizer(is_listed, tmp_path):
+    """It knows which pieces are no text; where the configuration lists none, it is all there is."""
+    weights = random_parakeet(tiny_config())
+    weights = replace(weights, vocabulary=Vocabulary(("oov", *weights.vocabulary.pieces[1:])))
+    members = nemo_members(weights)
+    members["abc_tokenizer.model"] = sentencepiece(weights.vocabulary.pieces)
+    config = nemo_config(weights)
+    if not is_listed:
+        config["joint"]["vocabulary"] = None
+    members["model_config.yaml"] = yaml.safe_dump(config).encode()
+    write_tar(tmp_path / "model.nemo", members)
+    found = load_weights(str(tmp_path / "model.nemo")).vocabulary
+    assert found == Vocabulary(weights.vocabulary.pieces, frozenset({0}))
 
 
 @pytest.mark.parametrize("name", ["model_config.yaml", "model_weights.ckpt"])

@@ -60,6 +60,7 @@ def _energies(config: FeatureConfig, padded: FloatArray, part: slice) -> FloatAr
 def _normalized(config: FeatureConfig, mels: FloatArray) -> FloatArray:
     if not config.normalizes or not len(mels):
         return mels
+    mels = mels - mels[0]
     apart = mels - mels.mean(axis=0)
     deviation = np.sqrt(np.square(apart).sum(axis=0) / np.float32(max(len(mels) - 1, 1)))
     normalized: FloatArray = apart / (deviation + np.float32(DEVIATION_GUARD))

@@ -54,6 +54,8 @@ class Transducer(nn.Module):
         nothing = dict.fromkeys(self._state_names(), zeros)
         # Published models store zeros as the blank's embedding.
         self._start = self.read(mx.array([blank]), mx.array([True]), nothing)
+        # Else a compiled step would compute them anew each time.
+        mx.eval(self._read, self._start)
 
     def _state_names(self) -> list[str]:
         return [f"{kind}.{at}" for at in range(len(self.lstm)) for kind in ("hidden", "cell")]
