@@ -94,6 +94,7 @@ class Options(BaseModel):
         None,
         min_length=1,
         max_length=1000,
+        validate_default=True,
         description="Whisper model for recordings whose text drifted; needed for on_drift whisper.",
     )
     task: Literal["transcribe", "translate"] = Field(
@@ -187,19 +188,16 @@ class Options(BaseModel):
 
     @field_validator("drift_model")
     @classmethod
-    def _one_name_of_the_drift_model(cls, name: str | None) -> str | None:
+    def _a_whisper_for_drift(cls, model: str | None, asked: ValidationInfo) -> str | None:
         """Take any name by which a model is known, as `Job.model` does."""
-        return _one_name(name)
-
-    @model_validator(mode="after")
-    def _model_for_drift(self) -> Self:
-        if self.on_drift == "whisper" and self.drift_model is None:
-            msg = "on_drift = whisper needs drift_model, a Whisper model that a worker has"
+        name = _one_name(model)
+        if name is None and asked.data.get("on_drift") == "whisper":
+            msg = "is needed for on_drift = whisper: a Whisper model that a worker has"
             raise ValueError(msg)
-        if self.drift_model is not None and not may_be_whisper(self.drift_model):
-            msg = "drift_model must be a Whisper model: a Parakeet takes no language either"
+        if name is not None and not may_be_whisper(name):
+            msg = "must be a Whisper model: a Parakeet takes no language either"
             raise ValueError(msg)
-        return self
+        return name
 
     @field_validator("patience")
     @classmethod

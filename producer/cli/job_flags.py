@@ -13,6 +13,7 @@ from producer.glossary import read_glossary
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
 from producer.languages import parse_language
 from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
+from producer.parakeet_options import EUROPEAN, check_options
 from producer.quality import PRESETS
 from producer.replacements import Pairs
 from producer.settings import Settings
@@ -243,7 +244,21 @@ def _with_language(options: Options, model: str, given: Given) -> Options:
             raise InvalidOptions(_said_by("language", given), must, options.language)
         if options.task == "translate":
             raise InvalidOptions(_said_by("task", given), must, options.task)
+    _check_family(options, model, given)
     return options.model_copy(update={"language": code})
+
+
+def _check_family(options: Options, model: str, given: Given) -> None:
+    """Refuse what a model of another family than Whisper's lacks, if its name is known here."""
+    known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
+    if known is None or known.family != "parakeet":
+        return
+    languages = EUROPEAN if known.num_languages > 1 else ("en",)
+    try:
+        check_options(options, languages, model)
+    except InvalidOptions as error:
+        name = error.context.removeprefix("options: ")
+        raise InvalidOptions(_said_by(name, given), error.constraint, error.value) from error
 
 
 def _code(name: str, language: str, given: Given) -> str:

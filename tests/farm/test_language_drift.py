@@ -2,6 +2,11 @@
 
 import pytest
 
+from producer.batches.html import to_html
+from producer.batches.markdown import to_markdown
+from producer.batches.plain import to_text
+from producer.batches.report import make_report
+from producer.batches.tables import to_csv
 from producer.batches.watching import batch_status
 from producer.errors import InvalidOptions
 from producer.job import Job
@@ -67,6 +72,18 @@ def test_without_being_asked_it_is_flagged(farm):
     farm.start(engine_of(PARAKEET))
     result = farm.result(job_id)
     assert (result.model.name, result.flags) == (PARAKEET, [LANGUAGE_DRIFT])
+
+
+def test_a_report_lists_what_drifted_in_every_form(farm):
+    """Its figures are null, and nothing asks for them."""
+    farm.submit(drifting(on_drift="flag", drift_model=None, batch="night"))
+    farm.start(engine_of(PARAKEET), burst=True).wait()
+    report = make_report(farm.connection, "night")
+    (file,) = report.flagged
+    assert (file.name, file.flags) == ("a.wav", [LANGUAGE_DRIFT])
+    assert len(file.segments) == report.run.num_flagged == 3
+    for write in (to_text, to_markdown, to_html, to_csv):
+        assert LANGUAGE_DRIFT in write(report)
 
 
 def test_what_the_second_model_writes_counts(farm):
@@ -149,7 +166,7 @@ def test_a_tenth_of_the_text_is_no_drift():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"on_drift": "whisper"}, "needs drift_model"),
+        ({"on_drift": "whisper"}, "is needed for on_drift"),
         ({"on_drift": "whisper", "drift_model": "parakeet"}, "must be a Whisper"),
         ({"on_drift": "whisper", "drift_model": "turbi"}, "did you mean"),
         ({"on_drift": "maybe"}, "'flag' or 'whisper'"),

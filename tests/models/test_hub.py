@@ -263,6 +263,7 @@ def test_a_parakeet_is_fetched_in_whichever_layout_it_is_published(
     assert ("model.nemo" in asked) == (layout == "nemo")
     num_requests = len(server.requests)
     assert family_module(REPOSITORY) == "worker.models.parakeet.family"
+    assert re.search(rf"{REPOSITORY}\W+hub\W+\d", CliRunner().invoke(app, ["list"]).output)
     family = load_family(Settings(model={"name": REPOSITORY, "dtype": "float32"}))
     assert (family.name, family.model.revision) == ("parakeet", commit)
     assert len(server.requests) == num_requests

@@ -212,10 +212,12 @@ def _advanced(
         end=(window + 1) * WINDOW_AUDIO_S,
         text=word(recording.name, window),
         tokens=[window],
-        temperature=0.0,
+        # A model that drifts is of the family without these figures.
+        temperature=None if recording.drift else 0.0,
         avg_logprob=-0.1,
         compression_ratio=1.0,
-        no_speech_prob=0.0,
+        no_speech_prob=None if recording.drift else 0.0,
+        confidence=0.9 if recording.drift else None,
         flags=[LANGUAGE_DRIFT] if recording.drift == model.name else [],
     )
     return Checkpoint(segments=(*checkpoint.segments, segment), language="en")

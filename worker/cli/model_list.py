@@ -122,8 +122,8 @@ def _is_read(config: dict[str, Any]) -> bool:
 def _languages_of(model: Fetched) -> int | None:
     if knows_english_alone(model.name):
         return 1
-    family = next(family for family in FAMILIES if family.is_ours(model.config))
-    return family.num_languages(model.config)
+    family = next((family for family in FAMILIES if family.is_ours(model.config)), None)
+    return family.num_languages(model.config) if family else None
 
 
 def _known_model(name: str) -> KnownModel | None:

@@ -97,6 +97,12 @@ def _download(name: str, revision: str | None, cache_dir: Path | None, patterns:
     return Path(folder)
 
 
+def has_archive(folder: Path) -> bool:
+    """Return whether a folder's model lies in an archive, its configuration too."""
+    archives = (path for pattern in _ARCHIVES for path in folder.glob(pattern))
+    return not (folder / "config.json").exists() and any(archives)
+
+
 def _has_weights(folder: Path) -> bool:
     return any(path.suffix in _WEIGHTS for path in folder.glob("*"))
 
@@ -137,13 +143,15 @@ def fetched(is_ours: Callable[[dict[str, Any]], bool]) -> list[Fetched]:
 
     Args:
         is_ours: Whether a `config.json` is that of a model that we read: other programs keep
-            their models in the same cache.
+            their models in the same cache. An archive, which has none outside, is taken for ours.
     """
     found = []
     for repo in _repositories():
         revisions = sorted(repo.revisions, key=lambda each: each.last_modified, reverse=True)
         folders = [revision.snapshot_path for revision in revisions]
         config = next(filter(is_ours, map(read_config, folders)), None)
+        if config is None and any(has_archive(folder) for folder in folders):
+            config = {}
         if config is not None:
             licences = filter(None, map(licence_of, folders))
             found.append(Fetched(repo.repo_id, repo.size_on_disk, config, next(licences, None)))

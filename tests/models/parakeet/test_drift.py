@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from producer.parakeet_options import EUROPEAN
 from producer.result import LANGUAGE_DRIFT, Segment
 from worker.models.parakeet.drift import LanguageDetector
-from worker.models.parakeet.languages import EUROPEAN, languages_of
+from worker.models.parakeet.languages import languages_of
 
 # One sentence each, our own.
 SENTENCES = {

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models.parakeet.scripted import FRAME_S, IDS, PIECES, VOCABULARY, labels
+from tests.stage.scripted_parakeet import FRAME_S, IDS, PIECES, VOCABULARY, labels
 from worker.models.parakeet.cut import RATE_HZ, Piece
 from worker.models.parakeet.requests import Label
 from worker.models.parakeet.segments import segments_of, words_of
+from worker.models.parakeet.vocabulary import Vocabulary
 
 PIECE = Piece(10 * RATE_HZ, 20 * RATE_HZ)
 
@@ -138,3 +139,10 @@ def test_whatever_is_found_gives_segments_in_order_within_the_piece(found):
     assert all(PIECE.start_s <= time <= PIECE.end_s for time in times)
     assert all(each.text.strip() and math.isfinite(each.avg_logprob) for each in made)
     assert all(0 <= each.confidence <= 1 for each in made)
+
+
+def test_a_piece_that_is_no_text_becomes_a_question_mark():
+    """JSON may hold half a character; a result may not."""
+    odd = Vocabulary(("<unk>", "\u2581a\ud800"))
+    (word,) = words_of([Label(1, 0, 1, -0.1)], odd, PIECE, FRAME_S)
+    assert word.text == " a?"

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
+from producer.parakeet_options import EUROPEAN
 from producer.result import LANGUAGE_DRIFT
-from tests.models.parakeet.scripted import facts, labels, samples_of, transcribe
+from tests.stage.scripted_parakeet import facts, labels, samples_of, transcribe
 from worker.audio import voice_activity
 from worker.engine.messages import Checkpoint
 from worker.engine.speech import Speech
 from worker.models.parakeet import listening
 from worker.models.parakeet.cut import RATE_HZ
 from worker.models.parakeet.drift import LanguageDetector
-from worker.models.parakeet.languages import EUROPEAN
 from worker.models.parakeet.samples import Samples
 
 
@@ -163,7 +163,7 @@ GERMAN = "Das ist ein deutscher Satz, der lang genug ist, um eine Sprache zu hab
 
 def test_another_language_than_the_one_asked_for_is_flagged(monkeypatch):
     """By the text; what was asked for stands where nothing speaks against it."""
-    from tests.models.parakeet import scripted
+    from tests.stage import scripted_parakeet as scripted
 
     pieces = [*scripted.PIECES, *(f"\u2581{word}" for word in GERMAN.split())]
     monkeypatch.setattr(scripted, "VOCABULARY", scripted.Vocabulary(tuple(pieces)))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.job import Options
+from producer.parakeet_options import check_options
 from producer.result import Model
 from producer.settings import Settings
 from worker.device.backend import choose_dtype, dtype_name, set_up_cuda, translated_errors
@@ -22,7 +23,6 @@ from worker.models.parakeet.drift import LanguageDetector
 from worker.models.parakeet.figures import figures
 from worker.models.parakeet.languages import languages_of
 from worker.models.parakeet.memory_needs import memory_needs
-from worker.models.parakeet.options import check_options
 from worker.models.parakeet.requests import Encode, Encoded, HearSpeech, LabelCtc, Recognize
 from worker.models.parakeet.samples import Samples
 from worker.models.parakeet.tdt import TdtStepper
@@ -30,9 +30,12 @@ from worker.models.parakeet.transcription import ModelFacts, Transcription
 from worker.models.parakeet.weights.load import load_weights
 from worker.models.parakeet.weights.parameters import Weights
 
-# A piece waits at most this many steps for others to be encoded with it.
-PATIENCE_STEPS = 16
-# Seconds of noise that `pin` recognizes: the longest pieces, whose shapes the first recording has.
+# A piece waits at most this many steps for others to be encoded with it. A step of the stepper is
+# several labels of every row, and a piece takes about ten.
+PATIENCE_STEPS = 2
+# The longest piece is 0.5 TFLOP of encoder, a Whisper window 2.3: so many pieces are the work of what
+# a device's policy counts.
+PIECES_PER_WINDOW = 4
 _WARM_UP_SEED = 0
 
 
@@ -75,17 +78,16 @@ class ParakeetFamily:
         """Make the stepper's rows, and recognize a piece of noise with them."""
         self.plan = plan
         self.stepper = None
+        together = pieces_together(plan)
         if self._facts.is_ctc:
-            self.computations = {LabelCtc: self._batched(self._label_ctc, plan)}
+            label = Computation(self._label_ctc, together, PATIENCE_STEPS)
+            self.computations = {LabelCtc: label}
         else:
             self.stepper = TdtStepper(self.network, plan.slots)
-            self.computations = {Encode: self._batched(self._encode, plan)}
+            self.computations = {Encode: Computation(self._encode, together, PATIENCE_STEPS)}
         if self._facts.hears_speech:
             self.computations |= {HearSpeech: Computation(self._hear_speech, 1)}
         self._warm_up()
-
-    def _batched(self, start: Callable[[Any], Any], plan: MemoryPlan) -> Computation:
-        return Computation(start, plan.batch_size, PATIENCE_STEPS)
 
     def _warm_up(self) -> None:
         noise = np.random.default_rng(_WARM_UP_SEED).normal(0, 0.01, LONGEST_PIECE)
@@ -141,6 +143,12 @@ class ParakeetFamily:
     def peak_memory_bytes(self) -> int:
         """Return the most device memory in use at once so far."""
         return mx.get_peak_memory()
+
+
+def pieces_together(plan: MemoryPlan) -> int:
+    """Return how many pieces are encoded together: as much work as planned, if there is memory."""
+    room = (plan.limit_bytes - plan.needed_bytes) // max(1, plan.needs.request_bytes)
+    return min(PIECES_PER_WINDOW * plan.batch_size, plan.batch_size + max(0, room))
 
 
 def load(settings: Settings) -> ParakeetFamily:

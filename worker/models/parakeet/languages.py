@@ -1,10 +1,7 @@
 """The languages that a Parakeet model writes; which of them it writes is the model's own choice."""
 
-# Of https://huggingface.co/nvidia/parakeet-tdt-0.6b-v3: 25 European languages.
-EUROPEAN = (
-    "bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv", "lt",
-    "mt", "pl", "pt", "ro", "sk", "sl", "es", "sv", "ru", "uk",
-)  # fmt: skip
+from producer.parakeet_options import EUROPEAN
+
 # NVIDIA's models of English alone (v2, 1.1b, 110m, the CTC ones) have 1024 pieces or 128, v3 has
 # 8192. A model's configuration does not say which languages it was trained on.
 _MOST_ENGLISH_PIECES = 1024

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from producer.job import Options
+from producer.parakeet_options import wanted_languages
 from producer.result import LANGUAGE_DRIFT, Segment
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
@@ -17,7 +18,6 @@ from worker.engine.speech import Speech, merged
 from worker.models.parakeet.cut import NEXT_TO_NOTHING, RATE_HZ, Piece, Voices, pieces
 from worker.models.parakeet.drift import LanguageDetector, Verdict
 from worker.models.parakeet.listening import listen
-from worker.models.parakeet.options import wanted_languages
 from worker.models.parakeet.requests import Encode, Label, LabelCtc, Recognize
 from worker.models.parakeet.resumed import Resumed
 from worker.models.parakeet.samples import Samples
@@ -102,7 +102,9 @@ class Transcription:
     @property
     def language_probability(self) -> float | None:
         """Of the language: the share of the text that is in it; None if none was detected."""
-        return self._verdict.share if self._verdict else None
+        if self._verdict is None or self._verdict.language != self.language:
+            return None
+        return self._verdict.share
 
     @property
     def flags(self) -> list[str]:

@@ -46,5 +46,5 @@ class Vocabulary:
                 continue
             piece = self.pieces[token]
             byte = _BYTE.fullmatch(piece)
-            data += bytes([int(byte[1], 16)]) if byte else piece.encode()
+            data += bytes([int(byte[1], 16)]) if byte else piece.encode(errors="replace")
         return data.decode(errors="replace").replace(WORD_START, " ")

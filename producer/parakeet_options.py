@@ -1,4 +1,7 @@
-"""Which options of a job a Parakeet model can do; the others are refused by name."""
+"""Which options of a job a Parakeet model can do; the others are refused by name.
+
+Here, not with the family: a command line is refused before a server or a worker is started.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +10,11 @@ from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.languages import parse_language
 
+# Of https://huggingface.co/nvidia/parakeet-tdt-0.6b-v3: 25 European languages.
+EUROPEAN = (
+    "bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv", "lt",
+    "mt", "pl", "pt", "ro", "sk", "sl", "es", "sv", "ru", "uk",
+)  # fmt: skip
 # What this family does, or what is done for it elsewhere: by the farm and by the formats.
 OBEYED = {
     "language",

@@ -1,11 +1,12 @@
 """What a Parakeet model cannot do is refused by name, before a file is touched."""
 
+import re
+
 import pytest
 
 from producer.errors import InvalidOptions
 from producer.job import Options
-from worker.models.parakeet.languages import EUROPEAN
-from worker.models.parakeet.options import OBEYED, check_options
+from producer.parakeet_options import EUROPEAN, OBEYED, check_options
 
 NAME = "parakeet"
 
@@ -85,3 +86,18 @@ def test_a_language_that_the_model_has_not_is_refused(languages, options, named)
     """It writes 25 languages, or English; a drift is only seen against a language."""
     with pytest.raises(InvalidOptions, match=named):
         check(languages, **options)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--prompt", "Names"), "--initial-prompt: must be left out with moondream/parakeet-ultra"),
+        (("--language", "ja"), "--language: moondream/parakeet-ultra has only bg, cs"),
+        (("--drift-model", "parakeet-v3"), "--drift-model: .*Whisper"),
+    ],
+)
+def test_a_command_line_is_refused_before_anything_is_started(flags, named, scribefarm, write_wav):
+    """Exit code 2, by the flag that said it."""
+    done = scribefarm("transcribe", write_wav(), "--model", "parakeet", *flags)
+    assert done.returncode == 2
+    assert re.search(named, done.stderr), done.stderr
