@@ -15,7 +15,7 @@ help:  ## Show the targets
 setup: .venv/.synced  ## Install everything into .venv, from the lock file
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
-	$(UV) sync --frozen --extra worker --extra embedded --extra demo --extra s3 --extra report
+	$(UV) sync --frozen --extra worker --extra embedded --extra demo --extra s3 --extra report --extra metrics --extra web --extra otel
 	@touch $@
 
 .tools/bin/uv:

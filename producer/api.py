@@ -33,6 +33,7 @@ from producer.job import AudioOptions, Options, invalid_options
 from producer.pending import PendingJobs
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
+from producer.traces import checked_traceparent, traceparent_here
 from producer.waiting import wait_for_results
 from producer.worker_watch import WorkerWatch
 
@@ -53,16 +54,18 @@ def submit(
     audio: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
     retry_failed: bool = False,
+    traceparent: str | None = None,
     settings: Settings | None = None,
     **options: Any,
 ) -> Submission:
     """Enqueue files, folders and patterns, and say what became of each file; nothing twice.
 
     `options` are fields of `producer.job.Options`, `audio` those of `AudioOptions`; both on top of
-    what the settings say.
+    what the settings say. The jobs belong to the trace of `traceparent`, in W3C's form, or of
+    $TRACEPARENT, or to a new one.
 
     Raises:
-        InvalidOptions: an option is misspelt or out of bounds.
+        InvalidOptions: an option is misspelt or out of bounds, or `traceparent` is none.
         QueueFull: queue.max_queued jobs wait already; submit the same again later.
         ServerUnreachable: no server answers.
     """
@@ -75,6 +78,7 @@ def submit(
         queue=queue,
         metadata=metadata or {},
         retry_failed=retry_failed,
+        traceparent=checked_traceparent(traceparent) if traceparent else traceparent_here(),
     )
     with (
         _connected(settings) as connection,

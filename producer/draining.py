@@ -9,6 +9,7 @@ from producer.connection import server_errors
 from producer.errors import InvalidOptions, NoWorker
 from producer.fleet import live_workers
 from producer.settings import Settings
+from producer.worker_records import known_as
 
 
 def drain(connection: redis.Redis, settings: Settings, worker: str) -> str:
@@ -30,13 +31,19 @@ def drain(connection: redis.Redis, settings: Settings, worker: str) -> str:
     names = [view.name for view in live_workers(connection, settings)]
     if not names:
         raise NoWorker("drain", "a worker must be alive")
-    name = _one_of(names, worker)
+    name = one_of(names, worker)
     with server_errors(connection):
         send_shutdown_command(connection, name)
     return name
 
 
-def _one_of(names: list[str], asked: str) -> str:
+def one_of(names: list[str], asked: str) -> str:
+    """Return the worker's name that was asked for, or begins as it.
+
+    Raises:
+        InvalidOptions: none has that name, with the one that was meant or those that there are; or
+            several begin so.
+    """
     if asked in names:
         return asked
     begin_so = [name for name in names if asked and name.startswith(asked)]
@@ -45,6 +52,6 @@ def _one_of(names: list[str], asked: str) -> str:
     if begin_so:
         raise InvalidOptions("WORKER", f"must be one of {', '.join(begin_so)}", asked)
     # A name ends with a dash and eight characters of this start's own, which nobody types.
-    close = get_close_matches(asked, [name.rpartition("-")[0] or name for name in names], n=1)
+    close = get_close_matches(asked, [known_as(name) for name in names], n=1)
     hint = f"did you mean {close[0]}?" if close else f"alive are {', '.join(names)}"
     raise InvalidOptions("WORKER", f"must be the name of a worker; {hint}", asked)

@@ -4,11 +4,11 @@ An event as JSON:
 
     {"schema": 1, "id": "1763867000000-0", "at": "2025-11-23T03:03:20.000Z", "kind": "job_ended",
      "job_id": "...", "status": "succeeded" | "failed", "code": "" | an error code,
-     "worker": "...", "batch": "..."}
+     "worker": "...", "batch": "...", "trace_id": "..."}
 
-Beside the ends stand events of kind `job_taken_over`: a worker was lost and another one took its job
-over. Their status is "", their code `worker_lost`, their worker the lost one. Readers get them only
-if they ask, so that who waits for ends sees nothing else.
+Beside the ends stand events of other kinds, what happens to the farm: their status is "". Readers get
+them only if they ask, so that who waits for ends sees nothing else. Each is written in the step that
+makes it true, so it comes once, however many workers and monitors notice.
 
 `id` rises, so a reader that stores the last one can go on after it. The stream keeps about the
 last hundred thousand events; results and batches know about the jobs before that.
@@ -40,13 +40,34 @@ _MAX_QUOTED = 200
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
-Kind = Literal["job_ended", "job_taken_over"]
+Kind = Literal[
+    "job_ended",
+    # A worker was lost (`worker`, code `worker_lost`) and another one has its job now.
+    "job_taken_over",
+    # Nothing of `batch` is left to do: `num_succeeded`, `num_failed`.
+    "batch_done",
+    "worker_started",
+    # Its lease ran out without a word from it, or its engine broke (`code`); it was heard again.
+    "worker_lost",
+    "worker_back",
+    # It was asked to end, and ended in order.
+    "worker_draining",
+    "worker_ended",
+    # `worker` is the name without its start's own part; `until` if the pause has an end.
+    "worker_paused",
+    "worker_resumed",
+    "farm_paused",
+    "farm_resumed",
+    # Active hours: `until` they open or close again.
+    "hours_closed",
+    "hours_opened",
+]
 ENDS: frozenset[Kind] = frozenset({"job_ended"})
 ALL_KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 
 
 class Event(BaseModel):
-    """What became of one job; who wants the text reads the job's result."""
+    """What became of one job, or happened to the farm; who wants the text reads the job's result."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -54,11 +75,17 @@ class Event(BaseModel):
     id: str = Field(description="Rises from event to event.")
     at: str = Field(description="UTC time of the end, by the server's clock.")
     kind: Kind = "job_ended"
-    job_id: str
-    status: Literal["succeeded", "failed", ""] = Field(description='"" unless the job has ended.')
+    job_id: str = Field("", description='"" unless it is about a job.')
+    status: Literal["succeeded", "failed", ""] = Field(
+        "", description='"" unless the job has ended.'
+    )
     code: str = Field("", description="Error code of a failed job.")
     worker: str = ""
-    batch: str = Field("", description="Batch that first asked for the job.")
+    batch: str = Field("", description="Batch that first asked for the job, or that is done.")
+    num_succeeded: int | None = Field(None, description="Files of a batch that is done.")
+    num_failed: int | None = None
+    until: str | None = Field(None, description="UTC time until which it holds, if that is known.")
+    trace_id: str | None = Field(None, description="Trace of the job: see producer.traces.")
 
     @classmethod
     def from_entry(cls, entry_id: bytes, fields: dict[bytes, bytes]) -> Self:
@@ -78,6 +105,9 @@ class Event(BaseModel):
         if (self.kind == "job_ended") != bool(self.status):
             msg = "only a job that has ended has a status"
             raise ValueError(msg)
+        if self.kind.startswith("job_") != bool(self.job_id):
+            msg = "an event about a job names it"
+            raise ValueError(msg)
         return self
 
     @classmethod
@@ -85,13 +115,13 @@ class Event(BaseModel):
         milliseconds = int(entry_id.partition(b"-")[0])
         ended = datetime.fromtimestamp(milliseconds / 1000, UTC)
         stored: dict[str, Any] = {key.decode(): value.decode() for key, value in fields.items()}
-        known = {key: value for key, value in stored.items() if key in cls.model_fields}
+        known = {key: value for key, value in stored.items() if value and key in cls.model_fields}
         at = ended.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return cls(**{**known, "id": entry_id.decode(), "at": at})
 
     def to_json(self) -> str:
-        """Return the event as one line of JSON."""
-        return self.model_dump_json(by_alias=True)
+        """Return the event as one line of JSON, without the fields of other kinds."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def last_event_id(connection: redis.Redis) -> str:

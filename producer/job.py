@@ -38,6 +38,7 @@ LATER_OPTIONS: Mapping[str, Any] = {
     "beam_size": None,
     "patience": None,
     "length_penalty": None,
+    "multilingual": False,
     "on_drift": "flag",
     "drift_model": None,
 }
@@ -85,6 +86,7 @@ class Options(BaseModel):
     allowed_languages: tuple[LanguageCode, ...] = Field(
         (), max_length=MAX_LANGUAGES, description="Detection chooses among these."
     )
+    multilingual: bool = Field(False, description="Detect the language of each window.")
     on_drift: Literal["flag", "whisper"] = Field(
         "flag",
         description="A model that takes no language wrote another one: flag it, or let drift_model"
@@ -185,6 +187,14 @@ class Options(BaseModel):
             msg = "hallucination_silence_threshold needs word_timestamps"
             raise ValueError(msg)
         return self
+
+    @field_validator("multilingual")
+    @classmethod
+    def _one_language_or_many(cls, multilingual: bool, asked: ValidationInfo) -> bool:
+        if multilingual and asked.data.get("language") is not None:
+            msg = "detects each window's language: it needs language to be absent"
+            raise ValueError(msg)
+        return multilingual
 
     @field_validator("drift_model")
     @classmethod

@@ -20,6 +20,16 @@ WORKERS_KEY = f"{RQ_KEY_PREFIX}:workers"
 # While it exists, no worker claims a job; `rq suspend` sets it too.
 SUSPENDED_KEY = f"{RQ_KEY_PREFIX}:suspended"
 
+# What each worker says of itself, by name: JSON as in `producer.worker_records`.
+FACTS_KEY = f"{FARM_KEY_PREFIX}:workers"
+# Workers by the time at which their leases run out, and those that were lost by when; for a day.
+ROSTER_KEY = f"{FARM_KEY_PREFIX}:roster"
+LOST_KEY = f"{FARM_KEY_PREFIX}:lost_workers"
+# Paused workers, by name without their start's part, and until when; "inf" is until somebody resumes
+# them, a year at most after the last pause.
+PAUSED_KEY = f"{FARM_KEY_PREFIX}:paused"
+# Counters and histograms of all that ended, until nothing ends for a year: see `producer.metrics`.
+METRICS_KEY = f"{FARM_KEY_PREFIX}:metrics"
 # Starts of machines by when a worker of theirs was last heard; a start not heard of for a week goes.
 BOOTS_KEY = f"{FARM_KEY_PREFIX}:boots"
 # What stands as it is in the name of a model's queue, beside letters and digits.
@@ -72,6 +82,11 @@ def upload_key(audio_sha256: str) -> str:
     return f"{FARM_KEY_PREFIX}:upload:{audio_sha256}"
 
 
+def http_key(kind: str, name: str) -> str:
+    """Key of what the HTTP front keeps: its files, its batches, its uploads; all expire."""
+    return f"{FARM_KEY_PREFIX}:http:{kind}:{name}"
+
+
 def batch_key(batch: str) -> str:
     """Key of a batch's hash, name -> job id; expires after queue.result_ttl_s."""
     return f"{FARM_KEY_PREFIX}:batch:{batch}"
@@ -97,9 +112,19 @@ def submission_key(batch: str) -> str:
     return f"{FARM_KEY_PREFIX}:submission:{batch}"
 
 
+def submitting_key(batch: str) -> str:
+    """Key that is there while files are being submitted to a batch; expires if that dies."""
+    return f"{FARM_KEY_PREFIX}:submitting:{batch}"
+
+
 def reported_key(batch: str) -> str:
     """Key of the time of the last report on a batch; expires as a batch does."""
     return f"{FARM_KEY_PREFIX}:reported:{batch}"
+
+
+def work_key(day: int) -> str:
+    """Key of the hash with what the farm did on a day since the epoch, in UTC; for eight days."""
+    return f"{FARM_KEY_PREFIX}:work:{day}"
 
 
 def job_key(job_id: str) -> str:

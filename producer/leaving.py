@@ -14,6 +14,9 @@ def leave(code: int) -> NoReturn:
     MLX may abort there, too (134, on a CPU now and then, with CUDA always) once another thread than
     the main one has used the device, and a worker's forced exit waits for nothing.
     """
+    # Of the few that export spans; the others have not loaded it.
+    if spans := sys.modules.get("producer.spans"):
+        spans.end_spans()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -42,6 +42,8 @@ def configure(settings: LogSettings) -> None:
     level = getattr(logging, settings.level.upper())
     structlog.configure(
         processors=[
+            # The trace of the job at hand.
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _harmless,

@@ -22,7 +22,7 @@ from producer.keys import (
 from producer.settings_sources import variable_of
 
 if TYPE_CHECKING:
-    from producer.fleet import WorkerView
+    from producer.worker_records import WorkerRecord
 
 # Jobs looked at to see whether anybody could do what is waited for; one of them is enough.
 _NUM_LOOKED_AT = 50
@@ -79,13 +79,13 @@ def batch_models(connection: redis.Redis, batch: str) -> list[str]:
     return sorted(model.decode(errors="replace") for model in models)
 
 
-def unserved(queued: Mapping[str, int], workers: Iterable["WorkerView"]) -> dict[str, int]:
+def unserved(queued: Mapping[str, int], workers: Iterable["WorkerRecord"]) -> dict[str, int]:
     """Return the jobs, by model, that wait for a model that none of the workers has."""
     had = {model for worker in workers for model in models_of(worker)}
     return {model: num_jobs for model, num_jobs in queued.items() if model and model not in had}
 
 
-def models_of(worker: "WorkerView") -> set[str]:
+def models_of(worker: "WorkerRecord") -> set[str]:
     """Return the models whose queues a worker serves; "" is any."""
     return {queue.partition("@")[2] for queue in worker.queues}
 
@@ -112,7 +112,7 @@ def shown(label: str) -> str:
 
 
 def is_served(
-    connection: redis.Redis, job_ids: Iterable[str], workers: Iterable["WorkerView"]
+    connection: redis.Redis, job_ids: Iterable[str], workers: Iterable["WorkerRecord"]
 ) -> bool:
     """Return whether a live worker can do one of the jobs, or has it in hand; a sample is looked at."""
     sample = [job_id for job_id, _ in zip(job_ids, range(_NUM_LOOKED_AT), strict=False)]

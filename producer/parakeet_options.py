@@ -40,6 +40,7 @@ _REASONS = {
     "initial_prompt": "it takes no prompt",
     "carry_initial_prompt": "it takes no prompt",
     "hotwords": "it takes no words to expect",
+    "multilingual": "it takes no language",
     "beam_size": "it is greedy",
     "patience": "it is greedy",
     "length_penalty": "it is greedy",

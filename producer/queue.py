@@ -23,13 +23,23 @@ from producer.scripts import Scripts
 from producer.server_replies import lenient_replies
 from producer.settings import Settings
 from producer.source import is_fetched, is_remote, shown_source
+from producer.spans import span
 from producer.stored_fields import stored_text
+from producer.traces import TraceParent, traceparent_here
 from producer.versions import source_version
 
 # One script call holds the server for about 10 ms at this size; larger ones gain nothing.
 BATCH_SIZE = 500
 # Transcripts of very long recordings have a megabyte or two each.
 RESULTS_PAGE = 50
+
+
+class _Request(NamedTuple):
+    """What all jobs of one call have in common."""
+
+    queue: str
+    traceparent: TraceParent
+    resubmit_failed: bool
 
 
 class Submitted(NamedTuple):
@@ -47,6 +57,7 @@ def submit(
     *,
     queue: str = "default",
     resubmit_failed: bool = False,
+    traceparent: TraceParent | None = None,
 ) -> list[Submitted]:
     """Enqueue jobs that the farm does not know yet; for the others return where they stand.
 
@@ -54,7 +65,8 @@ def submit(
     A job's id is a hash of its audio, model and options, so submitting twice is harmless. Failed,
     stopped and cancelled jobs stay as they are unless `resubmit_failed`. Jobs are read and enqueued
     in batches of at most `BATCH_SIZE`, each of them whole or not at all. A transcript of other
-    audio than the job's (another program gave it this id) counts as none.
+    audio than the job's (another program gave it this id) counts as none. New jobs belong to the
+    trace that `traceparent` or the environment names, or to one of their own together.
 
     Raises:
         QueueFull: the batch would exceed queue.max_queued; earlier batches stay enqueued.
@@ -62,14 +74,14 @@ def submit(
             server does not say what version it has.
         ServerUnreachable: the server went away.
     """
-    return [
-        submitted
-        for batch, neighbours in groupby(jobs, key=lambda job: job.batch)
-        for page in pages(neighbours, BATCH_SIZE)
-        for submitted in _submit(
-            connection, settings, page, batch=batch, queue=queue, resubmit_failed=resubmit_failed
-        )
-    ]
+    with span("submit", traceparent or traceparent_here()) as parent:
+        request = _Request(queue, parent, resubmit_failed=resubmit_failed)
+        return [
+            submitted
+            for batch, neighbours in groupby(jobs, key=lambda job: job.batch)
+            for page in pages(neighbours, BATCH_SIZE)
+            for submitted in _submit(connection, settings, page, batch, request)
+        ]
 
 
 def job_id_of(job: Job, settings: Settings) -> str:
@@ -175,10 +187,8 @@ def _submit(
     connection: redis.Redis,
     settings: Settings,
     jobs: list[Job],
-    *,
     batch: str | None,
-    queue: str,
-    resubmit_failed: bool,
+    request: _Request,
 ) -> list[Submitted]:
     """Enqueue up to `BATCH_SIZE` jobs of one batch in one script call."""
     complete = [_complete(job, settings) for job in jobs]
@@ -187,13 +197,14 @@ def _submit(
         verdict, *answer = Scripts(connection).run(
             "submit",
             *(dump_call(TASK_NAME, job.to_kwargs()) for _, job in complete),
-            counted_queues=list(dict.fromkeys((*settings.worker.queues, queue))),
+            counted_queues=list(dict.fromkeys((*settings.worker.queues, request.queue))),
             limit=section.max_queued,
             job_ttl_s=section.job_ttl_s,
             result_ttl_s=section.result_ttl_s,
-            resubmit_failed=resubmit_failed,
+            resubmit_failed=request.resubmit_failed,
+            traceparent=str(request.traceparent),
             batch=batch,
-            jobs=[_record(job_id, job, queue) for job_id, job in complete],
+            jobs=[_record(job_id, job, request.queue) for job_id, job in complete],
         )
     if verdict == b"full":
         raise QueueFull("submit", f"queue.max_queued is {section.max_queued} waiting jobs", *answer)

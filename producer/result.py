@@ -54,12 +54,15 @@ class Segment(_Stored):
         flags: Why a person should look: `repetition` (the text compresses well, or a phrase comes
             four times in a row), `low_confidence`, `likely_silence` (also where neither text nor
             silence is clearly more likely), `uncertain_language` (the recording's, detected with a
-            probability of at most one half; on its first segment), `fallback_exhausted` (no
-            temperature gave acceptable text; the last attempt is kept), `language_drift` (the text
-            is in another language than the one that was asked for).
+            probability of at most one half; on its first segment, or with `multilingual` on its
+            window's), `fallback_exhausted` (no temperature gave acceptable text; the last attempt
+            is kept), `language_drift` (the text is in another language than the one that was asked
+            for).
         confidence: Mean probability of the segment's words, 0..1; None if the family has none.
         channel: From 1, where channels were transcribed apart.
         track: From 1, where the tracks of a file were.
+        language: Of the segment's window, where `options.multilingual` had each window's detected.
+        language_probability: Of that language.
     """
 
     id: int
@@ -77,6 +80,8 @@ class Segment(_Stored):
     confidence: float | None = None
     channel: int | None = None
     track: int | None = None
+    language: str | None = None
+    language_probability: float | None = None
 
 
 class Lost(_Stored):
@@ -177,6 +182,7 @@ class _Outcome(_Stored):
     job_id: str
     status: str
     source: str = ""
+    trace_id: str = Field("", description="Trace that the job was submitted in; W3C's trace-id.")
 
 
 class Transcript(_Outcome):

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from producer.active_hours import parse_hours, zone_of
+from producer.addresses import parse_address
 from producer.errors import InvalidOptions, InvalidSettings
 from producer.job import AudioOptions, Options
 from producer.masking import mask_url
@@ -57,6 +58,8 @@ _MIB, _GIB = 2**20, 2**30
 _MOST_TRIES = 100
 # A thousand times its own length: the slowest machine is at about ten.
 _MOST_TIMES_DURATION = 1000
+# Times real time; no machine is as fast.
+_FASTEST = 1_000_000
 
 Seconds = Annotated[float, Field(ge=_SHORTEST_S, le=_DAY_S, allow_inf_nan=False)]
 AudioSeconds = Annotated[float, Field(gt=0, le=_LONGEST_AUDIO_S, allow_inf_nan=False)]
@@ -200,6 +203,16 @@ class WorkerSettings(_Section):
     min_deadline_s: Seconds = 600.0
     active_hours: str | None = Field(None, description='Like "22:00-06:00"; None: always.')
     timezone: str | None = Field(None, description="IANA name for active_hours; None: machine's.")
+    bench_speed: float | None = Field(
+        None,
+        gt=0,
+        le=_FASTEST,
+        allow_inf_nan=False,
+        description="Audio seconds a second that bench measured here; half of it is slow.",
+    )
+    metrics_listen: str | None = Field(
+        None, description="PORT or HOST:PORT of this worker's own /metrics, /healthz, /readyz."
+    )
 
     @field_validator("active_hours")
     @classmethod
@@ -210,6 +223,11 @@ class WorkerSettings(_Section):
     @classmethod
     def _zone_is_known(cls, name: str | None) -> str | None:
         return _checked(zone_of, name)
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _address_is_understood(cls, address: str | None) -> str | None:
+        return _checked(lambda text: parse_address(text, "worker.metrics_listen"), address)
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Self:
@@ -224,9 +242,33 @@ def _checked(check: Callable[[str], object], text: str | None) -> str | None:
     if text is not None:
         try:
             check(text)
-        except InvalidSettings as error:
+        except (InvalidSettings, InvalidOptions) as error:
             raise ValueError(error.constraint) from error
     return text
+
+
+class WebSettings(_Section):
+    """What `scribefarm web` serves, and to whom."""
+
+    listen: str = Field("127.0.0.1:8723", description="HOST:PORT of `scribefarm web`.")
+    token_file: Path | None = Field(
+        None, description="File with the token that is asked for; needed beyond this machine."
+    )
+    hosts: tuple[str, ...] = Field(
+        (), max_length=100, description="Names under which the page may be asked, as of a proxy."
+    )
+    allow_actions: bool = Field(
+        False, description="Let the page retry, cancel, pause, resume and drain."
+    )
+    roots: tuple[Path, ...] = Field(
+        (), description="Recordings below these are played; empty: those of audio.roots."
+    )
+    index_dir: Path | None = Field(
+        None, description="Folder of the search index; by default in the user's cache."
+    )
+    max_index_bytes: int = Field(
+        2 * _GIB, ge=_MIB, le=_MOST_BYTES, description="The search index is kept below this."
+    )
 
 
 class LogSettings(_Section):
@@ -234,6 +276,43 @@ class LogSettings(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = Field("auto", description="JSON off a terminal.")
+
+
+class HttpSettings(_Section):
+    """The HTTP front for programs: what it takes, how long it waits and keeps."""
+
+    spool_dir: Path | None = Field(
+        None, description="Folder that workers see too, for uploads; None: through the server."
+    )
+    max_upload_bytes: int = Field(
+        _GIB,
+        gt=0,
+        le=_MOST_BYTES,
+        description="Of one recording in the spool folder; else audio.max_upload_bytes.",
+    )
+    max_stored_bytes: int = Field(
+        _GIB, gt=0, le=_MOST_BYTES, description="Of all uploads; beyond it, 429."
+    )
+    max_waiting_jobs: int = Field(
+        10_000, gt=0, le=_MOST_QUEUED, description="While more jobs wait, new work is 429."
+    )
+    retry_after_s: int = Field(30, ge=1, le=_DAY_S, description="Said with 429 and 503.")
+    wait_s: Seconds = Field(600.0, description="A request waits this long for its text.")
+    keep_s: LifeSeconds = Field(
+        30 * _DAY_S, description="Batches and files of lines are dropped after this."
+    )
+    max_files: int = Field(10_000, gt=0, le=1_000_000, description="Files kept; beyond it, 429.")
+    max_batches: int = Field(1000, gt=0, le=100_000, description="Batches kept; beyond it, 429.")
+    max_batch_lines: int = Field(50_000, gt=0, le=1_000_000, description="Lines of one batch.")
+    max_batch_bytes: int = Field(32 * _MIB, gt=0, le=_GIB // 4, description="Of a file of lines.")
+
+
+class TraceSettings(_Section):
+    """Spans for OpenTelemetry (extra `otel`)."""
+
+    exporter: Literal["none", "otlp", "console"] = Field(
+        "none", description="otlp goes where OTEL_EXPORTER_OTLP_ENDPOINT says; console is stderr."
+    )
 
 
 class Settings(_Section):
@@ -245,7 +324,10 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     options: Options = Options()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    trace: TraceSettings = TraceSettings()
 
     _layers: Layers = PrivateAttr(default_factory=lambda: Layers({}, {}, None))
 

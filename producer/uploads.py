@@ -55,24 +55,51 @@ def upload(connection: redis.Redis, path: Path, audio_sha256: str, settings: Aud
         if connection.hexists(key, "pieces"):
             connection.expire(key, ttl_s)
             return
-        digest, num_bytes, num_pieces = hashlib.sha256(), 0, 0
+    must = "--upload takes at most audio.max_upload_bytes"
+    most = settings.max_upload_bytes
+    digest = store_pieces(connection, key, path, ttl_s=ttl_s, max_bytes=most, must=must)
+    if digest != audio_sha256:
+        with server_errors(connection):
+            connection.delete(key)
+        raise SourceChanged("submit", "must not be written to while it is submitted", path)
+
+
+def store_pieces(
+    connection: redis.Redis, key: str, path: Path, *, ttl_s: int, max_bytes: int, must: str
+) -> str:
+    """Put a file into the server as a hash of pieces, and return its SHA-256 in hex.
+
+    Args:
+        connection: To the server.
+        key: Of the hash.
+        path: The file.
+        ttl_s: How long it is kept.
+        max_bytes: What it may have.
+        must: What an error says of that.
+
+    Raises:
+        OutOfRange: it has more.
+        SourceNotFound, SourceForbidden, SourceUnreachable: it cannot be read.
+        ServerUnreachable: the server went away.
+    """
+    digest, num_bytes, num_pieces = hashlib.sha256(), 0, 0
+    with server_errors(connection):
         for piece in _pieces(path):
             digest.update(piece)
             num_bytes += len(piece)
-            if num_bytes > settings.max_upload_bytes:
+            if num_bytes > max_bytes:
                 connection.delete(key)
-                raise OutOfRange(
-                    "submit", "--upload takes at most audio.max_upload_bytes", num_bytes
-                )
+                raise OutOfRange("submit", must, num_bytes)
             pipeline = connection.pipeline()
             pipeline.hset(key, str(num_pieces), piece)
             pipeline.expire(key, ttl_s)
             pipeline.execute()
             num_pieces += 1
-        if digest.hexdigest() != audio_sha256:
-            connection.delete(key)
-            raise SourceChanged("submit", "must not be written to while it is submitted", path)
-        connection.hset(key, "pieces", str(num_pieces))
+        pipeline = connection.pipeline()
+        pipeline.hset(key, "pieces", str(num_pieces))
+        pipeline.expire(key, ttl_s)
+        pipeline.execute()
+    return digest.hexdigest()
 
 
 def uploaded_pieces(connection: redis.Redis, audio_sha256: str, name: str) -> Iterator[bytes]:
@@ -82,8 +109,17 @@ def uploaded_pieces(connection: redis.Redis, audio_sha256: str, name: str) -> It
         SourceNotFound: it was dropped, or never came whole.
         redis.RedisError: the server does not answer.
     """
-    key = upload_key(audio_sha256)
     gone = SourceNotFound(name, "must lie in the server; uploads live audio.upload_ttl_s")
+    return stored_pieces(connection, upload_key(audio_sha256), gone)
+
+
+def stored_pieces(connection: redis.Redis, key: str, gone: SourceNotFound) -> Iterator[bytes]:
+    """Yield what `store_pieces` put under a key.
+
+    Raises:
+        SourceNotFound: `gone`: it was dropped, or never came whole.
+        redis.RedisError: the server does not answer.
+    """
     stored: Any = connection.hget(key, "pieces")
     if stored is None or not stored.isdigit():
         raise gone

@@ -1,6 +1,7 @@
 """Webhooks: read the events stream and post each event, signed, at least once.
 
-The body is JSON, `{"type": "job.succeeded", "timestamp": ..., "data": {the event}}`, signed as
+The body is JSON, `{"type": "job.succeeded", "timestamp": ..., "data": {the event}}`, with types such
+as `job.failed`, `batch.done` and `worker.lost` for the kinds that are asked for, signed as
 https://www.standardwebhooks.com describes: headers `webhook-id` (the same for every repetition),
 `webhook-timestamp` and `webhook-signature`. Events are written in the transaction that stores the
 result, and one is acknowledged only when the receiver has answered, so none is lost while the
@@ -15,7 +16,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from urllib3.util import Retry, Timeout
 
 from producer.connection import server_errors
 from producer.errors import InvalidOptions, Unreadable, WebhookGone
-from producer.events import ENDS, MAX_BLOCK_S, Event
+from producer.events import ENDS, MAX_BLOCK_S, Event, Kind
 from producer.keys import EVENTS_KEY
 from producer.masking import server_of
 
@@ -96,11 +97,12 @@ class Relay:
         endpoint: Endpoint,
         *,
         from_start: bool = False,
+        kinds: Collection[Kind] = ENDS,
         reclaim_after_s: float = RECLAIM_AFTER_S,
     ) -> None:
         """Join the endpoint's consumer group, which remembers what was delivered.
 
-        A new group begins with the next event, `from_start` with the oldest. Events that
+        Events of other kinds than `kinds` are passed over. A new group begins with the next event, `from_start` with the oldest. Events that
         another relay took and did not deliver are taken over after `reclaim_after_s`.
 
         Raises:
@@ -117,6 +119,7 @@ class Relay:
         self._consumer = f"{socket.gethostname()}-{os.getpid()}"
         self._http = urllib3.PoolManager(num_pools=1, maxsize=1)
         self._pause_s = endpoint.backoff_s
+        self._kinds = frozenset(kinds)
         self._join("0" if from_start else "$")
 
     def deliveries(self, *, follow: bool = True) -> Iterator[Delivery]:
@@ -131,7 +134,7 @@ class Relay:
         while True:
             entries = self._next_entries(block=follow)
             for entry_id, fields in entries:
-                event = _end_in(entry_id, fields)
+                event = self._wanted(entry_id, fields)
                 delivery = self._deliver(event) if event else None
                 with server_errors(self._connection):
                     self._connection.xack(EVENTS_KEY, self._group, entry_id)
@@ -164,6 +167,15 @@ class Relay:
                 block=int(MAX_BLOCK_S * 1000) if block else None,
             )
         return answer[0][1] if answer else []
+
+    def _wanted(self, entry_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
+        """Return the event to post; None for one of another kind, and for what is no event."""
+        try:
+            event = Event.from_entry(entry_id, fields)
+        except Unreadable as error:
+            log.warning("event_unreadable", reason=str(error))
+            return None
+        return event if event.kind in self._kinds else None
 
     def _deliver(self, event: Event) -> Delivery:
         while True:
@@ -213,21 +225,19 @@ def _asked_pause_s(response: urllib3.BaseHTTPResponse) -> float:
         return 0.0
 
 
-def _end_in(entry_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
-    """Return the event to post; None for one of another kind, and for an entry that is no event."""
-    try:
-        event = Event.from_entry(entry_id, fields)
-    except Unreadable as error:
-        log.warning("event_unreadable", reason=str(error))
-        return None
-    return event if event.kind in ENDS else None
-
-
 def payload(event: Event) -> bytes:
     """Return the body that is posted for an event."""
-    data = event.model_dump(mode="json", by_alias=True)
-    document = {"type": f"job.{event.status}", "timestamp": event.at, "data": data}
+    data = event.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document = {"type": _type_of(event), "timestamp": event.at, "data": data}
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _type_of(event: Event) -> str:
+    """Return the type as the standard has it: job.succeeded, batch.done, worker.lost."""
+    if event.status:
+        return f"job.{event.status}"
+    subject, _, what = event.kind.partition("_")
+    return f"{subject}.{what}"
 
 
 def signed_headers(message_id: str, body: bytes, key: bytes, timestamp_s: int) -> dict[str, str]:

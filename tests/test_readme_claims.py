@@ -16,7 +16,15 @@ from producer.errors import Exit, ScribefarmError
 from producer.events import Event
 from producer.formats import FORMATS, file_extension
 from producer.job import Options
-from producer.keys import EVENTS_KEY, batch_key, models_key, progress_key, result_key
+from producer.keys import (
+    EVENTS_KEY,
+    FACTS_KEY,
+    METRICS_KEY,
+    batch_key,
+    models_key,
+    progress_key,
+    result_key,
+)
 from producer.result import Failure, Transcript, dump_result, parse_result
 from producer.settings import Settings, load_settings, setting_keys
 from tests.stage.readme import (
@@ -61,7 +69,11 @@ def test_every_block_is_run_or_says_why_not():
     named = [name for kind, name, _, _ in BLOCKS if kind == "test"]
     tested = {
         name
-        for path in [*(ROOT / "tests").glob("test_readme*.py"), ROOT / "tests/stage/readme.py"]
+        for path in [
+            *(ROOT / "tests").glob("test_readme*.py"),
+            ROOT / "tests/stage/readme.py",
+            ROOT / "tests/web/api/test_documents.py",
+        ]
         for name in re.findall(r'\bblock\("([^"]+)"\)', path.read_text(encoding="utf-8"))
     }
     assert set(named) == tested
@@ -204,6 +216,8 @@ def test_the_keys_are_those_of_the_code():
         *(key("JOB") for key in (result_key, progress_key)),
         *(key("BATCH") for key in (batch_key, models_key)),
         EVENTS_KEY,
+        FACTS_KEY,
+        METRICS_KEY,
     }
     assert {key for key, _, _ in table("key")} == made
 

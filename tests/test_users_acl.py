@@ -15,6 +15,7 @@ from rq.command import send_stop_job_command
 
 from producer.__main__ import app
 from producer.batches.actions import cancel_jobs, retry_jobs
+from producer.batches.views import note_batch
 from producer.connection import connect
 from producer.errors import ServerUnreachable
 from producer.fleet import live_workers, pause, resume
@@ -26,7 +27,8 @@ from producer.uploads import upload
 from producer.waiting import wait_for_results
 from tests.producer.test_webhooks import SECRET, Receiver
 from tests.stage.fake_engine import FakeEngine, job, source
-from tests.stage.farm import Server, ThreadWorker, make_settings, wait_until
+from tests.stage.farm import Farm, Server, ThreadWorker, make_settings, wait_until
+from tests.web.conftest import Page
 from worker.sources.fetch import Fetch
 
 ACL = Path(__file__).resolve().parent.parent / "deploy" / "redis" / "users.acl"
@@ -219,10 +221,14 @@ def asked(job_id, recording, folder, hook, worker):
         ("errors",): [((), 0)],
         ("retry",): [((), 0), (("b",), 0)],
         ("cancel",): [(("b",), 0), ((job_id,), 0)],
-        ("pause",): [(("--for", "8h"), 0)],
-        ("resume",): [((), 0)],
+        ("pause",): [(("--for", "8h"), 0), ((worker, "--for", "8h"), 0)],
+        ("resume",): [((worker,), 0), ((), 0)],
         ("events",): [((), 0)],
+        ("workers",): [((), 0)],
+        ("metrics",): [(("--once",), 0)],
         ("relay",): [(("--url", hook, "--from-start", "--once"), 0)],
+        # What it serves: below.
+        ("web",): [(("--listen", "0.0.0.0:0"), 2)],
         ("config",): [((), 0)],
         ("models",): [((), 0), (("fetch",), 2)],
         ("server", "status"): [((), 0)],
@@ -255,3 +261,28 @@ def test_every_command_works_with_the_shipped_users(url_of, scribefarm, write_wa
     finally:
         worker.stop()
         receiver.stop()
+
+
+def test_the_page_shows_and_does_all_as_a_producer(url_of, tmp_path):
+    """It reads what a producer may read, and retries, cancels, pauses and drains as one."""
+    farm = Farm.over(make_settings(url_of("producer")))
+    worker = ThreadWorker(make_settings(url_of("worker")), FakeEngine())
+    named = {"batch": "b", "name": "a.wav"}
+    (bad,) = farm.submit(job("bad", error="corrupt_audio").model_copy(update=named))
+    wait_until(lambda: job_state(farm.connection, bad) == "failed")
+    note_batch(farm.connection, farm.settings, "b")
+    page = Page(farm, tmp_path, allow_actions=True)
+    try:
+        with page.client:
+            page.index("b")
+            name = worker.worker.name
+            asked = ["/", "/all-batches", "/batch?name=b", "/search?batch=b&q=a", "/workers"]
+            for path in (*asked, f"/worker?name={name}", f"/recording?job={bad}"):
+                assert page.get(path).status_code == 200, path
+            for action in ("pause", "resume", "retry", "cancel", "drain"):
+                data = {"batch": "b", "worker": name}
+                assert page.client.post(f"/actions/{action}", data=data).status_code == 303
+    finally:
+        page.close()
+        worker.stop()
+        farm.stop()

@@ -15,9 +15,11 @@ from producer.installation import install_hint
 from producer.leaving import leave
 from producer.result import Model
 from producer.settings import Settings, load_settings
+from producer.spans import configure_spans
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
 from worker.sources.fetch import Fetch
+from worker.status_pages import check_packages, status_pages
 
 app = typer.Typer()
 
@@ -45,6 +47,7 @@ def run(
     """
     effective = load_settings(settings)
     log.configure(effective.log)
+    configure_spans(effective.trace, "scribefarm-worker")
     if log_file is not None:
         follow(log_file)
     leave(_work(effective, name, burst=burst))
@@ -52,6 +55,7 @@ def run(
 
 def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     """Load the model, then claim: a worker that cannot work takes nobody's job."""
+    check_packages(settings.worker.metrics_listen)
     connection = connect(settings)
     # Imports MLX: not for --help.
     try:
@@ -67,7 +71,9 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:
-        code = FarmWorker(engine, settings, connection, name).run(burst=burst)
+        worker = FarmWorker(engine, settings, connection, name)
+        with status_pages(worker, settings.worker.metrics_listen):
+            code = worker.run(burst=burst)
     finally:
         # A forced exit does not wait for the device to finish its step.
         if code != EXIT_FORCED:

@@ -24,6 +24,7 @@ from producer.paging import pages
 from producer.queue import BATCH_SIZE
 from producer.settings import Settings
 from producer.source import SourceVersion, shown_source, upload_source
+from producer.traces import TraceParent, traceparent_here
 from producer.uploads import check_upload_size
 
 Verdict = Literal["new", "known", "duplicate", "problem", "ignored"]
@@ -40,6 +41,7 @@ class SubmitOptions:
         queue: One of `worker.queues`.
         retry_failed: Enqueue again what failed for good or was cancelled, too.
         upload: Put the files themselves into the server, for workers without a share.
+        traceparent: The trace that all jobs of the submission belong to.
     """
 
     batch: str
@@ -50,6 +52,7 @@ class SubmitOptions:
     metadata: dict[str, Any] = field(default_factory=dict)
     retry_failed: bool = False
     upload: bool = False
+    traceparent: TraceParent = field(default_factory=traceparent_here)
 
 
 class Entry(NamedTuple):

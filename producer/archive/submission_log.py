@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import redis
 
 from producer.batches.runs import read_run, start_run
-from producer.batches.submission import MAX_LISTED, LeftOut, Submission, write_submission
+from producer.batches.submission import (
+    MAX_LISTED,
+    LeftOut,
+    Submission,
+    end_submission,
+    write_submission,
+)
 from producer.connection import server_time_s
 from producer.errors import JobNotFound, ScribefarmError, ServerUnreachable
 from producer.settings import Settings
@@ -63,9 +69,11 @@ class SubmissionLog:
         except BaseException:
             with contextlib.suppress(ServerUnreachable):
                 self._write()
+                end_submission(self._connection, self._batch)
             raise
         self.record.ended_at_s = server_time_s(self._connection)
         self._write()
+        end_submission(self._connection, self._batch)
 
     def _write(self) -> None:
         write_submission(self._connection, self._settings, self._batch, self.record)

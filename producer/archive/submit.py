@@ -6,6 +6,7 @@ became of each; memory does not grow with the archive.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import redis
 
@@ -42,6 +43,7 @@ from producer.result import Failure, Transcript
 from producer.settings import Settings
 from producer.source import is_fetched
 from producer.states import ENDED_BADLY, state_of
+from producer.traces import TraceParent
 from producer.uploads import upload
 
 # Codes of failures that are the path's fault, not the recording's.
@@ -121,7 +123,14 @@ def _submit(
 ) -> list[Submitted]:
     while True:
         try:
-            return _submit_once(connection, settings, ready, asked)
+            return submit_jobs(
+                connection,
+                settings,
+                [item.job for item in ready],
+                queue=asked.queue,
+                retry_failed=asked.retry_failed,
+                traceparent=asked.traceparent,
+            )
         except QueueFull as error:
             if on_full is None:
                 raise
@@ -129,14 +138,23 @@ def _submit(
             time.sleep(FULL_QUEUE_PAUSE_S)
 
 
-def _submit_once(
-    connection: redis.Redis, settings: Settings, ready: list[Ready], asked: SubmitOptions
+def submit_jobs(
+    connection: redis.Redis,
+    settings: Settings,
+    jobs: list[Job],
+    *,
+    queue: str = "default",
+    retry_failed: bool = False,
+    traceparent: TraceParent | None = None,
 ) -> list[Submitted]:
-    jobs = [item.job for item in ready]
-    results = submit(
-        connection, settings, jobs, queue=asked.queue, resubmit_failed=asked.retry_failed
-    )
-    if asked.retry_failed:
+    """Enqueue jobs that are new, and those that failed for a passing reason; say where each stands.
+
+    Raises:
+        ScribefarmError: as `producer.queue.submit` raises.
+    """
+    enqueue = partial(submit, connection, settings, queue=queue, traceparent=traceparent)
+    results = enqueue(jobs, resubmit_failed=retry_failed)
+    if retry_failed:
         return results
     failed = [index for index, result in enumerate(results) if result.state == "failed"]
     stored = read_results(connection, (results[index].job_id for index in failed))
@@ -145,13 +163,7 @@ def _submit_once(
         for index, result in zip(failed, stored, strict=True)
         if _may_succeed(result, jobs[index].source)
     ]
-    retried = submit(
-        connection,
-        settings,
-        [jobs[index] for index in again],
-        queue=asked.queue,
-        resubmit_failed=True,
-    )
+    retried = enqueue([jobs[index] for index in again], resubmit_failed=True)
     enqueued = {result.job_id: result for result in retried}
     for index, result in zip(again, retried, strict=True):
         results[index] = result

@@ -8,7 +8,6 @@ import redis
 from producer.batches.views import view_batch
 from producer.connection import server_errors
 from producer.errors import Cancelled, JobRefused
-from producer.events import MAX_EVENTS
 from producer.keys import job_key
 from producer.paging import pages
 from producer.plain_json import as_text, check_json
@@ -19,6 +18,7 @@ from producer.scripts import Scripts
 from producer.server_replies import lenient_replies
 from producer.settings import Settings
 from producer.source import shown_source
+from producer.traces import TRACEPARENT_FIELD, trace_id_of
 
 # As long as a job's source may be.
 _MAX_TEXT_CHARS = 4096
@@ -79,10 +79,12 @@ def cancel_jobs(
     for page in _unique_pages(job_ids):
         with server_errors(connection):
             jobs = [
-                (job_id, _cancelled(job_id, kwargs), _text(kwargs.get("batch")))
-                for job_id, kwargs in zip(page, _read_kwargs(connection, page), strict=True)
+                (job_id, _cancelled(job_id, kwargs, trace_id), _text(kwargs.get("batch")))
+                for job_id, (kwargs, trace_id) in zip(
+                    page, _read_kwargs(connection, page), strict=True
+                )
             ]
-            verdicts = scripts.run("cancel", ttl_s=ttl_s, max_events=MAX_EVENTS, jobs=jobs)
+            verdicts = scripts.run("cancel", ttl_s=ttl_s, jobs=jobs)
         for job_id, verdict in zip(page, verdicts, strict=True):
             if verdict:
                 yield Cancellation(job_id, verdict.decode())
@@ -93,20 +95,23 @@ def _unique_pages(job_ids: Iterable[str]) -> Iterator[list[str]]:
     return (list(dict.fromkeys(page)) for page in pages(job_ids, BATCH_SIZE))
 
 
-def _read_kwargs(connection: redis.Redis, job_ids: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the keyword arguments of each job; none where they cannot be read."""
+def _read_kwargs(
+    connection: redis.Redis, job_ids: list[str]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the keyword arguments and the trace of each job; none where they cannot be read."""
     pipeline = connection.pipeline(transaction=False)
     for job_id in job_ids:
-        pipeline.hget(job_key(job_id), "data")
-    for data in lenient_replies(pipeline):
+        pipeline.hmget(job_key(job_id), "data", TRACEPARENT_FIELD)
+    for reply in lenient_replies(pipeline):
+        data, traceparent = reply or (None, None)
         try:
             *_, kwargs = load_call(data or b"")
         except JobRefused:
             kwargs = {}
-        yield kwargs if isinstance(kwargs, dict) else {}
+        yield kwargs if isinstance(kwargs, dict) else {}, trace_id_of(traceparent)
 
 
-def _cancelled(job_id: str, kwargs: dict[str, Any]) -> str:
+def _cancelled(job_id: str, kwargs: dict[str, Any], trace_id: str) -> str:
     error = Cancelled("job", "was cancelled before it started", job_id)
     metadata = kwargs.get("metadata")
     try:
@@ -114,7 +119,8 @@ def _cancelled(job_id: str, kwargs: dict[str, Any]) -> str:
     except ValueError:
         metadata = None
     metadata = metadata if isinstance(metadata, dict) else {}
-    fields = {"source": shown_source(_text(kwargs.get("source"))), "metadata": metadata}
+    source = shown_source(_text(kwargs.get("source")))
+    fields = {"source": source, "metadata": metadata, "trace_id": trace_id}
     return dump_result(Failure.from_error(job_id, error, **fields))
 
 

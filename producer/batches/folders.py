@@ -52,6 +52,12 @@ class FolderTally:
             sums[column] += 1
             sums[3] += seconds
 
+    def add_sums(self, path: str, sums: Sequence[float]) -> None:
+        """Add files of one folder: how many, succeeded, failed, seconds of audio."""
+        known = self._sums_of(path)
+        for index, value in enumerate(sums):
+            known[index] += value
+
     def _sums_of(self, path: str) -> Sums:
         if self._depth is not None:
             path = _cut(path, self._depth)

@@ -16,7 +16,7 @@ from producer.source import shown_source
 from producer.stored_fields import stored_number, stored_text
 
 # Jobs in hand that are looked at in each queue: forty workers with 25 recordings each.
-_MAX_RUNNING = 1000
+MAX_RUNNING = 1000
 
 
 class Running(BaseModel):
@@ -27,6 +27,7 @@ class Running(BaseModel):
     name: str
     job_id: str
     worker: str = ""
+    batches: tuple[str, ...] = ()
     seconds_done: float = 0.0
     duration_s: float | None = None
     text: str = Field("", description="The latest words.")
@@ -38,30 +39,36 @@ class Running(BaseModel):
 
 
 def running_files(
-    connection: redis.Redis, queues: Collection[str], batch: str | None = None
+    connection: redis.Redis,
+    queues: Collection[str],
+    batch: str | None = None,
+    most: int = MAX_RUNNING,
 ) -> list[Running]:
-    """Return the files in hand of some queues, those of one batch or all."""
+    """Return the files in hand of some queues, those of one batch or all.
+
+    At most `most` are looked at in each queue, those first that were heard of the longest ago.
+    """
     with server_errors(connection):
         pipeline = connection.pipeline(transaction=False)
         for queue in queues:
-            pipeline.zrange(registry_key("wip", queue), 0, _MAX_RUNNING - 1)
+            pipeline.zrange(registry_key("wip", queue), 0, most - 1)
         entries = [stored_text(entry) for page in pipeline.execute() for entry in page]
         job_ids = list(dict.fromkeys(entry.rpartition(":")[0] for entry in entries))
         for job_id in job_ids:
             pipeline.hmget(job_key(job_id), "status", "batches", "worker_name")
         records = pipeline.execute()
-        workers = {
-            job_id: stored_text(worker)
-            for job_id, (status, batches, worker) in zip(job_ids, records, strict=True)
-            if status == b"started" and (batch is None or batch in _batches(batches))
-        }
+        workers, batches_of = {}, {}
+        for job_id, (status, stored_batches, worker) in zip(job_ids, records, strict=True):
+            batches = tuple(_batches(stored_batches))
+            if status == b"started" and (batch is None or batch in batches):
+                workers[job_id], batches_of[job_id] = stored_text(worker), batches
         for job_id in workers:
             pipeline.hget(job_key(job_id), "data")
         stored = pipeline.execute()
     names = [_name(data) for data in stored]
     progress = read_progress(connection, workers)
     return [
-        _running(name or job_id, job_id, worker, progress.get(job_id, {}))
+        _running(name or job_id, job_id, worker, batches_of[job_id], progress.get(job_id, {}))
         for name, (job_id, worker) in zip(names, workers.items(), strict=True)
     ]
 
@@ -88,11 +95,14 @@ def _texts(kwargs: Any) -> Iterator[str]:
     return (shown_source(str(asked[key])) for key in ("name", "source") if asked.get(key))
 
 
-def _running(name: str, job_id: str, worker: str, fields: dict[str, str]) -> Running:
+def _running(
+    name: str, job_id: str, worker: str, batches: tuple[str, ...], fields: dict[str, str]
+) -> Running:
     return Running(
         name=name,
         job_id=job_id,
         worker=worker,
+        batches=batches,
         seconds_done=stored_number(fields.get("seconds_done")),
         duration_s=stored_number(fields.get("duration_s")) or None,
         text=fields.get("text", ""),

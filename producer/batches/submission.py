@@ -10,11 +10,16 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from producer.connection import server_errors
-from producer.keys import submission_key
+from producer.keys import submission_key, submitting_key
+from producer.scripts import Scripts
 from producer.settings import Settings
 
 # About half a megabyte. All are counted; nobody reads on in a longer list.
 MAX_LISTED = 2000
+
+# A submission that has written nothing for so long has died: hashing a page of large files from a
+# share takes minutes.
+_SUBMITTING_TTL_S = 600
 
 
 class LeftOut(BaseModel):
@@ -65,7 +70,17 @@ def read_submission(connection: redis.Redis, batch: str) -> Submission | None:
 def write_submission(
     connection: redis.Redis, settings: Settings, batch: str, submission: Submission
 ) -> None:
-    """Keep the record as long as the batch."""
+    """Keep the record as long as the batch; while it goes on, no moment without work is its end."""
     document = submission.model_dump_json(by_alias=True)
     with server_errors(connection):
-        connection.set(submission_key(batch), document, ex=settings.queue.result_ttl_s)
+        pipeline = connection.pipeline(transaction=False)
+        pipeline.set(submission_key(batch), document, ex=settings.queue.result_ttl_s)
+        if submission.ended_at_s is None:
+            pipeline.set(submitting_key(batch), "1", ex=_SUBMITTING_TTL_S)
+        pipeline.execute()
+
+
+def end_submission(connection: redis.Redis, batch: str) -> None:
+    """Note that no more files come: a batch without work left is done."""
+    with server_errors(connection):
+        Scripts(connection).run("end_submission", batch=batch)

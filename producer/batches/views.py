@@ -189,10 +189,10 @@ def note_batch(connection: redis.Redis, settings: Settings, batch: str) -> None:
         pipeline.execute()
 
 
-def latest_batches(connection: redis.Redis, limit: int = 10) -> list[str]:
+def latest_batches(connection: redis.Redis, limit: int = 10, offset: int = 0) -> list[str]:
     """Return the batches that were submitted to last, the latest first."""
     with server_errors(connection):
-        names: Any = connection.zrevrange(BATCHES_KEY, 0, limit - 1)
+        names: Any = connection.zrevrange(BATCHES_KEY, offset, offset + limit - 1)
     return [stored_text(name) for name in names]
 
 

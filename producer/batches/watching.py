@@ -12,10 +12,11 @@ from producer.batches.running import Running, running_files
 from producer.batches.runs import Run
 from producer.batches.views import BatchCounts
 from producer.connection import server_errors
-from producer.fleet import WorkerView, is_suspended, live_workers
+from producer.fleet import is_suspended, live_workers
 from producer.keys import queue_key, registry_key
 from producer.models_served import batch_models, farm_queues, queued_by_model, unserved
 from producer.settings import Settings
+from producer.worker_records import WorkerRecord
 
 
 class BatchStatus(BaseModel):
@@ -27,7 +28,7 @@ class BatchStatus(BaseModel):
     counts: BatchCounts
     run: Run = Run()
     running: list[Running] = []
-    workers: list[WorkerView] = []
+    workers: list[WorkerRecord] = []
     is_paused: bool = False
     files_per_s: float | None = Field(None, description="In the run's working time.")
     audio_hours_per_hour: float | None = Field(
@@ -82,7 +83,7 @@ def batch_status(
 
 
 def _unserved(
-    connection: redis.Redis, settings: Settings, models: list[str], workers: list[WorkerView]
+    connection: redis.Redis, settings: Settings, models: list[str], workers: list[WorkerRecord]
 ) -> dict[str, int]:
     """Return the waiting jobs of the farm by those of the models that no worker has."""
     queued = queued_by_model(connection, settings.worker.queues)

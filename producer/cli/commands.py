@@ -18,6 +18,11 @@ COMMANDS = (
     ),
     Command("result", "producer.cli.jobs", "Print a job's transcript."),
     Command(
+        "plan",
+        "producer.cli.plan",
+        "Say how many nights the work takes, with how many machines, and when each batch is done.",
+    ),
+    Command(
         "watch",
         "producer.cli.watch",
         "Show how a batch gets on, until it is done: files, speed, time left, workers.",
@@ -26,6 +31,11 @@ COMMANDS = (
         "status",
         "producer.cli.status",
         "Say how the farm stands on one screen: workers, queues, latest batches; or one batch.",
+    ),
+    Command(
+        "workers",
+        "producer.cli.workers",
+        "Show a row for each worker: what it does, its speed and load, and what is wrong with it.",
     ),
     Command(
         "results",
@@ -53,9 +63,11 @@ COMMANDS = (
         "Report on a batch: totals, speed, failures, recordings to review, and what to do next.",
     ),
     Command(
-        "pause", "producer.cli.farm", "Let no worker start another file; what runs is finished."
+        "pause",
+        "producer.cli.pausing",
+        "Let no worker, or not this one, start another file; what runs is finished.",
     ),
-    Command("resume", "producer.cli.farm", "Let workers start files again."),
+    Command("resume", "producer.cli.pausing", "Let the workers, or this one, start files again."),
     Command(
         "drain",
         "producer.cli.drain",
@@ -68,6 +80,16 @@ COMMANDS = (
         "relay",
         "producer.cli.relay",
         "Post each event to a webhook, signed, in order, at least once, until it is taken.",
+    ),
+    Command(
+        "metrics",
+        "producer.cli.metrics",
+        "Serve the farm's metrics for Prometheus, until stopped: /metrics, /healthz, /readyz.",
+    ),
+    Command(
+        "web",
+        "producer.cli.web",
+        "Show the farm in a browser: progress, workers, errors, transcripts; live, read-only.",
     ),
     Command(
         "models",

@@ -1,54 +1,17 @@
-"""`pause`, `resume`, `events`: the farm as a whole."""
+"""`events`: what happens to the jobs, and to the farm."""
 
 import re
 from typing import Annotated
 
 import typer
 
+from producer.cli.options import KindNames, kinds_of
 from producer.cli.session import session_of
-from producer.console import emit, note, report
+from producer.console import emit, report
 from producer.errors import Exit, InvalidOptions
-from producer.events import ALL_KINDS, ENDS, last_event_id, read_events
-from producer.fleet import pause as pause_farm
-from producer.fleet import resume as resume_farm
+from producer.events import ALL_KINDS, last_event_id, read_events
 
 app = typer.Typer()
-
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-@app.command()
-def pause(
-    context: typer.Context,
-    duration: Annotated[
-        str | None, typer.Option("--for", help="Like 90s, 30m or 8h; else until resume.")
-    ] = None,
-) -> None:
-    """Let no worker start another file; what runs is finished.
-
-    Submissions are taken all the same; they wait.
-
-    Examples:
-      scribefarm pause
-      scribefarm pause --for 8h
-    """
-    duration_s = None if duration is None else _seconds(duration)
-    pause_farm(session_of(context).connection, duration_s)
-    until = f"for {duration}" if duration else "until: scribefarm resume"
-    note(f"paused {until}")
-
-
-@app.command()
-def resume(context: typer.Context) -> None:
-    """Let workers start files again.
-
-    They notice it within seconds.
-
-    Example:
-      scribefarm resume
-    """
-    was_paused = resume_farm(session_of(context).connection)
-    note("the farm goes on" if was_paused else "the farm was not paused")
 
 
 @app.command()
@@ -66,8 +29,9 @@ def events(
         ),
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Only jobs first asked for there.")] = None,
+    kind: KindNames = None,
     all_kinds: Annotated[
-        bool, typer.Option("--all", help="Also jobs that were taken over from lost workers.")
+        bool, typer.Option("--all", help="All kinds: also what happens to workers and batches.")
     ] = False,
 ) -> None:
     """Print an event for each job that ended, as JSON lines.
@@ -76,6 +40,7 @@ def events(
 
     Examples:
       scribefarm events --follow | jq -r 'select(.status == "failed") | .job_id'
+      scribefarm events --follow --kind batch_done --kind worker_lost
       scribefarm events --after 1763867000000-0
     """
     connection = session_of(context).connection
@@ -83,16 +48,9 @@ def events(
     if not re.fullmatch(r"\d+(-\d+)?", start):
         raise InvalidOptions("--after", "must be an event id like 1763867000000-0", start)
     try:
-        kinds = ALL_KINDS if all_kinds else ENDS
+        kinds = ALL_KINDS if all_kinds else kinds_of(kind)
         for event in read_events(connection, start, follow=follow, kinds=kinds, on_odd=report):
             if batch is None or event.batch == batch:
                 emit(event.to_json())
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
-
-
-def _seconds(duration: str) -> int:
-    match = re.fullmatch(r"(\d+)([smhd]?)", duration)
-    if not match or not int(match[1]):
-        raise InvalidOptions("--for", "must be like 90s, 30m or 8h", duration)
-    return int(match[1]) * _UNITS_S[match[2]]

@@ -11,9 +11,8 @@ from producer.cli.session import Session
 from producer.errors import InvalidOptions, ScribefarmError
 from producer.glossary import read_glossary
 from producer.job import MAX_TEMPERATURES, AudioOptions, Options, Temperature
-from producer.languages import parse_language
-from producer.model_names import KNOWN_MODELS, check_model, knows_english_alone
-from producer.parakeet_options import EUROPEAN, check_options
+from producer.model_names import KNOWN_MODELS, check_model
+from producer.options_of_model import fitted
 from producer.quality import PRESETS
 from producer.replacements import Pairs
 from producer.settings import Settings
@@ -30,7 +29,14 @@ JOB_FLAGS = Flags(
     Options,
     panel="Decoding",
     panels={
-        "Language": ("language", "task", "allowed_languages", "on_drift", "drift_model"),
+        "Language": (
+            "language",
+            "task",
+            "allowed_languages",
+            "multilingual",
+            "on_drift",
+            "drift_model",
+        ),
         "Words to expect": (
             "initial_prompt",
             "carry_initial_prompt",
@@ -156,7 +162,7 @@ def asked_options(settings: Settings, given: Given) -> Options:
         options = Options.model_validate({**settings.options.model_dump(), **values})
     except ValidationError as error:
         raise JOB_FLAGS.refusal(error, given) from error
-    return _with_language(options, settings.model.name, given)
+    return fitted(options, settings.model.name, lambda name: _said_by(name, given))
 
 
 def asked_audio(settings: Settings, given: Given) -> AudioOptions:
@@ -231,41 +237,6 @@ def _number(flag: str, text: str, kind: Any) -> float:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _with_language(options: Options, model: str, given: Given) -> Options:
-    """Return options whose language is a code; refuse what no worker with the model can do."""
-    code = None if options.language is None else _code("language", options.language, given)
-    for language in options.allowed_languages:
-        _code("allowed_languages", language, given)
-    if knows_english_alone(model):
-        must = f"the model {model} knows English alone; name another model: --model base"
-        if code not in {None, "en"}:
-            raise InvalidOptions(_said_by("language", given), must, options.language)
-        if options.task == "translate":
-            raise InvalidOptions(_said_by("task", given), must, options.task)
-    _check_family(options, model, given)
-    return options.model_copy(update={"language": code})
-
-
-def _check_family(options: Options, model: str, given: Given) -> None:
-    """Refuse what a model of another family than Whisper's lacks, if its name is known here."""
-    known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
-    if known is None or known.family != "parakeet":
-        return
-    languages = EUROPEAN if known.num_languages > 1 else ("en",)
-    try:
-        check_options(options, languages, model)
-    except InvalidOptions as error:
-        name = error.context.removeprefix("options: ")
-        raise InvalidOptions(_said_by(name, given), error.constraint, error.value) from error
-
-
-def _code(name: str, language: str, given: Given) -> str:
-    try:
-        return parse_language(language)
-    except InvalidOptions as error:
-        raise InvalidOptions(_said_by(name, given), error.constraint, error.value) from error
 
 
 def _said_by(name: str, given: Given) -> str:

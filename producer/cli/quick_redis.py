@@ -1,8 +1,9 @@
-"""Keeps `import redis` from loading redis.asyncio, which no command uses: a tenth of a second each.
+"""Keeps `import redis` from loading what no command uses: a tenth of a second each.
 
 redis-py imports its asynchronous half itself. After `install`, that package is loaded when
-something in it is first asked for, and is whole then. Only the program does so: other programs
-that import `producer` have their own ways with modules.
+something in it is first asked for, and is whole then. Where OpenTelemetry is installed redis-py loads
+its metrics, which nobody here asks it for: it does not find them. Only the program does so: other
+programs that import `producer` have their own ways with modules.
 """
 
 import sys
@@ -12,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 LAZY = "redis.asyncio"
+_METRICS = frozenset({"opentelemetry.metrics", "opentelemetry.sdk.metrics"})
+_ASKERS = ("redis.observability.metrics", "redis.observability.providers")
 
 
 def install() -> None:
@@ -22,12 +25,19 @@ def install() -> None:
 
 class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname in _METRICS and any(map(_is_being_imported, _ASKERS)):
+            raise ModuleNotFoundError(fullname, name=fullname)
         if fullname != LAZY:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _LazyLoader(spec.loader)
         return spec
+
+
+def _is_being_imported(name: str) -> bool:
+    # What CPython's own import system goes by.
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 class _LazyLoader(Loader):

@@ -9,6 +9,7 @@ import typer
 from pydantic import SecretStr
 
 from producer import log
+from producer.cli.options import KindNames, kinds_of
 from producer.cli.session import session_of
 from producer.console import note
 from producer.errors import Exit, InvalidOptions
@@ -36,6 +37,7 @@ def relay(
             dir_okay=False,
         ),
     ] = None,
+    kind: KindNames = None,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="The first time, begin with the oldest event.")
     ] = False,
@@ -45,19 +47,21 @@ def relay(
 ) -> None:
     """Post each event to a webhook, signed, in order, at least once, until it is taken.
 
-    Where it stopped it goes on when it is started again. The signature is that of
+    Where it stopped it goes on when it is started again, also with other kinds. The signature is that of
     standardwebhooks.com. Make a secret: echo whsec_$(openssl rand -base64 32)
 
     Examples:
       WEBHOOK_SECRET=whsec_... scribefarm relay --url https://example.org/hook
       scribefarm relay --url https://example.org/hook --secret-file /etc/scribefarm.secret
+      scribefarm relay --url https://example.org/hook --kind batch_done --kind worker_lost
     """
     log.configure(LogSettings(level="warning", format="console"))
     secret = secret_file.read_text() if secret_file else os.environ.get(SECRET_VARIABLE)
     if not secret:
         raise InvalidOptions("relay", f"needs --secret-file or {SECRET_VARIABLE}")
     endpoint = Endpoint(url, SecretStr(secret))
-    running = Relay(session_of(context).connection, endpoint, from_start=from_start)
+    connection, kinds = session_of(context).connection, kinds_of(kind)
+    running = Relay(connection, endpoint, from_start=from_start, kinds=kinds)
     _relay(running, follow=not once)
 
 

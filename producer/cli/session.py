@@ -13,6 +13,7 @@ from producer.connection import connect
 from producer.console import report
 from producer.errors import Exit, ScribefarmError
 from producer.settings import Settings, load_settings
+from producer.spans import configure_spans
 
 
 @dataclass
@@ -25,7 +26,9 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The effective settings."""
-        return load_settings(self.settings_path)
+        settings = load_settings(self.settings_path)
+        configure_spans(settings.trace, "scribefarm")
+        return settings
 
     @cached_property
     def connection(self) -> redis.Redis:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from producer.batches.running import Running
 from producer.batches.views import BatchCounts
 from producer.batches.watching import BatchStatus
+from producer.cli.worker_words import doing_words
 from producer.console import format_duration
-from producer.fleet import FarmStatus, WorkerView
+from producer.fleet import FarmStatus
 from producer.models_served import shown, unserved, unserved_lines
+from producer.worker_records import WorkerRecord
 
 MAX_RUNNING = 12
 
@@ -86,7 +88,7 @@ def worker_words(look: BatchStatus) -> str:
     if asleep:
         who = "" if len(asleep) == len(look.workers) else f"{len(asleep)} "
         first = min(asleep, key=lambda worker: worker.sleeps_until_s or 0.0)
-        parts.append(who + _asleep(first))
+        parts.append(who + doing_words(first))
     return ", ".join(parts) + paused
 
 
@@ -113,24 +115,18 @@ def position(file: Running) -> str:
     return f"{100 * file.part_done:.0f} %" if file.duration_s else "..."
 
 
-def _worker_line(worker: WorkerView) -> str:
-    """Name, model and revision, heartbeat, load, and until when it sleeps."""
+def _worker_line(worker: WorkerRecord) -> str:
+    """Name, model and revision, heartbeat, load, and what it does if that is nothing, or amiss."""
     model = " ".join(filter(None, (worker.model, worker.revision[:8])))
     facts = [
         model,
         f"heartbeat {format_duration(worker.heartbeat_age_s)} ago",
         f"{worker.in_flight} of {worker.capacity} recordings in hand" if worker.capacity else "",
-        _asleep(worker) if worker.sleeps_until_s is not None else "",
+        "" if worker.state in {"busy", "idle"} else doing_words(worker),
         f"{worker.lost_threads} reading threads hang" if worker.lost_threads else "",
+        "slow: scribefarm workers" if "slow" in worker.marks else "",
     ]
     return f"worker {worker.name}: " + ", ".join(filter(None, facts))
-
-
-def _asleep(worker: WorkerView) -> str:
-    begins_s = worker.sleeps_until_s or 0.0
-    is_soon = begins_s - time.time() < 86_400  # noqa: PLR2004 within a day the hour says it
-    until = time.strftime("%H:%M" if is_soon else "%a %H:%M", time.localtime(begins_s))
-    return f"asleep until {until} (active hours)"
 
 
 def _number(num: int, noun: str) -> str:

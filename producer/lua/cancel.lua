@@ -1,6 +1,6 @@
 -- Stop jobs: one that waits ends now, with the result that the caller brings; one that runs is
 -- marked and its worker ends it at the next heartbeat.
--- args: ttl_s, max_events, jobs ({{job id, result, batch}, ...}).
+-- args: ttl_s, jobs ({{job id, result, batch}, ...}).
 -- Answer: "cancelled", "cancelling" or "" (at an end already, or unknown) for each job.
 local WAITS = {queued = true, scheduled = true, deferred = true, created = true}
 
@@ -14,7 +14,9 @@ local function cancel(job_id, queue, result, batch)
   redis.call('ZADD', registry_key('canceled', queue), string.format('%.6f', now + args.ttl_s),
     job_id)
   redis.call('SET', result_key(job_id), result, 'EX', args.ttl_s)
-  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch)
+  tell('job_id', job_id, 'status', 'failed', 'code', 'cancelled', 'worker', '', 'batch', batch,
+    'trace_id', trace_id_of(job_id))
+  count_end({queue = queue, outcome = 'failed', code = 'cancelled'})
   count_job(job_id)
 end
 

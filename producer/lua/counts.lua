@@ -138,12 +138,23 @@ local function keep_entries(job_id, batches, counted)
   redis.pcall('HSET', job_key(job_id), 'batches', stored, 'counted', counted)
 end
 
+-- Count what the farm did, five minutes by five minutes, in the hash of its day: audio_ms,
+-- succeeded and failed, each as SLOT:WHAT. At most 864 small fields a day, for eight days.
+local WORK_SLOT_S, WORK_TTL_S = 300, 8 * 86400
+local function count_work(what, number)
+  local key = work_key(math.floor(now / 86400))
+  local slot = math.floor(now % 86400 / WORK_SLOT_S)
+  local sum = redis.pcall('HINCRBY', key, slot .. ':' .. what, number)
+  if sum == number then redis.pcall('EXPIRE', key, WORK_TTL_S) end
+end
+
 -- Add the audio that a worker has done of a job by now: each second once, however often it was
 -- begun again.
 local function count_audio(job_id, batches, done_ms)
   local fresh_ms = math.floor(done_ms) - number_of(job_key(job_id), 'worked_ms')
   if fresh_ms <= 0 then return end
   redis.pcall('HSET', job_key(job_id), 'worked_ms', string.format('%d', done_ms))
+  count_work('audio_ms', fresh_ms)
   for batch, entry in pairs(batches) do
     if entry[2] == epoch_of(batch) then
       redis.pcall('HINCRBY', counts_key(batch), 'worked_audio_ms', fresh_ms)
@@ -157,6 +168,19 @@ local function move_records(job_id, batches, before, after)
   for batch, entry in pairs(batches) do
     if entry[2] == epoch_of(batch) then keep_record(batch, job_id, entry[1]) end
   end
+end
+
+-- Tell that nothing of a batch is left to do, unless files are still being submitted: then the end of
+-- the submission asks again.
+local function tell_if_done(batch)
+  local counts = redis.pcall('HMGET', counts_key(batch), 'queued', 'running', 'waiting', 'counted_at',
+    'succeeded', 'failed')
+  if counts.err or not counts[4] or redis.call('EXISTS', submitting_key(batch)) == 1 then return end
+  for i = 1, 3 do
+    if (tonumber(counts[i] or nil) or 0) > 0 then return end
+  end
+  tell('kind', 'batch_done', 'batch', batch, 'num_succeeded', counts[5] or '0', 'num_failed',
+    counts[6] or '0')
 end
 
 -- Move a job in the counts of its batches to where its hash says that it stands. Returns its
@@ -176,6 +200,7 @@ local function count_job(job_id)
       if has_ended(after) and not has_ended(before) then
         redis.pcall('HINCRBY', counts_key(batch), 'ended', entry[1])
         entry[3] = run
+        tell_if_done(batch)
       elseif has_ended(before) and not has_ended(after) then
         if entry[3] == run then redis.pcall('HINCRBY', counts_key(batch), 'ended', -entry[1]) end
         entry[3] = nil

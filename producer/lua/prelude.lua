@@ -8,16 +8,21 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 -- The names of producer/keys.py.
 local EVENTS, QUEUES, WORKERS = FARM .. ':events', RQ .. ':queues', RQ .. ':workers'
 local SUSPENDED, BOOTS = RQ .. ':suspended', FARM .. ':boots'
+local FACTS, ROSTER, LOST = FARM .. ':workers', FARM .. ':roster', FARM .. ':lost_workers'
+local PAUSED, METRICS = FARM .. ':paused', FARM .. ':metrics'
 local function result_key(job_id) return FARM .. ':result:' .. job_id end
 local function progress_key(job_id) return FARM .. ':progress:' .. job_id end
 local function checkpoint_key(job_id) return FARM .. ':checkpoint:' .. job_id end
 local function upload_key(audio_sha256) return FARM .. ':upload:' .. audio_sha256 end
+local function http_key(kind, name) return FARM .. ':http:' .. kind .. ':' .. name end
 local function batch_key(batch) return FARM .. ':batch:' .. batch end
 local function counts_key(batch) return FARM .. ':counts:' .. batch end
 local function ended_key(batch) return FARM .. ':ended:' .. batch end
 local function models_key(batch) return FARM .. ':models:' .. batch end
 local function submission_key(batch) return FARM .. ':submission:' .. batch end
+local function submitting_key(batch) return FARM .. ':submitting:' .. batch end
 local function reported_key(batch) return FARM .. ':reported:' .. batch end
+local function work_key(day) return FARM .. ':work:' .. string.format('%d', day) end
 local function job_key(job_id) return RQ .. ':job:' .. job_id end
 local function rq_results_key(job_id) return RQ .. ':results:' .. job_id end
 local function queue_key(queue) return RQ .. ':queue:' .. queue end
@@ -35,7 +40,14 @@ end
 
 -- Write an event. A stream that takes none keeps no job from its end: results tell it as well.
 local function tell(...)
-  redis.pcall('XADD', EVENTS, 'MAXLEN', '~', args.max_events, '*', ...)
+  redis.pcall('XADD', EVENTS, 'MAXLEN', '~', MAX_EVENTS, '*', ...)
+end
+
+-- The trace that a job belongs to, as in producer/traces.py; "" for none.
+local function trace_id_of(job_id)
+  local stored = job_fields(job_id, 'traceparent')[1] or ''
+  local found = string.match(stored, '^00%-([0-9a-f]+)%-%x+%-%x%x$') or ''
+  return #found == 32 and found or ''
 end
 
 -- RQ's words for jobs that ended without a transcript, as in producer/states.py.

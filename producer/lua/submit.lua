@@ -1,6 +1,6 @@
 -- Enqueue the jobs that are new, and answer the state of the others: at most BATCH_SIZE at a time.
 -- args: counted_queues (their waiting jobs, of all models, count against the limit), limit,
--- job_ttl_s, result_ttl_s, resubmit_failed, batch (nil for none),
+-- job_ttl_s, result_ttl_s, resubmit_failed, traceparent, batch (nil for none),
 -- jobs ({{job id, name in the batch, queue, hash of the audio}, ...}).
 -- ARGV[2] and behind it: RQ's data of each job.
 -- Answer: {"full", waiting} or {"ok", state, is_new, state, is_new, ...}.
@@ -34,7 +34,8 @@ local enqueued_at = stamp(now)
 local function enqueue(job_id, queue, data)
   redis.call('HSET', job_key(job_id), 'created_at', enqueued_at, 'enqueued_at', enqueued_at,
     'origin', queue, 'data', data, 'status', 'queued', 'ttl', args.job_ttl_s,
-    'result_ttl', args.result_ttl_s, 'failure_ttl', args.result_ttl_s)
+    'result_ttl', args.result_ttl_s, 'failure_ttl', args.result_ttl_s,
+    'traceparent', args.traceparent)
   redis.call('EXPIRE', job_key(job_id), args.job_ttl_s)
   redis.call('RPUSH', queue_key(queue), job_id)
   redis.call('SADD', QUEUES, queue_key(queue))

@@ -34,7 +34,7 @@ from producer.queue import submit
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import LogSettings, Settings
 from tests.stage.farm import Server, make_settings, wait_until
-from worker.engine.messages import Done, Event, Ticket
+from worker.engine.messages import Done, EngineFigures, Event, Ticket
 from worker.farm.farm_worker import FarmWorker
 from worker.farm.scripts import MAX_JOBS_A_CALL, FarmScripts, Release
 
@@ -48,6 +48,7 @@ class InstantEngine:
     """Answers each recording with a short transcript at once."""
 
     num_lost_threads = 0
+    figures = EngineFigures("fake", slots=8)
     can_read = True
 
     def __init__(self, capacity: int = 8) -> None:

@@ -87,7 +87,7 @@ def bench_transformers(report, arguments):
             read_pieces(arguments.audio, batch),
             sampling_rate=RATE_HZ,
             return_attention_mask=True,
-            device=device,
+            device="cpu",
         )
         features = heard["input_features"].to(device, dtype)
         mask = heard["attention_mask"].to(device)

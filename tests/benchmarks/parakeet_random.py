@@ -62,7 +62,7 @@ def make_folder(folder, shapes, pieces, device, dtype, *, has_vad=False):
 
     model = draw(shapes, device, dtype)
     extractor = ParakeetFeatureExtractor(feature_size=model.config.encoder_config.num_mel_bins)
-    heard = extractor(pieces, sampling_rate=16_000, return_attention_mask=True, device=device)
+    heard = extractor(pieces, sampling_rate=16_000, return_attention_mask=True, device="cpu")
     features = heard["input_features"].to(device, dtype)
     mask = heard["attention_mask"].to(device)
     seconds = sum(len(piece) for piece in pieces) / 16_000

@@ -3,8 +3,8 @@
     python tests/benchmarks/word_error_rate.py [--ours NAME=FILE.json ...] [--json] [--files]
 
 A row is one engine's texts. The peers' lie in tests/data/peers (made by peers/transcribe.py, with
-versions and options); openai-whisper's greedy text is the shared golden.jsonl; ours is any JSON
-{path: text}, or {"model": "base", "texts": {path: text}}, with paths as in the shared manifest.
+versions and options); openai-whisper's greedy text is the shared golden.jsonl, that of its command
+tests/data/beam_goldens.jsonl; ours is any JSON {path: text}, or {"model": "base", "texts": {path: text}}, with paths as in the shared manifest.
 
 Texts are normalised as Whisper's paper does (appendix C), by its own rules in the package
 whisper-normalizer: English with numbers, contractions and spelling unified, other languages in
@@ -32,6 +32,7 @@ with warnings.catch_warnings():
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 HYPOTHESES = REPOSITORY / "tests" / "data" / "peers"
+BEAM_GOLDENS = REPOSITORY / "tests" / "data" / "beam_goldens.jsonl"
 # Columns of the table: the manifest's folder, FLEURS by language.
 SETS = ("english", "fleurs en", "fleurs de", "fleurs es", "fleurs fr", "fleurs pt")
 
@@ -103,6 +104,17 @@ def golden(shared_data: Path = SHARED_DATA) -> Iterable[Hypotheses]:
             texts[entry["model"]][entry["path"]] = entry["text"]
     for model, found in texts.items():
         yield Hypotheses("openai-whisper greedy", model, found)
+
+
+def command(goldens: Path = BEAM_GOLDENS) -> Iterable[Hypotheses]:
+    """openai-whisper as its command decodes: five beams, then the likeliest of five samples."""
+    texts: dict[str, dict[str, str]] = defaultdict(dict)
+    for line in goldens.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if len(entry["temperatures"]) > 1:
+            texts[entry["model"]][entry["path"]] = entry["text"]
+    for model, found in texts.items():
+        yield Hypotheses("openai-whisper's command (beam 5)", model, found)
 
 
 def peers(folder: Path = HYPOTHESES) -> Iterable[Hypotheses]:
@@ -181,7 +193,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not SHARED_DATA.is_dir():
         sys.exit(f"the reference texts are in {SHARED_DATA}, which is not there")
-    rows = [*golden(), *peers(), *map(read_hypotheses, arguments.ours)]
+    rows = [*golden(), *command(), *peers(), *map(read_hypotheses, arguments.ours)]
     records = table(rows, references())
     if arguments.json:
         print(json.dumps(records, indent=1))

@@ -24,6 +24,7 @@ from producer.queue import submit
 from producer.result import parse_result
 from producer.settings import Settings
 from tests.chaos.proxy import LossyProxy, loses_at_random
+from tests.chaos.scrapes import Scrapes, disagreements
 from tests.stage import fake_engine
 from tests.stage.farm import Server, WorkerProcess, make_settings
 
@@ -48,6 +49,10 @@ class Report:
     adopted: int = 0
     fenced_off: int = 0
     longest_recovery_s: float = 0.0
+    audio_s: float = 0.0
+    scrapes: int = 0
+    scrapes_without_server: int = 0
+    wrong_metrics: list[str] = field(default_factory=list)
 
     @property
     def results(self) -> int:
@@ -61,7 +66,7 @@ class Report:
             "wrong results": self.wrong,
             "jobs committed twice": max(0, self.max_commits - 1),
         }
-        return [f"{name}: {count}" for name, count in checks.items() if count]
+        return [f"{name}: {count}" for name, count in checks.items() if count] + self.wrong_metrics
 
     def table(self) -> str:
         rows = {
@@ -79,6 +84,8 @@ class Report:
             "replies lost": self.lost_replies,
             "faults": dict(self.faults),
             "longest recovery after kill -9": f"{self.longest_recovery_s:.1f} s",
+            "scrapes": f"{self.scrapes}, {self.scrapes_without_server} of them without the server",
+            "metrics that are not true": ", ".join(self.wrong_metrics) or "none",
             "seconds": f"{self.seconds:.0f}",
         }
         return "\n".join(f"{name:32} {value}" for name, value in rows.items())
@@ -114,11 +121,13 @@ class Chaos:
         started = time.monotonic()
         try:
             job_ids = [each.job_id for each in submit(self._connection, self._direct, self._jobs)]
+            self._scrapes = Scrapes(self._direct)
             self._workers = [self._start_worker() for _ in range(self._num_workers)]
             self._disturb(job_ids, started + min(faults_for_s, limit_s))
             self._calm(job_ids, started + limit_s)
             self.report.seconds = time.monotonic() - started
             self._count(job_ids)
+            self._count_scrapes()
         finally:
             self.close()
         return self.report
@@ -213,6 +222,7 @@ class Chaos:
             told = fake_engine.Recording.parse(asked.source)
             if result.status == "succeeded":
                 report.succeeded += 1
+                report.audio_s += result.audio.duration_s
                 right = result.text == fake_engine.expected_text(asked.source)
                 report.wrong += not right or (bool(told.error) and not told.once)
             else:
@@ -223,6 +233,20 @@ class Chaos:
         report.max_commits = max(commits.values(), default=0)
         report.lost_replies = self._proxy.num_lost
         self._read_log()
+
+    def _count_scrapes(self) -> None:
+        """Hold what the monitor scraped to what results and events say."""
+        report = self.report
+        self._scrapes.stop()
+        report.scrapes = self._scrapes.num_scrapes
+        report.scrapes_without_server = self._scrapes.num_without_server
+        report.wrong_metrics = disagreements(
+            self._scrapes,
+            self._connection,
+            succeeded=report.succeeded,
+            failed=report.failed,
+            audio_s=report.audio_s,
+        )
 
     def _read_log(self) -> None:
         for line in self._log.read_text().splitlines():

@@ -38,6 +38,7 @@ def test_both_programs_say_their_version(program, flag):
     [
         (("--language", "xx"), "base", "must be a language code or name that Whisper knows"),
         (("--language", "de"), "tiny.en", "the model tiny.en knows English alone"),
+        (("--multilingual", "True"), "tiny.en", "--multilingual: the model tiny.en knows"),
         (("--task", "translate"), "openai/whisper-small.en", "small.en knows English alone"),
     ],
 )

@@ -175,3 +175,18 @@ def test_a_command_whose_output_cannot_be_written_does_not_end_well(settings, tm
             cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
     assert done.returncode != 0
+
+
+def test_redis_does_not_load_the_metrics_of_opentelemetry():
+    """Who asks for OpenTelemetry afterwards has it whole."""
+    code = """
+import sys
+from producer.cli import quick_redis
+quick_redis.install()
+import redis
+assert not {"opentelemetry.metrics", "opentelemetry.sdk.metrics"} & set(sys.modules)
+import opentelemetry.sdk.trace.export
+import opentelemetry.metrics
+assert opentelemetry.metrics.get_meter("x")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,6 +19,8 @@ def test_a_minute_of_kills_freezes_and_lost_replies_loses_nothing_and_repeats_no
         report.faults
     )
     assert report.lost_replies > 0
+    # `problems` holds the last one to results and events.
+    assert report.scrapes - report.scrapes_without_server > 20
 
 
 @pytest.mark.slow

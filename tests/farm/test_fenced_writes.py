@@ -5,7 +5,7 @@ import redis
 
 from producer.errors import SourceUnreachable
 from producer.server_replies import NOT_NOW
-from producer.settings import QueueSettings
+from producer.settings import QueueSettings, Settings
 from tests.stage.claims import NotingEngine, make_claim, make_progress, make_transcript
 from tests.stage.farm import make_settings
 from worker.engine.messages import Done, Failed
@@ -14,6 +14,7 @@ from worker.farm.commit import CommitVerdict
 from worker.farm.fenced_writes import FencedWrites
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.scripts import MAX_JOBS_A_CALL
+from worker.farm.self_report import SelfReport
 
 
 class NotingScripts:
@@ -87,7 +88,8 @@ def held():
 @pytest.fixture
 def writes(held, scripts, commits):
     """Return the writes under test."""
-    return FencedWrites(None, scripts, held, "w", QueueSettings())
+    report = SelfReport(NotingEngine(), Settings(), ["default"])
+    return FencedWrites(None, scripts, held, "w", QueueSettings(), report=report)
 
 
 def start(held, *names, **fields):

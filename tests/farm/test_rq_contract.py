@@ -240,6 +240,8 @@ def test_the_lua_files_are_part_of_the_package():
         "claim",
         "heartbeat",
         "progress",
+        "leave",
+        "sweep",
         "reap",
         "release",
         "due",

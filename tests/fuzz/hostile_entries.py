@@ -103,6 +103,7 @@ def kwargs(draw: st.DrawFn) -> Any:
 
 _KEYS = ["source", "batch", "name", "metadata", "options", "model", "revision", "audio_sha256", "x"]
 _OPTIONS = ["temperatures", "language", "suppress_tokens", "clip_timestamps", "best_of", "seed"]
+_OPTIONS += ["beam_size", "patience", "length_penalty"]
 
 
 @st.composite

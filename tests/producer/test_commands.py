@@ -10,7 +10,7 @@ from producer.batches.views import (
 
 COMMANDS = (
     *("submit", "watch", "status", "results", "errors", "retry", "cancel", "report"),
-    *("pause", "resume", "drain", "events", "relay"),
+    *("pause", "resume", "drain", "events", "relay", "workers", "metrics"),
 )
 
 

@@ -16,6 +16,8 @@ from producer.result import Failure, dump_result, parse_result
 from producer.settings import load_settings
 
 HASH = "0123456789abcdef" * 4
+# Of a job with that audio, the model base and no option, as the first version 3 made it.
+ID_OF_VERSION_3 = "8f0291d140513f88f8b84d531c257a3d"
 
 
 def nested(depth):
@@ -140,6 +142,14 @@ def test_how_a_recording_is_read_is_part_of_its_id():
     linear = plain.model_copy(update={"audio": AudioOptions(resampler="linear")})
     assert linear.content_id(HASH) != plain.content_id(HASH)
     assert Job.from_kwargs(linear.to_kwargs()).read_as.resampler == "linear"
+
+
+def test_options_that_came_later_change_no_id_at_their_defaults():
+    """Ids that archives hold stay what they are; what changes the text changes the id."""
+    plain = Job(source="a.wav", model="base")
+    assert plain.content_id(HASH) == ID_OF_VERSION_3
+    by_window = plain.model_copy(update={"options": Options(multilingual=True)})
+    assert by_window.content_id(HASH) != ID_OF_VERSION_3
 
 
 def test_a_job_takes_from_the_settings_how_it_is_read():

@@ -39,12 +39,15 @@ BUILDERS = {
     "progress_key": ("x",),
     "checkpoint_key": ("x",),
     "upload_key": ("x",),
+    "http_key": ("file", "x"),
     "batch_key": ("night",),
     "counts_key": ("night",),
     "ended_key": ("night",),
     "reported_key": ("night",),
     "models_key": ("night",),
     "submission_key": ("night",),
+    "work_key": (20_000,),
+    "submitting_key": ("night",),
     "job_key": ("x",),
     "rq_results_key": ("x",),
     "queue_key": ("low",),
@@ -71,11 +74,18 @@ def test_lua_and_python_build_the_same_keys(connection, tmp_path, name, argument
 
 def test_lua_and_python_name_the_same_single_keys(connection, tmp_path):
     """Those that stand for the whole farm."""
-    (tmp_path / "keys.lua").write_text("return {EVENTS, QUEUES, WORKERS, SUSPENDED, BOOTS}")
+    (tmp_path / "keys.lua").write_text(
+        "return {EVENTS, QUEUES, WORKERS, SUSPENDED, BOOTS, FACTS, ROSTER, LOST, PAUSED, METRICS}"
+    )
     assert [key.decode() for key in Scripts(connection, tmp_path).run("keys")] == [
         keys.EVENTS_KEY,
         keys.QUEUES_KEY,
         keys.WORKERS_KEY,
         keys.SUSPENDED_KEY,
         keys.BOOTS_KEY,
+        keys.FACTS_KEY,
+        keys.ROSTER_KEY,
+        keys.LOST_KEY,
+        keys.PAUSED_KEY,
+        keys.METRICS_KEY,
     ]

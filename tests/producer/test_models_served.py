@@ -9,12 +9,13 @@ from producer.archive.submit import submit_archive
 from producer.batches.watching import batch_status
 from producer.cli.status_lines import plain_line, status_lines
 from producer.errors import InvalidOptions, QueueFull
-from producer.fleet import WorkerView, farm_status
+from producer.fleet import farm_status
 from producer.job import Job
 from producer.keys import model_queue, split_queue
 from producer.models_served import batch_models, farm_queues, is_served, unserved, unserved_lines
 from producer.queue import job_id_of, submit, with_defaults
 from producer.settings import load_settings
+from producer.worker_records import WorkerRecord
 from tests.producer.known_jobs import job, jobs, waiting
 
 
@@ -84,7 +85,7 @@ def test_waiting_jobs_of_all_models_count_against_the_limit(connection, server_s
 
 
 def worker(*queues):
-    return WorkerView(name="w", queues=queues, model="base", revision="r")
+    return WorkerRecord(name="w", queues=queues, model="base", revision="r")
 
 
 def test_models_that_no_worker_has_are_named_with_the_way_to_one():

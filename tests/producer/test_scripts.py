@@ -89,4 +89,12 @@ def test_the_lua_files_are_part_of_the_package():
         "taken_over",
         "read_counts",
         "start_run",
+        "end_submission",
+        "metrics",
+        "roster",
+        "workers",
+        "lost",
+        "pause_worker",
+        "pause_farm",
+        "scrape",
     }

@@ -17,7 +17,8 @@ from producer.batches.watching import BatchStatus, batch_status, time_left_s
 from producer.cli.status_lines import farm_lines, plain_line
 from producer.cli.watch_view import live_view
 from producer.errors import JobNotFound
-from producer.fleet import FarmStatus, WorkerView
+from producer.fleet import FarmStatus
+from producer.worker_records import WorkerRecord
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
 
@@ -270,7 +271,7 @@ def test_no_line_of_the_live_view_wraps_and_names_keep_their_end(width):
         batch="archive-of-the-radio-station-20251123-2200",
         counts=BatchCounts(total=1_000_000, succeeded=123_456, running=2, queued=876_542),
         running=files,
-        workers=[WorkerView(name="a")],
+        workers=[WorkerRecord(name="a")],
         audio_hours_per_hour=1234.5,
         eta_s=123_456.0,
     )
@@ -289,10 +290,12 @@ def test_a_farm_that_sleeps_says_until_when():
     """In status and in watch; within a day the hour is enough."""
     begins_s = time.time() + 3600
     until = time.strftime("%H:%M", time.localtime(begins_s))
-    sleeper = WorkerView(name="a", model="tiny.en", capacity=8, sleeps_until_s=begins_s)
+    sleeper = WorkerRecord(
+        name="a", model="tiny.en", capacity=8, sleeps_until_s=begins_s, state="asleep"
+    )
     look = BatchStatus(batch="b", counts=BatchCounts(total=1, queued=1), workers=[sleeper])
     assert plain_line(look).endswith(f"0 on this batch, asleep until {until} (active hours)")
-    both = look.model_copy(update={"workers": [sleeper, WorkerView(name="b")]})
+    both = look.model_copy(update={"workers": [sleeper, WorkerRecord(name="b")]})
     assert f"1 asleep until {until}" in plain_line(both)
     farm = FarmStatus(
         is_paused=False, workers=[sleeper], queued={}, running={}, max_queued=1, batches={}

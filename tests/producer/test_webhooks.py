@@ -146,6 +146,19 @@ def test_each_endpoint_gets_every_event(connection, receiver):
     assert len(deliver_all(connection, first)) == len(deliver_all(connection, second)) == 1
 
 
+def test_other_kinds_are_posted_to_who_asks_for_them(connection, receiver):
+    """Their types are their names with a dot; a kind that is not asked for is passed over."""
+    add_event(connection, "a")
+    connection.xadd(EVENTS_KEY, {"kind": "worker_lost", "worker": "mini-3", "code": "worker_lost"})
+    done = {"kind": "batch_done", "batch": "b", "num_succeeded": "7", "num_failed": "1"}
+    connection.xadd(EVENTS_KEY, done)
+    deliver_all(connection, endpoint(receiver.url), kinds={"batch_done", "worker_lost"})
+    posted = [json.loads(body) for _, body in receiver.received]
+    assert [each["type"] for each in posted] == ["worker.lost", "batch.done"]
+    assert posted[1]["data"]["num_succeeded"] == 7
+    assert "until" not in posted[1]["data"]
+
+
 def test_a_new_relay_begins_with_the_next_event_unless_told_otherwise(connection, receiver):
     """Old news are not posted by surprise."""
     add_event(connection, "old")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SourceForbidden
+from producer.roots import within_roots
 from tests.stage.farm import wait_until
-from worker.sources.file import SourceCheck, within_roots
+from worker.sources.file import SourceCheck
 
 
 def test_without_roots_every_path_is_returned_as_it_is():

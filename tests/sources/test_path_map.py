@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from producer.path_map import PathMap
 from producer.settings import AudioSettings
 from tests.stage.farm import wait_until
 from worker.sources.file import SourceCheck
-from worker.sources.path_map import PathMap
 
 RULES = ("/Volumes/Archive=/mnt/archive", "/Volumes/Archive/new=/srv/new", "/a=b=/c")
 

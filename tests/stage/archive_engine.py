@@ -22,7 +22,7 @@ from producer.errors import Internal, ScribefarmError
 from producer.result import Audio, Model, Segment, Timing, Transcript
 from producer.settings import RedisSettings, Settings
 from worker.audio.recording import open_recording
-from worker.engine.messages import Done, Event, Failed, Opened, Ticket
+from worker.engine.messages import Done, EngineFigures, Event, Failed, Opened, Ticket
 from worker.farm.farm_worker import FarmWorker
 
 # Seconds of "work" a recording, so that a worker can be killed in the middle of it.
@@ -48,6 +48,7 @@ class ArchiveEngine:
 
     model = Model(name="fake", revision="0", dtype="float32")
     num_lost_threads = 0
+    figures = EngineFigures("fake", slots=8)
     can_read = True
 
     def __init__(self, settings, capacity=8):

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from producer.errors import ScribefarmError
 from producer.job import TASK_NAME
 from producer.result import Audio, Model, Segment, Timing, Transcript
-from worker.engine.messages import Checkpoint, Event, Progress, Ticket
+from worker.engine.messages import Checkpoint, EngineFigures, Event, Progress, Ticket
 from worker.farm.scripts import FIELDS, Claim
 
+FIGURES = EngineFigures("fake", slots=8)
 MODEL = Model(name="fake", revision="0", dtype="float32")
 
 
@@ -62,6 +63,7 @@ class NotingEngine:
     submitted: list[Ticket] = field(default_factory=list)
     cancelled: dict[str, ScribefarmError] = field(default_factory=dict)
     num_lost_threads: int = 0
+    figures: EngineFigures = FIGURES
     can_read: bool = True
 
     def submit(self, ticket: Ticket) -> None:

@@ -26,7 +26,16 @@ from urllib.parse import parse_qs, urlsplit
 from producer.errors import ERRORS, ScribefarmError
 from producer.job import Job
 from producer.result import LANGUAGE_DRIFT, Audio, Model, Segment, Timing, Transcript
-from worker.engine.messages import Checkpoint, Done, Event, Failed, Opened, Progress, Ticket
+from worker.engine.messages import (
+    Checkpoint,
+    Done,
+    EngineFigures,
+    Event,
+    Failed,
+    Opened,
+    Progress,
+    Ticket,
+)
 
 WINDOW_AUDIO_S = 30.0
 MODEL = Model(name="fake", revision="0", dtype="float32")
@@ -102,6 +111,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self._rows: dict[str, _Row] = {}
+        self._steps = (0, 0, 0.0)
         self._lock = threading.Lock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._broken: ScribefarmError | None = None
@@ -109,6 +119,12 @@ class FakeEngine:
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def figures(self) -> EngineFigures:
+        """Return a step a window: all recordings that are there are its rows."""
+        steps, row_steps, step_s = self._steps
+        return EngineFigures("fake", self.capacity, steps, row_steps, step_s)
 
     def submit(self, ticket: Ticket) -> None:
         recording = Recording.parse(ticket.job.source)
@@ -174,6 +190,9 @@ class FakeEngine:
     def _step(self, row: _Row) -> None:
         if row.recording.hang:
             return
+        steps, row_steps, step_s = self._steps
+        num_rows = len(self._rows)
+        self._steps = (steps + 1, row_steps + num_rows, step_s + row.recording.window_s)
         ended = self._window(row)
         if ended is not None:
             with self._lock:

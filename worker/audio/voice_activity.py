@@ -23,9 +23,11 @@ CHUNK_S = CHUNK_SAMPLES / 16_000
 ONSET, OFFSET = 0.5, 0.35
 PAUSE_CHUNKS = math.ceil(0.1 / CHUNK_S)
 LEAST_SPEECH_CHUNKS = math.ceil(0.25 / CHUNK_S)
-# Kept before speech, as faster-whisper keeps: breath, and words that begin softly. Behind it nothing
-# need be kept: a window that begins in speech reads on into the silence.
-PADDING_S = 0.4
+# Kept before speech: breath, and words that begin softly. The middle of a plateau: between 0.5 and
+# 1.0 s a file that begins with silence has no more word errors than unskipped, with 0.4 (as
+# faster-whisper keeps) it had (tests/benchmarks/RESULTS.md). Behind speech nothing need be kept: a
+# window that begins in speech reads on into the silence.
+PADDING_S = 0.8
 # Shorter silences are never skipped: a window of 30 s costs the same with them in it, and starts
 # elsewhere behind them, which costs words (tests/benchmarks/RESULTS.md).
 LEAST_SKIPPED_S = 5.0

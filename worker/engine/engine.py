@@ -31,7 +31,7 @@ from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
 from worker.engine.lanes import LaneFeatures, LaneTranscription
-from worker.engine.messages import Event, Failed, Opened, Ticket
+from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
@@ -86,6 +86,21 @@ class BatchEngine:
     def model(self) -> Model:
         """The pinned model."""
         return self._family.model
+
+    @property
+    def figures(self) -> EngineFigures:
+        """What the engine is, and what it has done so far."""
+        family, stats = self._family, self.stats
+        has_rows = family.stepper is not None
+        return EngineFigures(
+            family=family.name,
+            slots=family.plan.slots if has_rows else family.plan.batch_size,
+            steps=stats.steps if has_rows else stats.batches,
+            row_steps=stats.row_steps if has_rows else stats.batched_requests,
+            step_s=stats.step.total_s if has_rows else stats.batch.total_s + stats.reply.total_s,
+            memory_bytes=family.peak_memory_bytes(),
+            memory_limit_bytes=family.plan.limit_bytes,
+        )
 
     @property
     def num_lost_threads(self) -> int:
@@ -266,7 +281,7 @@ class BatchEngine:
         except ScribefarmError as error:
             self._inbox.put(partial(self._schedule.fail, track, error))
         except Exception as error:  # noqa: BLE001 one recording fails, not all
-            _log.exception("computation failed", job_id=track.ticket.job_id)
+            _log.exception("computation failed", **track.ticket.named())
             failed = Internal("transcription", "must not fail", repr(error))
             self._inbox.put(partial(self._schedule.fail, track, failed))
         else:

@@ -209,4 +209,4 @@ class Family(Protocol):
         """
 
     def peak_memory_bytes(self) -> int:
-        """Return the most device memory in use at once so far."""
+        """Return the most device memory in use at once so far; called from any thread."""

@@ -162,7 +162,12 @@ class LaneTranscription:
         return (len(self._done) * self._duration_s + self._lane.seconds_done) / self._num_lanes
 
     def requests(
-        self, features: LaneFeatures, lanes: Sequence[LaneEnd], duration_s: float
+        self,
+        features: LaneFeatures,
+        lanes: Sequence[LaneEnd],
+        duration_s: float,
+        *,
+        skips_silence: bool = False,
     ) -> Requests[None]:
         """Go through the lanes, each as a recording of its own.
 
@@ -170,6 +175,7 @@ class LaneTranscription:
             features: Finished.
             lanes: What is transcribed.
             duration_s: Of the recording.
+            skips_silence: Whether the job asked for that.
         """
         self._num_lanes, self._duration_s = len(lanes), duration_s
         begun = {*self._done} if self._number is None else {*self._done, self._number}
@@ -181,7 +187,7 @@ class LaneTranscription:
                 continue
             if number != self._number:
                 self._number, self._lane = number, self._make(None)
-            heard = Speech(end.speech, end.skipped)
+            heard = Speech(end.speech, end.skipped, skips_silence)
             yield from self._follow(features.lanes[end.lane.column], heard)
             self._finish_lane(number)
 

@@ -57,6 +57,11 @@ class Ticket:
     job_id: str
     job: Job
     checkpoint: Checkpoint | None = None
+    trace_id: str = ""
+
+    def named(self) -> dict[str, str]:
+        """Return what log lines say of the job."""
+        return {"job_id": self.job_id, **({"trace_id": self.trace_id} if self.trace_id else {})}
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,28 @@ class Progress:
 Event = Opened | Done | Failed | Progress
 
 
+@dataclass(frozen=True)
+class EngineFigures:
+    """What an engine is and has done since its start, for the farm's monitors.
+
+    Attributes:
+        family: Name of the model's family.
+        slots: Rows that are stepped together at most; of a family without rows, requests.
+        steps: Turns in which rows were stepped, or batches; `row_steps` counts the rows in them.
+        step_s: Seconds that they took.
+        memory_bytes: Most device memory in use at once.
+        memory_limit_bytes: Most that may be used.
+    """
+
+    family: str = ""
+    slots: int = 0
+    steps: int = 0
+    row_steps: int = 0
+    step_s: float = 0.0
+    memory_bytes: int = 0
+    memory_limit_bytes: int = 0
+
+
 class Engine(Protocol):
     """What the farm worker needs of an engine; every method may be called from any thread."""
 
@@ -115,6 +142,10 @@ class Engine(Protocol):
     @property
     def model(self) -> Model:
         """The pinned model."""
+
+    @property
+    def figures(self) -> EngineFigures:
+        """What it is, and what it has done so far."""
 
     @property
     def num_lost_threads(self) -> int:

@@ -136,7 +136,7 @@ class Schedule:
         except ScribefarmError as error:
             self.fail(track, error)
         except Exception as error:  # noqa: BLE001 one recording fails, not all
-            _log.exception("transcription failed", job_id=track.ticket.job_id)
+            _log.exception("transcription failed", **track.ticket.named())
             self.fail(track, Internal("transcription", "must not fail", repr(error)))
 
     def fail(self, track: Track, error: ScribefarmError) -> None:

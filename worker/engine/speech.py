@@ -14,10 +14,12 @@ class Speech:
     Attributes:
         edges: Times at which speech begins and ends, in turn, rising; None if nobody listened.
         skipped: Silent stretches that are not transcribed, in order, apart from each other.
+        skips_silence: Whether the job asked for that, be there such stretches or not.
     """
 
     edges: Sequence[float] | None = None
     skipped: Sequence[tuple[float, float]] = ()
+    skips_silence: bool = False
 
     def after_silence(self, seconds: float) -> float:
         """Return the time itself, or the end of the skipped stretch that it lies in."""

@@ -48,13 +48,16 @@ class Track:
         """Take note that all audio was read: the transcription can start."""
         self.audio, self.audio_prep_s, self.read_flags = end.audio, end.busy_s, end.flags
         self.features.finish()
+        skips = self.reading.asked.vad == "skip-silence"
         whole = LaneEnd(Lane(0, 0), end.speech, end.audio.skipped)
         if isinstance(self.transcription, LaneTranscription):
             features = cast("LaneFeatures", self.features)
             lanes, duration_s = end.lanes or (whole,), end.audio.duration_s
-            self.requests = self.transcription.requests(features, lanes, duration_s)
+            self.requests = self.transcription.requests(
+                features, lanes, duration_s, skips_silence=skips
+            )
         else:
-            speech = Speech(whole.speech, whole.skipped)
+            speech = Speech(whole.speech, whole.skipped, skips)
             self.requests = self.transcription.requests(self.features, speech)
         self.started = time.monotonic()
 

@@ -32,7 +32,9 @@ from producer.keys import (
 from producer.result import Failure, Transcript, outcome_fields
 from producer.scripts import Scripts
 from producer.server_replies import is_wrong_type
+from producer.worker_records import known_as
 from worker.farm.endings import Outcome
+from worker.farm.job_hash import waited_s
 from worker.farm.scripts import LUA_FOLDER
 
 # Fields of ours that an ended job no longer needs. The fence stays: by it a worker whose reply was
@@ -112,7 +114,8 @@ def _try_commit(
     _store_result(pipe, outcome)
     _store_status(pipe, job, outcome)
     _forget_execution(pipe, outcome)
-    Scripts(connection, LUA_FOLDER, shared="leases").add_to(pipe, "count", job_id=claim.job_id)
+    scripts = Scripts(connection, LUA_FOLDER, shared="leases")
+    scripts.add_to(pipe, "count", job_id=claim.job_id, ended=_counted(outcome))
     pipe.execute()
     if rate_limited:
         Queue(claim.queue, connection=connection).enqueue_ready_jobs_by_queue(rate_limited)
@@ -155,9 +158,31 @@ def _store_result(pipe: Any, outcome: Outcome) -> None:
         "code": result.error.code if isinstance(result, Failure) else "",
         "worker": outcome.worker,
         "batch": outcome.batch or "",
+        "trace_id": claim.trace_id,
     }
     pipe.xadd(EVENTS_KEY, event, maxlen=MAX_EVENTS, approximate=True)
     pipe.delete(checkpoint_key(claim.job_id), progress_key(claim.job_id))
+
+
+def _counted(outcome: Outcome) -> dict[str, Any]:
+    """Return what monitors count of an end: see `count_end` in producer/lua/metrics.lua."""
+    result, claim = outcome.result, outcome.claim
+    counted: dict[str, Any] = {
+        "queue": claim.queue,
+        "outcome": result.status,
+        "code": result.error.code if isinstance(result, Failure) else "",
+        "wait_ms": round(1000 * waited_s(claim)),
+        "busy_ms": round(1000 * outcome.busy_s),
+    }
+    if isinstance(result, Transcript):
+        of_segments = (flag for segment in result.segments for flag in segment.flags)
+        counted |= {
+            "worker": known_as(outcome.worker),
+            "model": result.model.name,
+            "audio_ms": round(1000 * result.audio.duration_s),
+            "flags": dict.fromkeys({*result.flags, *of_segments}, 1),
+        }
+    return counted
 
 
 def _store_status(pipe: Any, job: Job, outcome: Outcome) -> None:

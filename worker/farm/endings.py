@@ -28,6 +28,7 @@ class Outcome:
         ttl_s: Seconds to keep the result; -1 is for ever, which only an RQ program can ask for.
         busy_s: Seconds from claim to end.
         batch: Name of the job's batch, if it has one.
+        opened_s: Seconds from claim to the opening of its file; None if it was not opened.
         foreign_sha256: Hash of the audio that was read, where the job's id is made of another;
             "" where it is of that audio, or nobody hashed it.
     """
@@ -38,6 +39,7 @@ class Outcome:
     busy_s: float = 0.0
     batch: str | None = None
     foreign_sha256: str = ""
+    opened_s: float | None = None
 
     @cached_property
     def document(self) -> str:
@@ -78,6 +80,7 @@ def success(
     filled = {
         "job_id": flight.claim.job_id,
         "source": shown_source(flight.job.source),
+        "trace_id": flight.claim.trace_id,
         "metadata": flight.job.metadata,
         "worker": worker,
         "timing": timing,
@@ -89,6 +92,7 @@ def success(
         busy_s=flight.busy_s,
         batch=flight.job.batch,
         foreign_sha256="" if is_of_id else read,
+        opened_s=flight.line_s,
     )
 
 
@@ -105,6 +109,7 @@ def after_attempt(
         ttl_s=flight.times.failure_ttl_s or settings.result_ttl_s,
         busy_s=flight.busy_s,
         batch=flight.job.batch,
+        opened_s=flight.line_s,
     )
 
 
@@ -180,7 +185,7 @@ def unexpected(
     """
     found = f"{type(error).__name__}: {as_text(str(error), _MAX_QUOTED)}"
     defect = Internal("job", "a defect that its data brought out", found)
-    failure = Failure.from_error(claim.job_id, defect, worker=worker)
+    failure = Failure.from_error(claim.job_id, defect, worker=worker, trace_id=claim.trace_id)
     return Outcome(claim, failure, ttl_s=settings.result_ttl_s, batch=batch and as_text(batch))
 
 
@@ -205,6 +210,7 @@ def _failure(
         claim.job_id,
         error,
         source=shown_source(job.source) if job else "",
+        trace_id=claim.trace_id,
         metadata=job.metadata if job else {},
         attempts=[*read_attempts(claim), ErrorRecord(**last_attempt.to_dict())],
         worker=worker,

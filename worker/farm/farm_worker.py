@@ -30,20 +30,24 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq.serializers import JSONSerializer
 
-from producer.active_hours import is_active, next_change
+from producer.active_hours import is_active
 from producer.errors import ScribefarmError
 from producer.keys import checkpoint_key
 from producer.models_served import farm_queues
 from producer.settings import Settings
+from producer.worker_records import WorkerFacts
 from worker.engine.messages import Engine
 from worker.farm.awake import Awake
 from worker.farm.drainable_worker import DrainableWorker, ForcedExit
 from worker.farm.fenced_writes import FencedWrites
+from worker.farm.health import Health
 from worker.farm.held_jobs import HeldJobs
+from worker.farm.hours import Hours
 from worker.farm.job_log import log_taken_over
 from worker.farm.outage import Outage
 from worker.farm.rq_cleanup import clean_registries
 from worker.farm.scripts import Claim, FarmScripts, queue_levels, served_models
+from worker.farm.self_report import SelfReport
 
 POLL_BUSY_S = 0.05
 POLL_IDLE_S = 0.25
@@ -94,8 +98,9 @@ class FarmWorker(DrainableWorker):
         self._engine, self._settings = engine, settings
         self._scripts = FarmScripts(connection, settings, self.name, models)
         self._held = HeldJobs(engine, settings, self.name)
+        self._report = SelfReport(engine, settings, self.queue_names())
         self._writes = FencedWrites(
-            connection, self._scripts, self._held, self.name, settings.queue
+            connection, self._scripts, self._held, self.name, settings.queue, report=self._report
         )
         self._awake = Awake()
         self._outage = Outage(max_wait_s=settings.worker.lease_s / 3)
@@ -103,9 +108,26 @@ class FarmWorker(DrainableWorker):
         # Peers that lived through an outage, or a start of the whole farm, renew first.
         self._reap_from = time.monotonic() + settings.worker.lease_s
         self._found_nothing = False
-        self._asleep_until = ""
+        self._hours = Hours()
         self._is_blocked = False  # as the log was told: the engine takes no more recordings
         self._drain_from: float | None = None
+        self._is_paused = False
+        self._turned_at = time.monotonic()
+        # What the last heartbeat said, and when (monotonic).
+        self.facts, self.facts_at = WorkerFacts(), 0.0
+
+    @property
+    def health(self) -> Health:
+        """How the worker is; may be asked from any thread."""
+        return Health(
+            loop_age_s=time.monotonic() - self._turned_at,
+            is_registered=self.facts_at > 0,
+            is_draining=self.drain_asked,
+            is_blocked=self._is_blocked,
+            is_asleep=self._hours.sleeps_until_s is not None,
+            is_paused=self._is_paused,
+            has_server=not self._outage.is_active,
+        )
 
     def run(self, *, burst: bool = False) -> int:
         """Work until drained, or with `burst` until the queues are empty; return an exit code.
@@ -125,14 +147,18 @@ class FarmWorker(DrainableWorker):
             except ScribefarmError as error:
                 _log.critical("engine_broken", **error.to_dict())
                 self._held.break_down(error)
-                return self._shut_down(EXIT_ENGINE_BROKEN)
+                return self._shut_down(EXIT_ENGINE_BROKEN, broken_by=error.code)
             finally:
                 self._awake.let_sleep()
 
     def _step(self) -> None:
         can_read = self._engine.can_read  # before the events: those that led to it are among them
-        for event in self._engine.poll(POLL_BUSY_S if self._held.flights else POLL_IDLE_S):
+        self._turned_at = time.monotonic()
+        flights = self._held.flights
+        for event in self._engine.poll(POLL_BUSY_S if flights else POLL_IDLE_S):
+            self._report.take(event, flights)
             self._held.handle(event)
+        self._report.turn(has_work=bool(flights))
         for job_or_execution_id in self.stop_requests():
             self._held.cancel(job_or_execution_id, "was stopped")
         self._note_reading_threads(can_read=can_read)
@@ -173,10 +199,11 @@ class FarmWorker(DrainableWorker):
             if self._drain_from is None:
                 self._drain_from = time.monotonic()
                 _log.info("draining", in_flight=len(self._held.flights), grace_s=grace_s)
+                self._due.pop("heartbeat", None)  # the farm hears of it at once
             return not self._held or time.monotonic() > self._drain_from + grace_s
         return burst and self._found_nothing and not self._held
 
-    def _shut_down(self, exit_code: int) -> int:
+    def _shut_down(self, exit_code: int, *, broken_by: str | None = None) -> int:
         """Hand back what is at work and write all endings; in an outage the leases run out."""
         self._held.hand_back()
         if self._held and not self._outage.is_active:
@@ -184,6 +211,9 @@ class FarmWorker(DrainableWorker):
                 self._writes.write_endings()
         if self._held:
             _log.warning("left_to_leases", jobs=len(self._held))
+        if not self._outage.is_active:
+            with contextlib.suppress(redis.RedisError):
+                self._scripts.leave(was_asked=self.drain_asked, broken_by=broken_by)
         return exit_code
 
     @property
@@ -202,18 +232,21 @@ class FarmWorker(DrainableWorker):
         """Renew all leases and this worker's record; act on what the server says about jobs."""
         if not self._is_due("heartbeat", self._settings.worker.heartbeat_s):
             return
-        num_flights = len(self._held.flights)
-        record = {key: str(value) for key, value in self.serialize().items()} | {
-            "state": "busy" if num_flights else "idle",
-            "capacity": str(self._engine.capacity),
-            "in_flight": str(num_flights),
-            "lost_threads": str(self._engine.num_lost_threads),
-            "model": self._engine.model.name,
-            "revision": self._engine.model.revision,
-            "sleeps_until": self._note_sleep(self._sleeps_until()),
-        }
+        hours = Hours.now(self._settings.worker)
+        hours.log_change(self._hours)
+        self._hours = hours
+        flights = self._held.flights
+        facts = self._report.facts(flights, hours, is_draining=self.drain_asked)
+        record = {key: str(value) for key, value in self.serialize().items()}
+        record["state"] = "busy" if flights else "idle"
         del record["last_heartbeat"]  # the server's clock writes it
-        answer = self._scripts.heartbeat(self._held.claims, record, self.worker_ttl)
+        answer = self._scripts.heartbeat(
+            self._held.claims, record, self.worker_ttl, facts.to_json()
+        )
+        self.facts, self.facts_at = facts, time.monotonic()
+        if answer.is_paused is not self._is_paused:
+            self._is_paused = answer.is_paused
+            _log.info("paused" if answer.is_paused else "resumed")
         for execution_id in answer.lost:
             self._held.lose(execution_id)
         for execution_id in answer.cancelled:
@@ -221,24 +254,6 @@ class FarmWorker(DrainableWorker):
         if answer.adopted:
             _log.info("adopted", jobs=len(answer.adopted))
             self._start_claimed(answer.adopted)
-
-    def _sleeps_until(self) -> str:
-        """Return when the active hours begin, in whole seconds since the epoch; "" in them."""
-        section, now = self._settings.worker, datetime.now(UTC)
-        if is_active(section.active_hours, section.timezone, now):
-            return ""
-        begins = next_change(section.active_hours, section.timezone, now)
-        return str(int(begins.timestamp())) if begins else ""
-
-    def _note_sleep(self, until: str) -> str:
-        """Log when the active hours have ended or begun; return `until`."""
-        if until and not self._asleep_until:
-            stamp = datetime.fromtimestamp(int(until), UTC).isoformat()
-            _log.info("asleep", until=stamp, reason="active_hours")
-        elif self._asleep_until and not until:
-            _log.info("awake")
-        self._asleep_until = until
-        return until
 
     def _look_after_others(self) -> None:
         """Take over jobs of dead workers, queue delayed jobs that are due, tidy RQ's registries."""
@@ -254,6 +269,7 @@ class FarmWorker(DrainableWorker):
         if self._is_due("tidy", TIDY_EVERY_S):
             queues = farm_queues(self.connection, self._settings.worker.queues)
             clean_registries(self.connection, queues)
+            self._scripts.sweep()
 
     def _claim(self) -> None:
         flights = self._held.flights

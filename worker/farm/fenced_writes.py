@@ -10,14 +10,17 @@ import time
 import redis
 import structlog
 
+from producer.result import ErrorRecord
 from producer.server_replies import is_not_now
 from producer.settings import QueueSettings
 from worker.farm.commit import CommitVerdict, commit
 from worker.farm.endings import Outcome, plainer
 from worker.farm.held_jobs import HeldJobs
 from worker.farm.in_flight import InFlight
-from worker.farm.job_log import log_outcome, log_release
+from worker.farm.job_log import log_outcome, log_release, traced
+from worker.farm.job_spans import record_job
 from worker.farm.scripts import MAX_JOBS_A_CALL, Claim, FarmScripts, Release
+from worker.farm.self_report import SelfReport
 
 PROGRESS_EVERY_S = 1.0
 # A checkpoint holds the whole text up to now: at this pace a night's recording writes it 100 times.
@@ -36,9 +39,11 @@ class FencedWrites:
         held: HeldJobs,
         worker: str,
         settings: QueueSettings,
+        *,
+        report: SelfReport,
     ) -> None:
         self._connection, self._scripts, self._settings = connection, scripts, settings
-        self._held, self._worker = held, worker
+        self._held, self._worker, self._report = held, worker, report
 
     def write_endings(self) -> None:
         """Commit outcomes one by one, return releases to their queues together.
@@ -68,7 +73,8 @@ class FencedWrites:
             since_write_s = time.monotonic() - flight.progress.stored_at
             is_due = flight.is_suspect or since_write_s >= PROGRESS_EVERY_S
             if is_due and not flight.progress.is_stored:
-                self._store(flight)
+                with traced(flight.claim):
+                    self._store(flight)
 
     def _store(self, flight: InFlight) -> None:
         progress = flight.progress
@@ -91,18 +97,19 @@ class FencedWrites:
             self._held.lose(flight.claim.execution_id)
 
     def _commit(self, outcome: Outcome) -> None:
-        try:
-            self._end(outcome, commit(self._connection, outcome))
-        except Exception as error:
-            if _is_passing(error):
-                raise
-            _log.exception("commit_refused", job_id=outcome.claim.job_id)
-            self._commit_plainer(outcome, error)
+        with traced(outcome.claim):
+            try:
+                self._commit_once(outcome)
+            except Exception as error:
+                if _is_passing(error):
+                    raise
+                _log.exception("commit_refused", job_id=outcome.claim.job_id)
+                self._commit_plainer(outcome, error)
 
     def _commit_plainer(self, outcome: Outcome, error: Exception) -> None:
         for attempt in plainer(outcome, error, self._settings):
             try:
-                self._end(attempt, commit(self._connection, attempt))
+                self._commit_once(attempt)
             except Exception as again:
                 if _is_passing(again):
                     raise
@@ -111,9 +118,15 @@ class FencedWrites:
                 return
         self._set_aside(outcome.claim)
 
-    def _end(self, outcome: Outcome, verdict: CommitVerdict) -> None:
+    def _commit_once(self, outcome: Outcome) -> None:
+        begun = time.perf_counter()
+        verdict = commit(self._connection, outcome)
+        commit_s = time.perf_counter() - begun
         self._held.forget(outcome.claim.execution_id)
         log_outcome(outcome, verdict)
+        if verdict is CommitVerdict.DONE:
+            record_job(outcome, commit_s)
+            self._report.take_end(outcome)
 
     def _release(self, releases: list[Release]) -> None:
         try:
@@ -125,8 +138,11 @@ class FencedWrites:
             self._release_singly(releases)
             return
         for each in releases:
+            with self._held.traced(each.execution_id):
+                log_release(each, is_ours=each.execution_id in ours)
             self._held.forget(each.execution_id)
-            log_release(each, is_ours=each.execution_id in ours)
+            if each.record:
+                self._report.take_error(ErrorRecord.model_validate_json(each.record))
 
     def _release_singly(self, releases: list[Release]) -> None:
         """Find which of them the server does not take, and set that one aside."""

@@ -32,6 +32,7 @@ from worker.farm.endings import (
     unexpected,
 )
 from worker.farm.in_flight import InFlight, Phase, read_flight
+from worker.farm.job_log import traced
 from worker.farm.scripts import Claim, served_models
 from worker.sources.file import SourceCheck
 
@@ -180,11 +181,19 @@ class HeldJobs:
         """Give up a job that belongs to another execution now; the engine drops it."""
         flight = self._flight(execution_id)
         if flight is not None:
-            _log.warning("lease_lost", job_id=flight.claim.job_id, busy_s=round(flight.busy_s, 1))
+            with traced(flight.claim):
+                _log.warning(
+                    "lease_lost", job_id=flight.claim.job_id, busy_s=round(flight.busy_s, 1)
+                )
             if flight.phase is not Phase.CHECKING_SOURCE:
                 lost = WorkerLost("lease", "ran out", flight.claim.job_id)
                 self._engine.cancel(execution_id, lost)
         self.forget(execution_id)
+
+    def traced(self, execution_id: str) -> contextlib.AbstractContextManager[None]:
+        """Let log lines name the trace of a held job."""
+        held = self._held.get(execution_id)
+        return traced(held.claim) if held else contextlib.nullcontext()
 
     def forget(self, execution_id: str) -> None:
         """Drop a job whose ending is written, or whose lease we let run out."""
@@ -227,18 +236,22 @@ class HeldJobs:
 
         Errors of ours pass: the steps turn those of a job into its ending, others are the engine's.
         """
-        try:
-            yield
-        except ScribefarmError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the net is for what nobody foresaw
-            _log.exception("job_unexpected", job_id=claim.job_id)
-            flight = self._flight(claim.execution_id)
-            if flight is not None and flight.phase is not Phase.CHECKING_SOURCE:
-                self._engine.cancel(claim.execution_id, Internal("job", "was given up"))
-            batch = flight.job.batch if flight else None
-            ending = unexpected(claim, error, self._worker, self._settings.queue, batch)
-            self._held[claim.execution_id] = Held(claim, ending=ending)
+        with traced(claim):
+            try:
+                yield
+            except ScribefarmError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the net is for what nobody foresaw
+                _log.exception("job_unexpected", job_id=claim.job_id)
+                self._give_up(claim, error)
+
+    def _give_up(self, claim: Claim, error: Exception) -> None:
+        flight = self._flight(claim.execution_id)
+        if flight is not None and flight.phase is not Phase.CHECKING_SOURCE:
+            self._engine.cancel(claim.execution_id, Internal("job", "was given up"))
+        batch = flight.job.batch if flight else None
+        ending = unexpected(claim, error, self._worker, self._settings.queue, batch)
+        self._held[claim.execution_id] = Held(claim, ending=ending)
 
     def _flight(self, execution_id: str) -> InFlight | None:
         held = self._held.get(execution_id)

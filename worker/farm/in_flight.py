@@ -127,6 +127,11 @@ class InFlight:
         return 0.0 if self.opened_at is None else time.monotonic() - self.opened_at
 
     @property
+    def line_s(self) -> float | None:
+        """Return the seconds from the claim to the opening of its file; None before that."""
+        return None if self.opened_at is None else self.opened_at - self.started_at
+
+    @property
     def phase_s(self) -> float:
         """Return the seconds since the phase began."""
         return time.monotonic() - self.phase_since
@@ -154,7 +159,13 @@ class InFlight:
     def ticket(self, path: str) -> Ticket:
         """Return what the engine gets: the job on a checked path, from its checkpoint on."""
         job = self.job.model_copy(update={"source": path})
-        return Ticket(self.claim.execution_id, self.claim.job_id, job, self.checkpoint_before)
+        return Ticket(
+            self.claim.execution_id,
+            self.claim.job_id,
+            job,
+            self.checkpoint_before,
+            self.claim.trace_id,
+        )
 
     def mark_stored(self, *, with_checkpoint: bool) -> None:
         """Mark progress as stored.

@@ -1,5 +1,6 @@
 """Log lines about jobs: one canonical line for each end, one for each return to a queue."""
 
+import contextlib
 import json
 
 import structlog
@@ -11,6 +12,12 @@ from worker.farm.job_hash import waited_s
 from worker.farm.scripts import Claim, Release
 
 _log = structlog.get_logger()
+
+
+def traced(claim: Claim) -> contextlib.AbstractContextManager[None]:
+    """Let log lines name the trace of a job while it is at hand."""
+    bound = structlog.contextvars.bound_contextvars
+    return bound(trace_id=claim.trace_id) if claim.trace_id else contextlib.nullcontext()
 
 
 def log_outcome(outcome: Outcome, verdict: CommitVerdict) -> None:
@@ -50,7 +57,8 @@ def log_taken_over(claims: list[Claim]) -> None:
     """Log which jobs were taken over from which dead workers."""
     for claim in claims:
         dead_worker = claim.fields["lost_worker"].decode(errors="replace")
-        _log.warning("taken_over", job_id=claim.job_id, from_worker=dead_worker)
+        with traced(claim):
+            _log.warning("taken_over", job_id=claim.job_id, from_worker=dead_worker)
 
 
 def log_release(release: Release, *, is_ours: bool) -> None:

@@ -13,12 +13,12 @@ from uuid import uuid4
 import redis
 import structlog
 
-from producer.events import MAX_EVENTS
 from producer.keys import model_queue
 from producer.result import Model
 from producer.rq_data import MAX_FIELD_BYTES
 from producer.scripts import Scripts
 from producer.settings import ModelSettings, Settings
+from producer.traces import TRACEPARENT_FIELD, TraceParent
 from worker.farm.boot import boot_id
 
 # Fields of an RQ job hash, and of ours in it, that decide how a job is run.
@@ -44,6 +44,7 @@ FIELDS = (
     "lost_worker",
     "cancel",
     "drifted",
+    TRACEPARENT_FIELD,
 )
 
 # How much later than our lease RQ's own clean-up may look at a job; see leases.lua.
@@ -78,6 +79,16 @@ class Claim:
     oversized: str
     fields: dict[str, bytes]
 
+    @property
+    def traceparent(self) -> TraceParent | None:
+        """Return the trace that the job belongs to, and the span that asked for it."""
+        return TraceParent.read(self.fields[TRACEPARENT_FIELD].decode(errors="replace"))
+
+    @property
+    def trace_id(self) -> str:
+        """Return the trace that the job belongs to; "" without one."""
+        return self.traceparent.trace_id if self.traceparent else ""
+
     @classmethod
     def from_reply(cls, reply: list[Any]) -> "Claim":
         """Read one job of a script's answer."""
@@ -100,11 +111,13 @@ class Heartbeat(NamedTuple):
         lost: Executions that are no longer ours.
         cancelled: Executions that somebody asked to stop.
         adopted: Jobs that are ours although the reply to their claim never came.
+        is_paused: Whether the farm or this worker is.
     """
 
     lost: list[str]
     cancelled: list[str]
     adopted: list[Claim]
+    is_paused: bool = False
 
 
 class Release(NamedTuple):
@@ -179,7 +192,6 @@ class FarmScripts:
             "fields": FIELDS,
             "max_field_bytes": MAX_FIELD_BYTES,
             "ttl_s": settings.queue.job_ttl_s,
-            "max_events": MAX_EVENTS,
         }
         self._scripts = Scripts(connection, LUA_FOLDER, shared="leases")
         self._turn = 0
@@ -200,12 +212,13 @@ class FarmScripts:
         return _claims(replies)
 
     def heartbeat(
-        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int
+        self, held: Iterable[Claim], record: dict[str, str], worker_ttl_s: int, facts: str = ""
     ) -> Heartbeat:
-        """Renew the leases of `held` and this worker's own record."""
+        """Renew the leases of `held`, RQ's record of this worker, and its `facts` if it says any."""
         executions = [(claim.job_id, claim.execution_id, claim.queue) for claim in held]
-        lost, cancelled, adopted = self._call(
+        lost, cancelled, adopted, is_paused = self._call(
             "heartbeat",
+            facts,
             executions=executions,
             record=record,
             worker_ttl_s=worker_ttl_s,
@@ -215,6 +228,7 @@ class FarmScripts:
             [execution_id.decode() for execution_id in lost],
             [execution_id.decode() for execution_id in cancelled],
             _claims(adopted),
+            bool(is_paused),
         )
 
     def progress(self, claim: Claim, progress: dict[str, str], checkpoint: str) -> bool:
@@ -223,9 +237,17 @@ class FarmScripts:
         return bool(self._call("progress", checkpoint, progress=progress, **fields))
 
     def reap(self) -> list[Claim]:
-        """Take over jobs of workers whose leases ran out; at most `MAX_JOBS_A_CALL`."""
+        """Tell of workers whose leases ran out, and take over their jobs: `MAX_JOBS_A_CALL` at most."""
         replies = self._call("reap", limit=MAX_JOBS_A_CALL, execution_ids=_new_ids(MAX_JOBS_A_CALL))
         return _claims(replies)
+
+    def sweep(self) -> int:
+        """Drop entries of queues' heads whose jobs do not wait any more; return how many."""
+        return int(self._call("sweep"))
+
+    def leave(self, *, was_asked: bool, broken_by: str | None = None) -> None:
+        """Take this worker out of the roster: it ends in order, or its engine broke by this error."""
+        self._call("leave", was_asked=was_asked, broken_by=broken_by)
 
     def set_aside(self, job: "Claim | Release") -> bool:
         """Take a job that cannot be ended out of the way; False if it is no longer ours."""

@@ -51,11 +51,13 @@ def use_openblas() -> None:
 
 
 def openai_whisper(model: str, mode: str) -> Peer:
-    """Modes: greedy (no fallback), fallback (the API's default), cli (beam 5, best of 5)."""
+    """Modes: greedy and beams (5; both without fallback), fallback (the API's default), cli (beam 5,
+    best of 5, fallback)."""
     import torch
 
     options: dict[str, object] = {
         "greedy": {"temperature": 0.0},
+        "beams": {"temperature": 0.0, "beam_size": 5},
         "fallback": {"temperature": FALLBACK},
         "cli": {"temperature": FALLBACK, "beam_size": 5, "best_of": 5},
     }[mode]
@@ -89,23 +91,29 @@ def mlx_whisper(model: str, mode: str) -> Peer:
 
 
 def faster_whisper(model: str, mode: str) -> Peer:
-    """Modes: greedy, default (beam 5, fallback), int8 (greedy), batched (int8, 6 windows at once)."""
+    """Modes: greedy and beams (5; both without fallback), default (beam 5, fallback), int8 (greedy),
+    batched (int8, 6 windows at once), batched-beams (float32, 5 beams, 8 windows at once)."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     folder = MODELS / f"ctranslate2-{model}"
     if not (folder / "config.json").exists():
         reference_models.write_ctranslate2(model, folder)
     compute_type = "int8" if mode in ("int8", "batched") else "float32"
-    engine = WhisperModel(str(folder), device="cpu", compute_type=compute_type)
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    threads = int(os.environ.get("OMP_NUM_THREADS", cpus))
+    engine = WhisperModel(str(folder), device="cpu", compute_type=compute_type, cpu_threads=threads)
     greedy = {"beam_size": 1, "temperature": 0.0}
+    beams = {"beam_size": 5, "temperature": 0.0}
     options = {
         "greedy": greedy,
+        "beams": beams,
         "default": {},
         "int8": greedy,
         # Its batched pipeline needs windows: its own VAD finds them.
         "batched": {**greedy, "batch_size": 6},
+        "batched-beams": {**beams, "batch_size": 8},
     }[mode]
-    call = BatchedInferencePipeline(engine) if mode == "batched" else engine
+    call = BatchedInferencePipeline(engine) if mode.startswith("batched") else engine
 
     def transcribe(samples: np.ndarray) -> str:
         segments, _ = call.transcribe(samples, **options)
@@ -116,9 +124,12 @@ def faster_whisper(model: str, mode: str) -> Peer:
 
 
 PEERS = {
-    "openai-whisper": (openai_whisper, ("greedy", "fallback", "cli")),
+    "openai-whisper": (openai_whisper, ("greedy", "beams", "fallback", "cli")),
     "mlx-whisper": (mlx_whisper, ("greedy", "fallback")),
-    "faster-whisper": (faster_whisper, ("greedy", "default", "int8", "batched")),
+    "faster-whisper": (
+        faster_whisper,
+        ("greedy", "beams", "default", "int8", "batched", "batched-beams"),
+    ),
 }
 
 

@@ -32,6 +32,7 @@ def measure(peer: str, mode: str, model: str, paths: list[str]) -> dict:
     engine = load(peer, model, mode)
     engine.transcribe(np.zeros(16_000, dtype=np.float32))
     runs = []
+    before_s = time.process_time()
     for path, samples in recordings:
         started = time.perf_counter()
         text = engine.transcribe(samples)
@@ -40,6 +41,7 @@ def measure(peer: str, mode: str, model: str, paths: list[str]) -> dict:
             {"path": path, "audio_s": len(samples) / 16_000, "seconds": seconds, "text": text}
         )
         print(f"{path}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    cpu_s = time.process_time() - before_s
     audio_s = sum(run["audio_s"] for run in runs)
     seconds = sum(run["seconds"] for run in runs)
     return {
@@ -53,6 +55,7 @@ def measure(peer: str, mode: str, model: str, paths: list[str]) -> dict:
         "preload": os.environ.get("LD_PRELOAD", ""),
         "audio_s": audio_s,
         "seconds": seconds,
+        "cpu_s": cpu_s,
         "audio_s_per_s": audio_s / seconds,
         "files": runs,
         "text": "\n".join(run["text"].strip() for run in runs),

@@ -40,6 +40,24 @@ def test_asking_twice_reads_the_same(kind):
     assert mx.allclose(found, wanted, rtol=1e-5, atol=1e-6).item()
 
 
+@pytest.mark.parametrize("num_beams", [2, 5])
+def test_beams_read_the_same_through_masks_that_are_added(num_beams, monkeypatch):
+    """As CUDA's kernels like them, in half precision: what no ancestor had weighs nothing."""
+    keys = mx.random.split(mx.random.key(0), 4)
+    length = 12
+    q = mx.random.normal((2, 3, num_beams, 8), key=keys[0]).astype(mx.float16)
+    shape = (2, 3, length * num_beams, 8)
+    k, v = (mx.random.normal(shape, key=key).astype(mx.float16) for key in keys[1:3])
+    ancestors = mx.random.randint(0, num_beams, (2, num_beams, length), key=keys[3])
+    positions = mx.array([[4], [11]]) + mx.zeros((2, num_beams), mx.int32)
+    mask = layers.own_and_ancestors(positions, ancestors)
+    assert mask.sum(axis=-1).tolist() == [[[5] * num_beams], [[12] * num_beams]]
+    wanted = layers.attention(q, k, v, mask)
+    monkeypatch.setattr(layers, "_on_cuda", lambda: True)
+    found = layers.attention(q, k, v, mask)
+    assert mx.allclose(found, wanted, rtol=1e-2, atol=2e-3).item()
+
+
 def test_a_step_is_written_at_each_row_s_own_position():
     """And nowhere else."""
     rows = mx.random.normal((3, 2, 10, 4), key=mx.random.key(8))

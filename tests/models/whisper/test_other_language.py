@@ -5,8 +5,9 @@ import pytest
 from producer.job import Options
 from producer.result import LIKELY_NOT_ENGLISH, Segment
 from tests.models.whisper.test_golden import transcribe
+from worker.models.whisper.limits import ModelLimits
 from worker.models.whisper.other_language import is_likely_not_english
-from worker.models.whisper.transcription import ModelLimits, Transcription
+from worker.models.whisper.transcription import Transcription
 
 SPEECH = " Here is as much text as a window of speech would give, and a little more."
 ENGLISH, MULTILINGUAL = 51864, 51865

@@ -13,8 +13,9 @@ from worker.engine.messages import Checkpoint
 from worker.engine.requests import Compute
 from worker.engine.speech import Speech
 from worker.models.whisper import words
+from worker.models.whisper.limits import ModelLimits
 from worker.models.whisper.requests import Align, Alignment, Encode
-from worker.models.whisper.transcription import ModelLimits, Transcription
+from worker.models.whisper.transcription import Transcription
 from worker.models.whisper.word_timing import WordTiming
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "seek_loop.json").read_text("utf-8"))

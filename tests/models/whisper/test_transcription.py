@@ -15,14 +15,11 @@ from producer.job import Options
 from worker.device.decode_request import BeamSearch, Decode, Decoded, RowRules, TimestampRules
 from worker.engine.messages import Checkpoint
 from worker.engine.speech import Speech
+from worker.models.whisper.limits import ModelLimits, check_options
 from worker.models.whisper.requests import DetectLanguage, Encode
 from worker.models.whisper.resumed import Resumed
 from worker.models.whisper.tokenizer import Tokenizer
-from worker.models.whisper.transcription import (
-    ModelLimits,
-    Transcription,
-    check_options,
-)
+from worker.models.whisper.transcription import Transcription
 
 ENGLISH = ModelLimits(n_vocab=51_864, context_length=448)
 MULTILINGUAL = ModelLimits(n_vocab=51_865, context_length=448)
@@ -70,7 +67,8 @@ class Script:
                 return ("states", seek, for_language)
             case DetectLanguage():
                 self.detected.append(request)
-                return self.languages
+                by_window = isinstance(self.languages[0], list)
+                return self.languages.pop(0) if by_window else self.languages
             case Decode():
                 self.asked.append(request)
                 reply = self.decodes.pop(0)
@@ -482,12 +480,21 @@ def test_a_checkpoint_tells_how_far_a_recording_is():
         ({"language": "de"}, InvalidOptions),
         ({"task": "translate"}, InvalidOptions),
         ({"suppress_tokens": (51_864,)}, OutOfRange),
+        ({"multilingual": True}, InvalidOptions),
     ],
 )
 def test_what_the_model_cannot_do_is_refused_before_any_window(options, error):
     """When the options are checked: nothing was read yet."""
     with pytest.raises(error):
         check_options(Options(**options), ENGLISH)
+
+
+def test_languages_by_window_are_refused_by_a_model_that_was_trained_on_english_alone():
+    """By the option's name, also where its vocabulary holds more; other models take them."""
+    options = Options(multilingual=True)
+    with pytest.raises(InvalidOptions, match="options: multilingual: needs a model of many"):
+        check_options(options, dataclasses.replace(MULTILINGUAL, knows_english_alone=True))
+    check_options(options, MULTILINGUAL)
 
 
 @pytest.mark.parametrize(
@@ -627,3 +634,24 @@ def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
     assert transcription.text == " Two. Three."
     assert [bool(each.tokens) for each in transcription.segments] == [True, False, True]
     assert TOKENIZER.encode(" Thanks.")[0] not in script.asked[1].prompt
+
+
+@pytest.mark.parametrize(
+    ("skips", "avg_logprob", "speech_s", "text"),
+    [
+        (True, -4.3, 0.4, ""),
+        (False, -4.3, 0.4, " 1"),
+        (True, -2.9, 0.4, " 1"),
+        (True, -4.3, 2.1, " 1"),
+    ],
+)
+def test_where_silence_is_skipped_so_is_a_short_voice_that_no_temperature_finds_words_in(
+    skips, avg_logprob, speech_s, text
+):
+    """A laugh: neither without the job's asking, nor where text is likelier or the voice longer."""
+    speech = Speech((0.3, 0.3 + speech_s), (), skips)
+    script = Script([said(0.0, " 1", 2.0, avg_logprob=avg_logprob)], speech=speech)
+    transcription = script.run(Transcription(Options(**GREEDY), ENGLISH), 300)
+    assert transcription.text == text
+    assert transcription.counts.windows == 1
+    assert len(script.windows) == 1

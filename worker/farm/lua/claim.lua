@@ -48,7 +48,7 @@ local function start(job_id, execution_id, queue)
   lease(job_id, execution_id, queue, args.worker)
 end
 
-if redis.call('EXISTS', SUSPENDED) == 1 then return {} end
+if redis.call('EXISTS', SUSPENDED) == 1 or paused_until(args.worker) then return {} end
 local suspects = args.suspects
 while #claimed < args.limit and #held < MAX_HELD and num_dropped < MAX_DROPPED do
   local queue, job_id = pop(args.turn + #claimed)

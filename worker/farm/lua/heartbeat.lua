@@ -1,7 +1,8 @@
 -- Renew every lease of a worker, and its own record, in one call.
+-- ARGV[2]: what it says of itself, JSON as in producer/worker_records.py.
 -- Answer: {lost execution ids, execution ids to cancel, {{job id, execution id, queue, now,
 -- fields}, ...} that the server holds for this worker and the worker does not know: claims whose
--- reply was lost; {job id} for one that was set aside}.
+-- reply was lost; {job id} for one that was set aside}, 1 if the farm or this worker is paused}.
 local record = worker_key(args.worker)
 note_boot()
 local lost, cancelled, unknown, known = {}, {}, {}, {}
@@ -52,4 +53,6 @@ redis.call('SADD', WORKERS, record)
 for _, queue in ipairs(args.queues) do
   redis.call('SADD', WORKERS .. ':' .. queue, record)
 end
-return {lost, cancelled, unknown}
+note_worker(args.worker, ARGV[2], args.lease_s)
+local is_paused = redis.call('EXISTS', SUSPENDED) == 1 or paused_until(args.worker) ~= nil
+return {lost, cancelled, unknown, is_paused and 1 or 0}

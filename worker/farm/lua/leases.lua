@@ -102,6 +102,7 @@ local function set_aside(job_id, execution_id, queue, worker)
   redis.call('DEL', progress_key(job_id), checkpoint_key(job_id))
   if is_plain(job_id) then
     tell('job_id', job_id, 'status', 'failed', 'code', 'internal', 'worker', worker, 'batch', '')
+    count_end({queue = queue, outcome = 'failed', code = 'internal'})
   end
 end
 

@@ -1,4 +1,4 @@
--- Take over jobs whose lease has run out. Each comes to args.worker under a new fence, for it to
+-- Tell of workers whose lease has run out, and take over jobs whose lease has. Each comes to args.worker under a new fence, for it to
 -- decide what becomes of the job; the dead worker, should it wake, owns nothing any more. If the
 -- taker dies in its turn before it has decided, that does not count against the recording. The job
 -- may be of a model that the taker has not: the last worker of a model has no peers of its own.
@@ -6,6 +6,7 @@
 -- that was set aside.
 local taken = {}
 note_boot()
+tell_of_lost()
 for _, queue in ipairs(farm_queues(args.farm)) do
   local expired = redis.call('ZRANGEBYSCORE', registry_key('wip', queue), 0,
     string.format('%.6f', now + args.margin_s), 'LIMIT', 0, args.limit)
@@ -19,7 +20,8 @@ for _, queue in ipairs(farm_queues(args.farm)) do
       if #taken == args.limit then return taken end
       local worker, execution_id = job[1] or '', args.execution_ids[#taken + 1]
       tell('kind', 'job_taken_over', 'job_id', job_id, 'status', '', 'code', 'worker_lost',
-        'worker', worker, 'batch', '')
+        'worker', worker, 'batch', '', 'trace_id', trace_id_of(job_id))
+      count_metric('jobs_taken_over', 1)
       if not job[2] then
         redis.call('HSET', job_key(job_id), 'lost_worker', worker)
         local boot = redis.call('HGET', execution_key(job_id, dead_id), 'boot') or 'unknown'

@@ -17,6 +17,8 @@ local function spend_try(key, job)
     redis.call('HSET', key, 'attempts', attempts .. job.record .. '\n')
   end
   redis.call('HSET', key, 'tries', number_in(job.job_id, 'tries') + 1)
+  local is_json, record = pcall(cjson.decode, job.record)
+  count_metric('retries|' .. label_value(is_json and record.code), 1)
   if job.died then redis.call('HSET', key, 'deaths', number_in(job.job_id, 'deaths') + 1) end
   local left = number_in(job.job_id, 'retries_left')
   if left > 0 then redis.call('HSET', key, 'retries_left', left - 1) end

@@ -27,10 +27,11 @@ from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
 from worker.models.backend import Backend, computes_in_numpy
 from worker.models.whisper.backend import make_network
+from worker.models.whisper.limits import ModelLimits, check_options
 from worker.models.whisper.log_mel import WINDOW_FRAMES, LogMel
 from worker.models.whisper.memory_needs import memory_needs
 from worker.models.whisper.requests import Align, Alignment, DetectLanguage, Encode
-from worker.models.whisper.transcription import ModelLimits, Transcription, check_options
+from worker.models.whisper.transcription import Transcription
 from worker.models.whisper.weights.convert import dequantize
 from worker.models.whisper.weights.load import load_weights
 from worker.models.whisper.weights.parameters import Weights

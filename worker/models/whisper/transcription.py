@@ -6,73 +6,33 @@ within a recording windows stay sequential, so its text is what Whisper gives fo
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from producer.errors import InvalidOptions, OutOfRange
+from producer.errors import InvalidOptions
 from producer.job import Options
-from producer.languages import parse_language
 from producer.result import LIKELY_NOT_ENGLISH, Segment, Word
 from worker.device.decode_request import BeamSearch, Decode, RowRules
 from worker.engine.family import Counts
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Requests, ask
 from worker.engine.speech import Speech
+from worker.models.whisper.clips import clips
 from worker.models.whisper.fallback import Attempt, is_doubtful_language, likeliest
+from worker.models.whisper.limits import ModelLimits
 from worker.models.whisper.other_language import is_likely_not_english
 from worker.models.whisper.prompt import num_initial_tokens, row_rules, window_prompt
-from worker.models.whisper.requests import DetectLanguage, Encode
+from worker.models.whisper.requests import Encode
 from worker.models.whisper.resumed import Resumed
 from worker.models.whisper.seeds import derive_seed
 from worker.models.whisper.segments import cut_window
+from worker.models.whisper.spoken_language import SpokenLanguage, main_language
 from worker.models.whisper.tokenizer import Tokenizer
+from worker.models.whisper.unheard import is_no_speech, is_unheard
 from worker.models.whisper.word_timing import FRAMES_PER_SECOND, WINDOW_FRAMES, Window
 from worker.models.whisper.words import WordTimes
 
 # A history that was sampled this hot is no help to the next window.
 HOTTEST_HISTORY = 0.5
-
-
-@dataclass(frozen=True)
-class ModelLimits:
-    """What a transcription must know of its model.
-
-    Attributes:
-        knows_english_alone: It was trained on English only, whatever its vocabulary holds.
-    """
-
-    n_vocab: int
-    context_length: int
-    knows_english_alone: bool = False
-
-
-# Of the time of some text that somebody speaks in. Over speech (tiny.en, 177 segments of the shared
-# archive) 0.22 and more; over music and noise at most 0.16. See tests/benchmarks/bench_vad.py.
-LEAST_SPEECH_SHARE = 0.2
-
-
-def check_options(options: Options, limits: ModelLimits) -> None:
-    """Refuse what the model cannot do.
-
-    Raises:
-        InvalidOptions: a language or task that the model does not have.
-        OutOfRange: a suppressed token that the vocabulary does not have.
-    """
-    highest = max(options.suppress_tokens, default=-1)
-    if highest >= limits.n_vocab:
-        raise OutOfRange("options: suppress_tokens", f"ids below {limits.n_vocab}", highest)
-    Tokenizer(limits.n_vocab, options.language, options.task)
-
-
-def clips(options: Options, content_frames: int) -> list[tuple[int, int]]:
-    """Return the stretches to transcribe, as mel frames within the recording."""
-    points = [round(point * FRAMES_PER_SECOND) for point in options.clip_timestamps] or [0]
-    if len(points) % 2:
-        points.append(content_frames)
-    return [
-        (start, min(end, content_frames))
-        for start, end in zip(points[::2], points[1::2], strict=True)
-    ]
 
 
 class Transcription:
@@ -87,7 +47,6 @@ class Transcription:
     Attributes:
         segments: Finished so far.
         counts: What it has taken so far.
-        language_probability: Of the language; None if it was not detected.
     """
 
     def __init__(
@@ -110,9 +69,12 @@ class Transcription:
         if checkpoint is None or resumed is None:
             checkpoint, resumed = Checkpoint(), Resumed(0, 0, 0.0, None)
         self.segments = list(checkpoint.segments)
-        self.language_probability = resumed.language_probability
-        self._language = checkpoint.language or self.options.language
-        self._tokenizer = Tokenizer(self.limits.n_vocab, self._language, self.options.task)
+        self._spoken = SpokenLanguage(
+            self.limits.n_vocab,
+            self.options,
+            checkpoint.language or self.options.language,
+            resumed.language_probability,
+        )
         self._seek = resumed.seek
         self._prompt_reset_since = resumed.prompt_reset_since
         self._words = WordTimes(self.options, resumed.last_speech_s)
@@ -120,8 +82,26 @@ class Transcription:
 
     @property
     def language(self) -> str:
-        """Code of the language that is transcribed; English until it is known."""
-        return self._tokenizer.language or "en"
+        """Code of the language that is transcribed; English until it is known.
+
+        With `options.multilingual` that of most of the time with text.
+        """
+        return self._main_language[0] or self._tokenizer.language or "en"
+
+    @property
+    def language_probability(self) -> float | None:
+        """Of that language; None if it was not detected."""
+        return self._main_language[1]
+
+    @property
+    def _main_language(self) -> tuple[str | None, float | None]:
+        if self.options.multilingual:
+            return main_language(self.segments)
+        return self._spoken.code, self._spoken.probability
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._spoken.tokenizer
 
     @property
     def seconds_done(self) -> float:
@@ -152,9 +132,9 @@ class Transcription:
             self._seek,
             self._prompt_reset_since,
             self._words.last_speech_s,
-            self.language_probability,
+            self._spoken.probability,
         )
-        return Checkpoint(tuple(self.segments), self._language, state.to_state())
+        return Checkpoint(tuple(self.segments), self._spoken.code, state.to_state())
 
     def requests(self, features: Any, speech: Speech) -> Requests[None]:
         """Go through the recording's mel frames (10 ms, whole ones).
@@ -171,9 +151,10 @@ class Transcription:
         # The last window's timestamps may point behind the end, but into that window.
         if self._seek > self.content_frames + WINDOW_FRAMES:
             self._start(None)
-        if self._language is None:
-            yield from self._detect_language(features)
-        self._language = self.language
+        if not self.options.multilingual:
+            if self._spoken.code is None:
+                yield from self._detect_language(features)
+            self._spoken.code = self.language
         for start, end in clips(self.options, self.content_frames):
             self._seek = self._after_silence(max(self._seek, start))
             while self._seek < end:
@@ -194,16 +175,7 @@ class Transcription:
         if not self._tokenizer.is_multilingual or (seek and seek >= self.content_frames):
             return
         states = yield from ask(Encode(seek, WINDOW_FRAMES, for_language=True, features=features))
-        tokenizer = self._tokenizer
-        weighed = DetectLanguage(states, tokenizer.sot, tokenizer.all_language_tokens)
-        probabilities = yield from ask(weighed)
-        allowed = {parse_language(language) for language in self.options.allowed_languages}
-        self.language_probability, self._language = max(
-            (probability, code)
-            for probability, code in zip(probabilities, tokenizer.all_language_codes, strict=True)
-            if not allowed or code in allowed
-        )
-        self._tokenizer = Tokenizer(self.limits.n_vocab, self._language, self.options.task)
+        yield from self._spoken.detect(states)
         if self.content_frames - seek >= WINDOW_FRAMES:
             # No silence was needed to fill it: this is the first window, encoded already.
             self._first_window = seek, states
@@ -214,9 +186,11 @@ class Transcription:
         first_seek, states = self._first_window or (None, None)
         if first_seek != self._seek or size < WINDOW_FRAMES:
             states = yield from ask(Encode(self._seek, size, features=features))
+        if self.options.multilingual:
+            yield from self._spoken.detect(states)
         self.counts.windows += 1
         attempt = yield from self._decode_with_fallback(states)
-        if attempt.should_skip:
+        if attempt.should_skip or self._is_no_speech(attempt, size):
             self._seek += size
             return
         cut = cut_window(attempt, self._tokenizer, self._seek, size)
@@ -293,33 +267,38 @@ class Transcription:
         """Number the segments and add them to the history; empty ones lose their tokens first."""
         for segment in segments:
             kept: dict[str, Any] = {"id": len(self.segments)}
-            is_unheard = self._is_unheard(segment)
+            if self.options.multilingual:
+                kept["language"] = self._spoken.code
+                kept["language_probability"] = self._spoken.probability
+            unheard = is_unheard(segment, self._speech, self.content_frames)
             is_empty = segment.start == segment.end or not segment.text.strip()
             # Where silence is skipped, so is what a window invents in the silence that it reaches.
-            if is_empty or (is_unheard and self._speech.skipped):
+            if is_empty or (unheard and self._speech.skipped):
                 words: list[Word] | None = [] if segment.words is not None else None
                 kept |= {"text": "", "tokens": [], "words": words}
             else:
-                kept["flags"] = self._flags_of(segment, is_unheard=is_unheard)
+                kept["flags"] = self._flags_of(segment, unheard=unheard)
             self.segments.append(segment.model_copy(update=kept))
         if not self.options.condition_on_previous_text or temperature > HOTTEST_HISTORY:
             num_initial = num_initial_tokens(self._tokenizer, self.options)
             self._prompt_reset_since = num_initial + sum(len(s.tokens) for s in self.segments)
 
-    def _is_unheard(self, segment: Segment) -> bool:
-        """Return whether (nearly) nobody speaks while a segment's text is said to be spoken."""
-        end = min(segment.end, self.content_frames / FRAMES_PER_SECOND)
-        end = max(end, segment.start + 1 / FRAMES_PER_SECOND)  # text may be timed behind the end
-        speech_s = self._speech.seconds_within(segment.start, end)
-        return speech_s < LEAST_SPEECH_SHARE * (end - segment.start)
+    def _is_no_speech(self, attempt: Attempt, size: int) -> bool:
+        """Return whether the window at `seek` is skipped as silence is, where silence is skipped."""
+        if not self._speech.skips_silence:
+            return False
+        start, end = self._seek / FRAMES_PER_SECOND, (self._seek + size) / FRAMES_PER_SECOND
+        speech_s = self._speech.seconds_within(start, end)
+        return is_no_speech(attempt.decoded.avg_logprob, speech_s)
 
-    def _flags_of(self, segment: Segment, *, is_unheard: bool) -> list[str]:
+    def _flags_of(self, segment: Segment, *, unheard: bool) -> list[str]:
         """Return a segment's flags, with those that the whole recording is needed for."""
         flags = list(segment.flags)
-        if is_unheard and "likely_silence" not in flags:
+        if unheard and "likely_silence" not in flags:
             flags.append("likely_silence")
-        is_first = not any(earlier.text for earlier in self.segments)
-        if is_first and is_doubtful_language(self.language_probability):
-            # Said once a recording, not for each of its segments.
+        # Said once for each detection, not for each segment of its text.
+        is_once = not self.options.multilingual
+        told = (each.text for each in self.segments if is_once or each.seek == segment.seek)
+        if not any(told) and is_doubtful_language(self._spoken.probability):
             flags.append("uncertain_language")
         return flags

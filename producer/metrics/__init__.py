@@ -1,0 +1,1 @@
+"""What Prometheus scrapes: counters that the scripts keep, and how the farm stands now."""
