@@ -218,7 +218,10 @@ def main():
         runs = {}
         for _ in range(arguments.rounds):
             for engine in arguments.engines.split(","):
-                runs.setdefault(engine, []).append(run_child(engine, folder))
+                found = run_child(engine, folder)
+                runs.setdefault(engine, []).append(found)
+                times = {name: value for name, value in found.items() if name.endswith("_s")}
+                print(engine, times, f"load {os.getloadavg()[0]:.1f}", flush=True)
     print("\n".join(table(runs, pieces)))
 
 
