@@ -50,7 +50,7 @@ fresh:  ## make demo and make test on a bare Debian, as a visitor meets them
 
 # Only the whole archive in MLX's network on a CPU takes longer: make parity BACKEND=mlx.
 check: lint type  ## Everything: style, types, all tests, golden files, MLX's network, kills, nights
-	@$(MAKE) --no-print-directory -j3 MARKED="-m 'not (parity and mlx)' --durations=15" test-computing test-producing test-waiting
+	@$(MAKE) --no-print-directory -j3 MARKED="-m 'not long and not (parity and mlx)' --durations=15" test-computing test-producing test-waiting
 
 lint: setup  ## Check style and format
 	$(RUN)/ruff check . && $(RUN)/ruff format --check .
@@ -86,6 +86,8 @@ chaos: setup  ## Kill, freeze, cut off; bad shares, disks, clocks, models: count
 
 archive: setup  ## A whole night: 2,000 recordings, 100 of them broken, everything killed in the middle
 	ARCHIVE_NUM_FILES=2000 $(RUN)/pytest -q -m '' tests/test_archive_overnight.py
+	NIGHT_NUM_LINES=200 $(RUN)/pytest -q -m '' tests/web/api/test_night_of_lines.py
+	$(RUN)/pytest -q -m long tests/models/parakeet
 	THREE_RUNS_REAL_PAUSE_S=600 $(RUN)/pytest -q -m '' tests/test_three_runs.py
 
 bench: setup  ## Measure throughput and accuracy on this machine

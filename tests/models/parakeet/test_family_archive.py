@@ -15,7 +15,10 @@ from worker.models.load import load_family
 
 pytestmark = [pytest.mark.slow, pytest.mark.archive, pytest.mark.timeout(1500)]
 
-FOLDERS = ("nonspeech", "formats", "english", "fleurs", "speakers", "world", "long")
+FOLDERS = (
+    *("nonspeech", "formats", "english", "fleurs", "world"),
+    *(pytest.param(folder, marks=pytest.mark.long) for folder in ("speakers", "long")),
+)
 # What the reader refuses of the archive, whatever the model.
 REFUSALS = {"unsupported_format", "corrupt_audio", "empty_input"}
 

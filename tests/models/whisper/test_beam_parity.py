@@ -123,7 +123,7 @@ def test_five_beams_give_the_references_text(real_engine, shared_data):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("model", ["tiny.en", "base"])
+@pytest.mark.parametrize("model", ["tiny.en", pytest.param("base", marks=pytest.mark.long)])
 def test_every_golden_transcript_of_five_beams_is_the_references(model, real_engine, shared_data):
     """English, FLEURS, and a third of the speakers and of the world."""
     entries = goldens(model)
