@@ -165,6 +165,14 @@ def test_the_other_ways_to_submit(desk, connection):
     assert {"id": 17, "speaker": "B. B."} in [result["metadata"] for result in stored]
 
 
+def test_the_plan_of_the_example_is_by_arithmetic(desk):
+    """Four machines that nobody has measured, by night."""
+    (said,) = run_lines(block("plan"))
+    assert "5,000 h of audio" in said
+    assert "4 by arithmetic, not measured" in said
+    assert "22:00-06:00" in said
+
+
 def test_the_stdin_example_writes_subtitles(desk):
     """A recording in a pipe, whose file goes with the command."""
     run_shell(block("stdin"))

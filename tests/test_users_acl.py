@@ -216,6 +216,7 @@ def asked(job_id, recording, folder, hook, worker):
         ("result",): [((job_id, "--wait"), 0)],
         ("results",): [(("--output-dir", folder / "out"), 0)],
         ("watch",): [(("b",), 0)],
+        ("plan",): [(("--hours", "9", "--speed", "30"), 0)],
         ("status",): [((), 0), (("b",), 0)],
         ("report",): [((), 0), (("--since", "last"), 0)],
         ("errors",): [((), 0)],

@@ -105,7 +105,16 @@ def test_our_key_names_are_those_of_rq(farm):
 
 def test_the_fields_that_we_read_are_those_that_rq_writes(farm):
     """A renamed field would be read as absent, and a request ignored."""
-    ours = {"attempts", "tries", "deaths", "excused", "lost_worker", "cancel", "drifted"}
+    ours = {
+        "attempts",
+        "tries",
+        "deaths",
+        "excused",
+        "lost_worker",
+        "cancel",
+        "drifted",
+        "traceparent",
+    }
     from rq import Callback, Repeat, Retry
     from rq.rate_limit import RateLimit
     from rq.webhook import Webhook

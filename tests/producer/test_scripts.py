@@ -97,4 +97,5 @@ def test_the_lua_files_are_part_of_the_package():
         "pause_worker",
         "pause_farm",
         "scrape",
+        "take_room",
     }

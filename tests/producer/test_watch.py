@@ -211,6 +211,7 @@ def test_events_are_followed_as_json_lines(night):
         "code",
         "worker",
         "batch",
+        "trace_id",
     }
     assert events[0]["id"] < events[1]["id"]
     later = night.run_json("events", "--after", events[0]["id"])
