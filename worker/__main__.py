@@ -12,7 +12,7 @@ from producer.lazy_group import Command, lazy_group, program
 from producer.leaving import leave
 
 COMMANDS = (
-    Command("models", "worker.cli.models", "List, fetch, remove and convert weights."),
+    Command("models", "worker.cli.models", "List, fetch, check, remove and convert weights."),
     Command(
         "bench",
         "worker.cli.bench",

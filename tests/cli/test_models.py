@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from producer.errors import InvalidModel, InvalidOptions
-from producer.keys import worker_key
+from producer.keys import FACTS_KEY
+from producer.worker_records import WorkerFacts
 from tests.stage.tiny_models import (
     same_arrays,
     tiny_random_whisper,
@@ -33,6 +34,13 @@ TURBO = "mlx-community/whisper-large-v3-turbo"
 def models(*arguments):
     """Run the commands as the program would."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def say_model(connection, model):
+    """Let the stand-in have said which model it has."""
+    facts = WorkerFacts(queues=("default",), model=model)
+    connection.hset(FACTS_KEY, "stand-in", facts.to_json())
+    connection.expire(FACTS_KEY, 60)
 
 
 @pytest.mark.parametrize("write", [write_ctranslate2, write_huggingface, write_mlx])
@@ -210,7 +218,7 @@ def test_list_names_workers_and_a_folder_of_the_settings(
     """Of a server that runs; a model that only another machine has is listed too."""
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
-    connection.hset(worker_key("stand-in"), "model", "others/whisper")
+    say_model(connection, "others/whisper")
     folder = write_mlx(tiny_random_whisper(width=16), tmp_path / "mine")
     monkeypatch.setenv("SCRIBEFARM_MODEL__NAME", str(folder))
     listed = rows()
@@ -263,7 +271,7 @@ def test_remove_refuses_what_it_must_not_delete(hub_cache, no_server, name, reas
 
 def test_the_producers_list_has_names_sizes_and_users(scribefarm, stand_in, connection):
     """For who has no worker on this machine; what is done on workers is said."""
-    connection.hset(worker_key("stand-in"), "model", TURBO)
+    say_model(connection, TURBO)
     done = scribefarm("models")
     assert done.returncode == 0
     lines = done.stdout.splitlines()

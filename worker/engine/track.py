@@ -48,7 +48,7 @@ class Track:
         """Take note that all audio was read: the transcription can start."""
         self.audio, self.audio_prep_s, self.read_flags = end.audio, end.busy_s, end.flags
         self.features.finish()
-        skips = self.reading.asked.vad == "skip-silence"
+        skips = self.ticket.job.read_as.vad == "skip-silence"
         whole = LaneEnd(Lane(0, 0), end.speech, end.audio.skipped)
         if isinstance(self.transcription, LaneTranscription):
             features = cast("LaneFeatures", self.features)
