@@ -500,6 +500,7 @@ def clips(shared_data, tmp_path_factory):
 
 
 @pytest.mark.archive
+@pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.timeout(600)
 def test_real_recordings_at_once_give_what_each_gives_alone(real_engine, clips, tmp_path):

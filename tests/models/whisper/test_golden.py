@@ -80,7 +80,7 @@ def differing(golden, model, transcripts):
     return found
 
 
-@pytest.mark.parametrize("model", ["tiny.en", "base"])
+@pytest.mark.parametrize("model", ["tiny.en", pytest.param("base", marks=pytest.mark.slow)])
 def test_speech_is_transcribed_token_for_token_as_the_reference_does(
     model, golden, real_engine, shared_data
 ):

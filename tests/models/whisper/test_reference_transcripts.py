@@ -86,7 +86,7 @@ def check_words(expected, actual):
 @pytest.mark.parametrize(
     ("model", "recording"),
     [
-        ("tiny.en", "librispeech-test-other-2033"),
+        pytest.param("tiny.en", "librispeech-test-other-2033", marks=pytest.mark.slow),
         pytest.param("tiny.en", "librispeech", marks=pytest.mark.parity),
         pytest.param("base", "librispeech", marks=pytest.mark.parity),
     ],

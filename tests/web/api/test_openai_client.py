@@ -7,7 +7,7 @@ import pytest
 
 from tests.web.api.conftest import CLIP
 
-pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.timeout(300)]
 
 TEXT = "Ever tried, ever failed. No matter, try again. Fail again. Fail better."
 
