@@ -23,7 +23,8 @@ from worker.device.row import FinishReason, Row
 from worker.device.rules import suppression_masks
 from worker.device.sampling_params import SamplingParams
 from worker.device.speech_model import SpeechModel
-from worker.models.whisper.log_mel import HOP_LENGTH, SAMPLE_RATE_HZ, LogMel, num_frames
+from worker.models.mel import SAMPLE_RATE_HZ
+from worker.models.whisper.log_mel import HOP_LENGTH, LogMel, num_frames
 
 # The window that Whisper was trained on; longer audio is a job for the farm, not for one call.
 DEFAULT_MAX_AUDIO_SECONDS = 30.0

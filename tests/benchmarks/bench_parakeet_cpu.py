@@ -151,7 +151,7 @@ def our_features(network, samples):
 
 def true_features(samples, num_mels=80):
     """Return what NeMo's and transformers' formula gives in float64, (frames, 80)."""
-    from worker.models.parakeet.features import mel_filterbank
+    from worker.models.mel import mel_filterbank
 
     wave = samples.astype(np.float64)
     wave = np.concatenate([wave[:1], wave[1:] - 0.97 * wave[:-1]])

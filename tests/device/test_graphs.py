@@ -25,8 +25,8 @@ from worker.device.group import Group
 from worker.device.row import Row
 from worker.device.sampling_params import SamplingParams
 from worker.models.load import pin
+from worker.models.mel import SAMPLE_RATE_HZ
 from worker.models.whisper.family import WhisperFamily
-from worker.models.whisper.log_mel import SAMPLE_RATE_HZ
 from worker.models.whisper.requests import Encode
 
 OPERATION = re.compile(r'\{ (\d+) \[label ="([^"]*)"')

@@ -8,9 +8,9 @@ import pytest
 
 from producer.errors import OutOfRange
 from tests.stage.tiny_parakeets import random_parakeet, speech_like, tiny_config
+from worker.models.mel import SAMPLE_RATE_HZ, mel_filterbank
 from worker.models.parakeet.buckets import BUCKETS, Padded, bucket_of, grouped
-from worker.models.parakeet.config import SAMPLE_RATE_HZ
-from worker.models.parakeet.features import LOG_GUARD, hann_window, log_mel, mel_filterbank
+from worker.models.parakeet.features import LOG_GUARD, hann_window, log_mel
 from worker.models.parakeet.numpy_network import NumpyParakeet
 
 CONFIG = tiny_config(n_mels=128)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.errors import OutOfRange
-from worker.models.parakeet.config import SAMPLE_RATE_HZ, Config
+from worker.models.mel import SAMPLE_RATE_HZ
+from worker.models.parakeet.config import Config
 
 # Encoder frames; 376 are the 30 s of the longest piece, longer ones go in steps.
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 376)

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-SAMPLE_RATE_HZ = 16_000
+from worker.models.mel import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from worker.models.mel import mel_filterbank
 from worker.models.numpy_math import FloatArray, Threads, blocks
 from worker.models.parakeet.config import FeatureConfig
 from worker.models.parakeet.features import (
     DEVIATION_GUARD,
     LOG_GUARD,
     hann_window,
-    mel_filterbank,
 )
 
 # Frames that a thread transforms at once: 0.5 MB, near a core.

@@ -5,15 +5,14 @@ MLX's Linux wheel brings the reference BLAS, fifty times slower than NumPy's own
 thread and its helpers.
 """
 
-import functools
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.models.busy_time import counted
 from worker.models.numpy_layers import Linear
 from worker.models.numpy_math import FloatArray, processor_threads, shared
 from worker.models.parakeet import greedy
@@ -30,26 +29,6 @@ from worker.models.parakeet.weights.parameters import Weights
 
 # Steps of a call of `advance`; rows that have ended are computed no further.
 STEPS = 8
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _counted(
-    compute: Callable[Concatenate["NumpyParakeet", P], R],
-) -> Callable[Concatenate["NumpyParakeet", P], R]:
-    """Return a method whose seconds are added to `busy_s`."""
-
-    @functools.wraps(compute)
-    def counted(self: "NumpyParakeet", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        started = time.perf_counter()
-        try:
-            with np.errstate(all="ignore"):
-                return compute(self, *args, **kwargs)
-        finally:
-            self.busy_s += time.perf_counter() - started
-
-    return counted
 
 
 class NumpyParakeet:
@@ -79,7 +58,7 @@ class NumpyParakeet:
             self._transducer = NumpyTransducer(arrays, layers, config.blank)
             self._projection = linear(arrays, "transducer.enc")
 
-    @_counted
+    @counted
     def features(self, pieces: Sequence[Samples]) -> list[FloatArray]:
         """Return the features (frames, M) of each piece."""
         grouped(pieces, self.config)  # refuses those that are too long
@@ -89,7 +68,7 @@ class NumpyParakeet:
         """Return the encoder's states (frames, D) of each piece."""
         return self._states(self.features(pieces))
 
-    @_counted
+    @counted
     def _states(self, mels: list[FloatArray]) -> list[FloatArray]:
         return self._encoder(self._subsampled(mels))
 
@@ -105,7 +84,7 @@ class NumpyParakeet:
         projected = [self._projected(each) for each in states]
         return [Encoded(each, len(each)) for each in projected]
 
-    @_counted
+    @counted
     def _projected(self, states: FloatArray) -> FloatArray:
         return self._projection.alone(states)
 
@@ -114,7 +93,7 @@ class NumpyParakeet:
         found = [self._most_likely(states) for states in self.states(pieces)]
         return lambda: [collapsed(*each, self.config.blank) for each in found]
 
-    @_counted
+    @counted
     def _most_likely(self, states: FloatArray) -> tuple[Any, Any]:
         return greedy.most_likely(np, self._ctc.alone(states))
 
@@ -123,7 +102,7 @@ class NumpyParakeet:
         found = self._heard(self.features(pieces))
         return lambda: found
 
-    @_counted
+    @counted
     def _heard(self, mels: list[FloatArray]) -> list[FloatArray]:
         return [self._vad(each) for each in self._subsampled(mels)]
 
@@ -151,7 +130,7 @@ class NumpyParakeet:
         """Return the rows of some states, put together and taken in the order of `places`."""
         return greedy.move_rows(np, states, places)
 
-    @_counted
+    @counted
     def advance(self, state: RowState) -> tuple[RowState, Callable[[], Found]]:
         """Take some steps of all rows; what is returned second returns what they found."""
         head, blank = self.config.transducer, self.config.blank

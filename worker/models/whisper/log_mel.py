@@ -18,8 +18,8 @@ import numpy as np
 
 from producer.errors import DiskFull
 from worker.device.backend import translated_errors
+from worker.models.mel import mel_filterbank
 
-SAMPLE_RATE_HZ = 16_000
 N_FFT = 400  # 25 ms
 HOP_LENGTH = 160  # 10 ms
 WINDOW_FRAMES = 3000  # 30 s
@@ -36,25 +36,6 @@ ComputeFrames: TypeAlias = Callable[[np.ndarray], mx.array]
 def num_frames(num_samples: int) -> int:
     """Return the whole hops in a recording: the frames that the reference calls content."""
     return num_samples // HOP_LENGTH
-
-
-@functools.cache
-def mel_filterbank(n_mels: int) -> np.ndarray:
-    """Return Slaney's area-normalised triangles, shape (n_fft // 2 + 1, n_mels), float32.
-
-    The formula is librosa.filters.mel's with its defaults (htk=False, norm="slaney"): linear
-    below 1 kHz at 200/3 Hz a mel, logarithmic above with 27 mels a factor of 6.4.
-    """
-    bins_hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE_HZ)
-    top_mel = 15.0 + 27.0 * np.log(SAMPLE_RATE_HZ / 2 / 1000.0) / np.log(6.4)
-    mels = np.linspace(0.0, top_mel, n_mels + 2)
-    is_linear = mels < 15.0  # noqa: PLR2004 the formula's own
-    edges_hz = np.where(is_linear, mels * 200.0 / 3.0, 1000.0 * 6.4 ** ((mels - 15.0) / 27.0))
-    rising = (bins_hz - edges_hz[:-2, None]) / np.diff(edges_hz)[:-1, None]
-    falling = (edges_hz[2:, None] - bins_hz) / np.diff(edges_hz)[1:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    triangles *= (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
-    return np.ascontiguousarray(triangles.T, dtype=np.float32)
 
 
 @functools.cache
@@ -77,7 +58,7 @@ def log_mel_frames(samples: np.ndarray, n_mels: int) -> mx.array:
     frames = mx.as_strided(mx.array(samples), (count, N_FFT), (HOP_LENGTH, 1))
     spectrum = mx.fft.rfft(frames * mx.array(hann_window()))
     power = mx.square(mx.abs(spectrum))
-    return mx.log10(mx.maximum(power @ mx.array(mel_filterbank(n_mels)), 1e-10))
+    return mx.log10(mx.maximum(power @ mx.array(mel_filterbank(N_FFT, n_mels)), 1e-10))
 
 
 class LogMelStream:

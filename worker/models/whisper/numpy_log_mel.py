@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from worker.models.mel import mel_filterbank
 from worker.models.numpy_math import FloatArray, Threads, blocks
-from worker.models.whisper.log_mel import HOP_LENGTH, N_FFT, hann_window, mel_filterbank
+from worker.models.whisper.log_mel import HOP_LENGTH, N_FFT, hann_window
 
 # Frames that a thread transforms at once: 0.4 MB, near a core.
 FRAMES_PER_BLOCK = 250
@@ -17,7 +18,7 @@ def log_mel_frames(samples: FloatArray, n_mels: int, threads: Threads) -> FloatA
     def compute(part: slice) -> None:
         spectrum = np.fft.rfft(frames[part] * hann_window())
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        mels = power @ mel_filterbank(n_mels)
+        mels = power @ mel_filterbank(N_FFT, n_mels)
         np.log10(np.maximum(mels, np.float32(1e-10)), out=energies[part])
 
     threads.run(compute, [(part,) for part in blocks(len(frames), FRAMES_PER_BLOCK)])

@@ -6,16 +6,15 @@ with NumPy's own OpenBLAS (2 cores). The decoder's rows, rules and sampling stay
 and go as MLX's, whose memory NumPy shares. Shapes are named as in `worker.models.whisper.network`.
 """
 
-import functools
 import itertools
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.models.busy_time import counted
 from worker.models.numpy_layers import by_columns
 from worker.models.numpy_math import (
     FEW_ROWS,
@@ -41,25 +40,6 @@ from worker.models.whisper.weights.fuse import fuse_projections
 from worker.models.whisper.weights.parameters import Weights
 
 IntArray: TypeAlias = NDArray[np.integer[Any]]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _counted(
-    compute: Callable[Concatenate["NumpyWhisper", P], R],
-) -> Callable[Concatenate["NumpyWhisper", P], R]:
-    """Return a method whose seconds are added to `busy_s`."""
-
-    @functools.wraps(compute)
-    def counted(self: "NumpyWhisper", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        started = time.perf_counter()
-        try:
-            with np.errstate(all="ignore"):
-                return compute(self, *args, **kwargs)
-        finally:
-            self.busy_s += time.perf_counter() - started
-
-    return counted
 
 
 class NumpyWhisper(NetworkBase):
@@ -90,25 +70,25 @@ class NumpyWhisper(NetworkBase):
         # A second copy of the embedding, which is faster for a single row, and for many.
         self._projection = by_columns(self._token_embedding)
 
-    @_counted
+    @counted
     def log_mel_frames(self, samples: FloatArray) -> mx.array:
         """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
         return mx.array(log_mel_frames(samples, self.dims.n_mels, self._threads))
 
-    @_counted
+    @counted
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states (B, S, D) of normalised log-mel windows (B, 3000, n_mels)."""
         [windows] = shared(mel)
         return mx.array(np.stack([self._encoder(window) for window in windows]))
 
-    @_counted
+    @counted
     def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
         """Read right-padded prompts and start a cache; see `Whisper.prefill`."""
         x, cache = self._read_prompts(states, prompts)
         x = np.take_along_axis(x, np.asarray(at)[:, :, None], axis=1)
         return mx.array(self._logits(x)), cache
 
-    @_counted
+    @counted
     def decode_step(
         self,
         tokens: mx.array,
@@ -137,7 +117,7 @@ class NumpyWhisper(NetworkBase):
             x = self._add_audio(block, x, self._ask_audio(block, x), audio)
         return mx.array(self._logits(x.reshape(-1, x.shape[-1]))), cache
 
-    @_counted
+    @counted
     def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
         """Return what word alignment needs of whole token rows; see `Whisper.align`."""
         scores: dict[tuple[int, int], FloatArray] = {}
@@ -148,7 +128,7 @@ class NumpyWhisper(NetworkBase):
         logprobs = np.take_along_axis(logits, following, axis=-1) - log_sum_exp(logits)
         return mx.array(picked), mx.array(logprobs[..., 0])
 
-    @_counted
+    @counted
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
         return mx.array(log_sum_exp(*shared(logits)))

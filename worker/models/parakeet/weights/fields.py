@@ -33,6 +33,12 @@ class Fields:
         """Return a mapping within."""
         return Fields(self._value(name), f"{self.source}: {name}")
 
+    def check_transform(self, n_fft: int, window_length: int) -> None:
+        """Refuse a transform of `n_fft` samples that its window does not fit into."""
+        if n_fft < window_length or n_fft % 2:
+            limit = f"must be even and at least the window, {window_length}"
+            raise self._error("n_fft", limit, n_fft)
+
     def size(self, name: str, default: int | None = None, *, most: int = MAX_SIZE) -> int:
         """Return a whole number from 1 to `most`."""
         value = self._value(name, _NOTHING if default is None else default)

@@ -6,8 +6,8 @@ What it leaves out has the default of the NeMo class that reads it.
 from typing import Any
 
 from producer.errors import InvalidModel
+from worker.models.mel import SAMPLE_RATE_HZ
 from worker.models.parakeet.config import (
-    SAMPLE_RATE_HZ,
     Config,
     EncoderConfig,
     FeatureConfig,
@@ -88,9 +88,7 @@ def _features(fields: Fields) -> FeatureConfig:
     fields.only("pad_value", 0, 0.0, default=0)
     window_length = _samples(fields, "window_size", 0.02)
     n_fft = fields.size("n_fft", 1 << (window_length - 1).bit_length(), most=1 << 14)
-    if n_fft < window_length or n_fft % 2:
-        limit = f"must be even and at least the window, {window_length}"
-        raise InvalidModel(f"{fields.source}: n_fft", limit, n_fft)
+    fields.check_transform(n_fft, window_length)
     return FeatureConfig(
         n_fft=n_fft,
         window_length=window_length,

@@ -6,8 +6,8 @@ What it leaves out and is the same in every published model has the default of t
 from typing import Any
 
 from producer.errors import InvalidModel
+from worker.models.mel import SAMPLE_RATE_HZ
 from worker.models.parakeet.config import (
-    SAMPLE_RATE_HZ,
     Config,
     EncoderConfig,
     FeatureConfig,
@@ -55,9 +55,7 @@ def _features(fields: Fields) -> FeatureConfig:
     fields.only("sampling_rate", SAMPLE_RATE_HZ)
     fields.only("padding_value", 0.0, 0, default=0.0)
     n_fft, window_length = fields.size("n_fft", most=1 << 14), fields.size("win_length")
-    if n_fft < window_length or n_fft % 2:
-        limit = f"must be even and at least the window, {window_length}"
-        raise InvalidModel(f"{fields.source}: n_fft", limit, n_fft)
+    fields.check_transform(n_fft, window_length)
     return FeatureConfig(
         n_fft=n_fft,
         window_length=window_length,
