@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.data.recipes import beam_logprobs
 from tests.stage.toy_model import ToyModel, toy_audio
-from worker.device.beam_search import likeliest
 from worker.device.decode_request import BeamSearch, Decode, RowRules, TimestampRules
 from worker.device.stepper import TokenStepper
+from worker.device.top_tokens import highest
 from worker.models.whisper.fallback import likeliest as ranked_first
 
 DATA = Path(__file__).parents[1] / "data"
@@ -102,6 +102,6 @@ def test_the_likeliest_are_those_of_a_stable_sort(width, count, levels, forbidde
     logprobs = -generator.integers(0, levels, (rows, width)).astype(np.float32)
     logprobs[generator.random((rows, width)) < forbidden] = -np.inf
     wanted = np.argsort(-logprobs, axis=1, kind="stable")[:, :count]
-    values, places = likeliest(mx.array(logprobs), count)
+    values, places = highest(mx.array(logprobs), count)
     np.testing.assert_array_equal(np.array(places), wanted)
     np.testing.assert_array_equal(np.array(values), np.take_along_axis(logprobs, wanted, axis=1))

@@ -3,6 +3,7 @@
 import mlx.core as mx
 
 from worker.device.rules import NO_RULES
+from worker.device.top_tokens import top_tokens
 from worker.models.whisper.log_mel import log_mel_frames
 
 NUM_VOCAB = 61
@@ -37,6 +38,9 @@ class ToyModel:
 
     def log_normalizer(self, logits):
         return mx.logsumexp(logits, axis=-1, keepdims=True)
+
+    def top_tokens(self, logits, state, rules, count):
+        return top_tokens(logits, state, rules, count, self.log_normalizer)
 
     def encode_audio(self, mel):
         self.calls.append("encode_audio")

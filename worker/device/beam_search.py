@@ -14,9 +14,6 @@ import mlx.core as mx
 
 from worker.device.rules import NEVER, State
 
-# Of the vocabulary: with five beams the maxima of the blocks are about as many as the tokens of the
-# blocks that are looked at closely.
-TOKENS_PER_BLOCK = 128
 # Below all that is possible but above what does not count; the reference ranks -inf, too.
 _LEAST = -3e38
 
@@ -37,38 +34,17 @@ class Choice(NamedTuple):
     ended: mx.array
 
 
-def likeliest(logprobs: mx.array, count: int) -> tuple[mx.array, mx.array]:
-    """Return the highest values (B, count) of (B, V), descending, and where they are.
-
-    Equals are in the order of their places; `count` is at most V. Of NaN anything is returned. Sorting whole vocabularies would take longer than the
-    network: only the blocks with the highest maxima are sorted.
-    """
-    num_rows, num_vocab = logprobs.shape
-    size = TOKENS_PER_BLOCK
-    num_blocks = -(-num_vocab // size)
-    padding = num_blocks * size - num_vocab
-    padded = mx.pad(logprobs, [(0, 0), (0, padding)], constant_values=NEVER)
-    blocks = padded.reshape(num_rows, num_blocks, size)
-    chosen = mx.argsort(-blocks.max(axis=-1), axis=-1)[:, : min(count, num_blocks)]
-    chosen = mx.sort(chosen, axis=-1).astype(mx.int32)
-    values = mx.take_along_axis(blocks, chosen[:, :, None], axis=1).reshape(num_rows, -1)
-    places = (chosen[:, :, None] * size + mx.arange(size)).reshape(num_rows, -1)
-    # Padding is chosen of NaN alone; whatever reads on from there must find a place.
-    places = mx.minimum(places, num_vocab - 1)
-    order = mx.argsort(-values, axis=-1)[:, :count]
-    return mx.take_along_axis(values, order, axis=1), mx.take_along_axis(places, order, axis=1)
-
-
-def search(logprobs: mx.array, state: State, num_beams: int) -> Choice:
+def search(values: mx.array, tokens: mx.array, state: State) -> Choice:
     """Choose how windows go on.
 
     Args:
-        logprobs: After rules, (B, V) float32, a window's K beams side by side.
+        values: Log-probabilities after rules of each beam's K + 1 likeliest tokens, (B, K + 1)
+            float32, descending; a window's K beams side by side.
+        tokens: Which these are.
         state: See `worker.device.rules.fork_state`; not changed.
-        num_beams: K.
     """
-    count = num_beams + 1
-    values, tokens = likeliest(logprobs, count)
+    count = values.shape[1]
+    num_beams = count - 1
     # A window's candidates side by side, (G, K (K + 1)), in the order of the reference's dict.
     scores = (state["score"][:, None] + values).reshape(-1, num_beams * count)
     tokens = tokens.reshape(scores.shape)

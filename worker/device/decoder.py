@@ -67,7 +67,7 @@ class Decoder:
         self.max_windows = max_windows or max_rows
         self._compile_step = compile_step
         self._pad_rows = pad_rows
-        self._choose = Chooser(model.log_normalizer, keep_logprobs)
+        self._choose = Chooser(model, keep_logprobs)
         self._steps: dict[StepKind, Callable[..., Any]] = {}
         self._batches: dict[Kind, Batch] = {}
         self._unread: list[list[StepOutput]] = []

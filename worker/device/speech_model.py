@@ -7,6 +7,7 @@ import numpy as np
 
 from producer.errors import EmptyInput, LengthMismatch, RankMismatch
 from worker.device.decode_request import RowRules
+from worker.device.rules import State
 
 LOGITS_RANK = 2
 PREFILL_POSITIONS = 2  # where no-speech is weighed, and where the first token is sampled
@@ -75,6 +76,11 @@ class SpeechModel(Protocol):
 
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
+
+    def top_tokens(
+        self, logits: mx.array, state: State, rules: State, count: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`."""
 
     def resize_cache(self, cache: Any, length: int) -> Any:
         """Return the cache with room for `length` tokens a window, those of all its beams."""

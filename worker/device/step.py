@@ -1,6 +1,5 @@
 """A step of a batch behind the network: logits become tokens, and tokens become the rows' own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,8 @@ from worker.device.beam_search import follow, search
 from worker.device.filters import Stage, process_logits, sample_tokens
 from worker.device.group import Group
 from worker.device.rules import State, advance, apply_rules
+from worker.device.speech_model import SpeechModel
+from worker.device.top_tokens import highest
 
 
 class StepKind(NamedTuple):
@@ -49,32 +50,44 @@ class Chooser:
     """Turns logits into tokens, by each row's rules and sampling.
 
     Attributes:
-        log_normalizer: The model's.
+        model: Weighs and normalises.
         keep_logprobs: Give the log-probabilities over the vocabulary, too.
     """
 
-    log_normalizer: Callable[[mx.array], mx.array]
+    model: SpeechModel
     keep_logprobs: bool
 
     def __call__(
         self, logits: mx.array, state: State, rules: State, sampling: State, kind: StepKind
     ) -> tuple[Chosen, State]:
         """Return what is chosen of raw logits (B, V), and the rows' state with it."""
-        lengths = state["position"] + 1
-        logits = process_logits(logits, state["history"], lengths, sampling, kind.stages)
-        logits = apply_rules(logits, state, rules)
-        logprobs = logits - self.log_normalizer(logits)
-        kept = logprobs if self.keep_logprobs else None
-        tokens = sample_tokens(logprobs, state["step"], sampling, kind.stages).astype(mx.int32)
-        chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
-        if Stage.SEARCH not in kind.stages:
+        is_search = Stage.SEARCH in kind.stages
+        count = kind.num_beams + 1 if is_search else 1
+        if kind.stages in (Stage.NONE, Stage.SEARCH) and not self.keep_logprobs:
+            values, ids = self.model.top_tokens(logits, state, rules, count)
+            tokens, chosen, kept = ids[:, 0], values[:, 0], None
+        else:
+            logprobs = self._logprobs(logits, state, rules, sampling, kind.stages)
+            kept = logprobs if self.keep_logprobs else None
+            tokens = sample_tokens(logprobs, state["step"], sampling, kind.stages).astype(mx.int32)
+            chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
+            values, ids = highest(logprobs, count) if is_search else (None, None)
+        if not is_search:
             return Chosen(tokens, chosen, kept), advance(state, tokens, rules)
-        found = search(logprobs, state, kind.num_beams)
-        is_search = state["is_search"]
-        tokens = mx.where(is_search, found.tokens, tokens)
-        chosen = mx.where(is_search, found.scores, chosen)
+        found = search(values, ids, state)
+        tokens = mx.where(state["is_search"], found.tokens, tokens)
+        chosen = mx.where(state["is_search"], found.scores, chosen)
         state = advance(follow(state, found), tokens, rules)
         return Chosen(tokens, chosen, kept, found.sources, found.ended), state
+
+    def _logprobs(
+        self, logits: mx.array, state: State, rules: State, sampling: State, stages: Stage
+    ) -> mx.array:
+        """Return log-probabilities (B, V) after processors and rules."""
+        lengths = state["position"] + 1
+        logits = process_logits(logits, state["history"], lengths, sampling, stages)
+        logits = apply_rules(logits, state, rules)
+        return logits - self.model.log_normalizer(logits)
 
 
 @dataclass(frozen=True)
