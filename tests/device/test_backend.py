@@ -39,6 +39,16 @@ def test_tf32_is_off_on_a_mac_before_anything_is_computed(monkeypatch):
     assert os.environ["MLX_ENABLE_TF32"] == "1"
 
 
+def test_kernels_run_in_their_order_whatever_the_environment_says():
+    """MLX's CUDA graphs would order them by the arrays that it knows to be written."""
+    code = "import os, worker.models.load; print(os.environ['MLX_USE_CUDA_GRAPHS'])"
+    environment = os.environ | {"MLX_USE_CUDA_GRAPHS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
+
+
 @pytest.mark.parametrize("module", ["worker.cli.machine", "worker.models.load", "worker.generate"])
 def test_whatever_computes_has_set_the_macs_environment_by_then(module):
     """Bench, doctor, worker and single calls: importing them is enough."""

@@ -35,9 +35,8 @@ Kind: TypeAlias = tuple[int, bool]
 class Decoder:
     """Steps batches of windows; it knows windows, not recordings.
 
-    Arrays whose shape varies from batch to batch are evaluated separately from a step: MLX's CUDA
-    backend caches one graph for each sequence of kernels (400 of them), and a varying array would
-    make each graph that it is a part of a new one.
+    Arrays whose shape varies from batch to batch are evaluated apart from a step, so that a step is
+    always one of few sequences of kernels.
 
     Args:
         model: Pinned weights.

@@ -1,7 +1,5 @@
 """Which network computes with a checkpoint: MLX's, or NumPy's on x86 processors."""
 
-import os
-
 import mlx.core as mx
 
 from worker.device.backend import on_gpu
@@ -9,11 +7,6 @@ from worker.models.backend import Backend, computes_in_numpy
 from worker.models.parakeet.network import Parakeet
 from worker.models.parakeet.numpy_network import NumpyParakeet
 from worker.models.parakeet.weights.parameters import Weights, dequantized
-
-# Here, and not where a network is made: MLX keeps what it read when it computed first, and weights
-# are checked before. Launched one by one, kernels of a step cost its host less than as a graph: 7,400
-# times real time beside 5,300 in batches of 16, 9,300 beside 7,600 of 64 (H200, mlx 0.32.4, bfloat16).
-os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
 
 
 def make_network(

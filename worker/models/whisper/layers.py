@@ -9,6 +9,8 @@ import math
 import mlx.core as mx
 from mlx import nn
 
+from worker.models.whisper.cuda.norm import gelu as cuda_gelu
+
 
 class Norm(nn.LayerNorm):
     """Layer normalisation of a float32 residual stream, for a layer that computes in less."""
@@ -29,12 +31,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Return q, k, v of x (B, T, D), each (B, H, T, K)."""
-        heads = split_heads(self.qkv(x), 3 * self.num_heads)
-        return (
-            heads[:, : self.num_heads],
-            heads[:, self.num_heads : -self.num_heads],
-            heads[:, -self.num_heads :],
-        )
+        return split_qkv(self.qkv(x), self.num_heads)
 
     def attend(
         self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
@@ -91,10 +88,9 @@ class EncoderBlock(nn.Module):
         self.mlp = MLP(width)
         self.mlp_ln = nn.LayerNorm(width)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """Return x (B, S, D) transformed."""
-        x = x + self.attn.attend(*self.attn.project(self.attn_ln(x)), None)
-        return x + self.mlp(self.mlp_ln(x))
+    def attend(self, normed: mx.array) -> mx.array:
+        """Return the self-attention of normalised x (B, S, D), the same shape."""
+        return self.attn.attend(*self.attn.project(normed), None)
 
 
 class DecoderBlock(nn.Module):
@@ -117,29 +113,9 @@ class DecoderBlock(nn.Module):
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None) -> mx.array:
     """Return softmax(q k' / sqrt(K)) v for (B, H, T, K), softmax in float32 whatever the dtype."""
-    if q.dtype != mx.float32 and _on_cuda():
-        if q.shape[2] == 1:
-            return _single_query_on_cuda(q, k, v, mask)
+    if q.dtype != mx.float32 and on_cuda():
         mask = _added_on_cuda(mask, q.dtype)
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
-
-
-def _single_query_on_cuda(
-    q: mx.array, k: mx.array, v: mx.array, mask: mx.array | str | None
-) -> mx.array:
-    """Ask twice: MLX's CUDA kernel for one query reads keys and values at half the memory's speed.
-
-    Two queries take the fused kernel, which reads at 86 % of it (H100, mlx 0.32.4); it likes
-    masks that are added.
-    """
-    if isinstance(mask, str):
-        mask = None  # causal: the last query sees every key
-    mask = _added_on_cuda(mask, q.dtype)
-    read = mx.fast.scaled_dot_product_attention(
-        mx.concatenate([q, q], axis=2), k, v, scale=q.shape[-1] ** -0.5, mask=mask
-    )
-    first: mx.array = read[:, :, :1]
-    return first
 
 
 def _added_on_cuda(mask: mx.array | str | None, dtype: mx.Dtype) -> mx.array | str | None:
@@ -150,7 +126,8 @@ def _added_on_cuda(mask: mx.array | str | None, dtype: mx.Dtype) -> mx.array | s
 
 
 @functools.cache
-def _on_cuda() -> bool:
+def on_cuda() -> bool:
+    """Return whether MLX computes on CUDA."""
     return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
@@ -183,6 +160,8 @@ def gelu(x: mx.array) -> mx.array:
 
     In float16, 1 + erf loses what is left below zero, and the text of one word in a hundred with it.
     """
+    if on_cuda() and x.dtype != mx.float32:
+        return cuda_gelu(x)
     # On a CPU, mx.compile (and so nn.gelu) calls a C++ compiler while it runs, where it finds one.
     compute = _gelu if mx.default_device().type == mx.cpu else _compiled_gelu
     gated: mx.array = compute(x)
@@ -196,6 +175,12 @@ def _gelu(x: mx.array) -> mx.array:
 
 
 _compiled_gelu = mx.compile(_gelu)
+
+
+def split_qkv(qkv: mx.array, num_heads: int) -> tuple[mx.array, mx.array, mx.array]:
+    """Return q, k, v, each (B, H, T, K), of a fused projection (B, T, 3 D)."""
+    heads = split_heads(qkv, 3 * num_heads)
+    return heads[:, :num_heads], heads[:, num_heads:-num_heads], heads[:, -num_heads:]
 
 
 def split_heads(x: mx.array, num_heads: int) -> mx.array:

@@ -9,19 +9,24 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from worker.device.rules import State
 from worker.models.whisper.layers import (
     DecoderBlock,
     EncoderBlock,
     gelu,
+    on_cuda,
     own_and_ancestors,
-    put,
     split_heads,
     up_to,
 )
 from worker.models.whisper.log_mel import log_mel_frames
 from worker.models.whisper.network_base import Cache, NetworkBase
+from worker.models.whisper.step_kernels import Places, PlainKernels, log_normalizer, step_kernels
 from worker.models.whisper.weights.fuse import fuse_projections
 from worker.models.whisper.weights.parameters import Dimensions, Weights, sinusoids
+
+# Rows of logits start at multiples of 256 bytes then.
+VOCABULARY_STEP = 64
 
 
 class AudioEncoder(nn.Module):
@@ -38,13 +43,16 @@ class AudioEncoder(nn.Module):
         self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
         self.ln_post = nn.LayerNorm(width)
 
-    def __call__(self, mel: mx.array) -> mx.array:
+    def __call__(self, mel: mx.array, kernels: PlainKernels) -> mx.array:
         """Return the states (B, S, D) of log-mel windows (B, 3000, n_mels)."""
         x = gelu(self.conv2(gelu(self.conv1(mel))))
         x = x + self._positions
-        for block in self.blocks:
-            x = block(x)
-        return self.ln_post(x)
+        normed = self.blocks[0].attn_ln(x)
+        following = [*(block.attn_ln for block in self.blocks[1:]), self.ln_post]
+        for block, next_norm in zip(self.blocks, following, strict=True):
+            x, normed = kernels.add_and_norm(x, block.attend(normed), block.mlp_ln)
+            x, normed = kernels.add_and_norm(x, block.mlp(normed), next_norm)
+        return normed
 
 
 class TextDecoder(nn.Module):
@@ -67,8 +75,11 @@ class TextDecoder(nn.Module):
         if isinstance(self.token_embedding, nn.Embedding):
             projection = self.token_embedding.weight.astype(mx.float32).T
             # A CPU's BLAS is faster on a copy that lies as it is read.
-            on_cpu = mx.default_device().type == mx.cpu
-            self._projection = mx.contiguous(projection) if on_cpu else projection
+            if mx.default_device().type == mx.cpu:
+                projection = mx.contiguous(projection)
+            elif on_cuda():
+                projection = _padded(projection)
+            self._projection = projection
 
     def embed(self, tokens: mx.array, positions: mx.array) -> mx.array:
         """Return the residual stream's start (..., D), in float32 whatever the dtype.
@@ -80,12 +91,17 @@ class TextDecoder(nn.Module):
 
     def logits(self, x: mx.array) -> mx.array:
         """Return float32 logits (..., V) of the residual stream (..., D)."""
-        x = self.ln(x)
+        return self.project(self.ln(x))
+
+    def project(self, x: mx.array) -> mx.array:
+        """Return float32 logits (..., V) of the normalised residual stream (..., D)."""
+        num_vocab = self.token_embedding.weight.shape[0]
         if self._projection is None:
             x = x.astype(self.ln.weight.dtype)
             return self.token_embedding.as_linear(x).astype(mx.float32)
         rows = x.reshape(-1, x.shape[-1]).astype(mx.float32)
-        return (rows @ self._projection).reshape(*x.shape[:-1], -1)
+        logits = (rows @ self._projection).reshape(*x.shape[:-1], -1)
+        return logits[..., :num_vocab]
 
 
 class Whisper(NetworkBase, nn.Module):
@@ -112,6 +128,7 @@ class Whisper(NetworkBase, nn.Module):
         self.load_weights([(name, _cast(array, dtype)) for name, array in arrays.items()])
         self.decoder.lay_out()
         self._dtype = dtype
+        self._kernels = step_kernels(dtype, weights.dims.n_text_state, weights.dims.n_text_head)
 
     def log_mel_frames(self, samples: np.ndarray) -> mx.array:
         """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
@@ -119,7 +136,7 @@ class Whisper(NetworkBase, nn.Module):
 
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states (B, S, D) of normalised log-mel windows (B, 3000, n_mels)."""
-        return self.encoder(mel.astype(self._dtype))
+        return self.encoder(mel.astype(self._dtype), self._kernels)
 
     def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
         """Read right-padded prompts and start a cache, as long as they are.
@@ -156,7 +173,7 @@ class Whisper(NetworkBase, nn.Module):
         Returns:
             Float32 logits (B, V) and the cache with the tokens' keys and values added.
         """
-        decoder = self.decoder
+        decoder, kernels = self.decoder, self._kernels
         num_beams = tokens.size // cache["self"][0][0].shape[0]
         tokens, positions = tokens.reshape(-1, num_beams), positions.reshape(-1, num_beams)
         x = decoder.embed(tokens, positions)
@@ -168,19 +185,32 @@ class Whisper(NetworkBase, nn.Module):
             mask = own_and_ancestors(
                 positions, ancestors.reshape(-1, num_beams, ancestors.shape[1])
             )
-        grown = []
-        for block, cross in zip(decoder.blocks, cache["cross"], strict=True):
+        places, grown = Places(positions, here, mask), []
+        normed = decoder.blocks[0].attn_ln(x)
+        following = [*(block.attn_ln for block in decoder.blocks[1:]), decoder.ln]
+        of_layers = zip(decoder.blocks, following, cache["cross"], strict=True)
+        for block, next_norm, (audio_keys, audio_values) in of_layers:
             # Nobody else holds these: then the new ones are written in their place.
             keys, values = cache["self"].pop(0)
-            q, k, v = block.attn.project(block.attn_ln(x))
-            keys, values = put(keys, here, k), put(values, here, v)
+            qkv = block.attn.qkv(normed)
+            read, keys, values = kernels.read_text(qkv, keys, values, places)
             grown.append((keys, values))
-            x = block.finish(x + block.attn.attend(q, keys, values, mask), cross)
-        return decoder.logits(x.reshape(-1, x.shape[-1])), {"self": grown, "cross": cache["cross"]}
+            x, normed = kernels.add_and_norm(x, block.attn.out(read), block.cross_attn_ln)
+            read = kernels.read_audio(block.cross_attn.query(normed), audio_keys, audio_values)
+            x, normed = kernels.add_and_norm(x, block.cross_attn.out(read), block.mlp_ln)
+            x, normed = kernels.add_and_norm(x, block.mlp(normed), next_norm)
+        logits = decoder.project(normed.reshape(-1, normed.shape[-1]))
+        return logits, {"self": grown, "cross": cache["cross"]}
+
+    def top_tokens(
+        self, logits: mx.array, state: State, rules: State, count: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`."""
+        return self._kernels.top_tokens(logits, state, rules, count)
 
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
-        return mx.logsumexp(logits, axis=-1, keepdims=True)
+        return log_normalizer(logits)
 
     def align(self, states: mx.array, tokens: mx.array, num_text: int) -> tuple[mx.array, mx.array]:
         """Return what word alignment needs of whole token rows.
@@ -244,6 +274,12 @@ class Whisper(NetworkBase, nn.Module):
             scores[layer, head] = scaled.astype(mx.float32) @ keys[:, head].astype(
                 mx.float32
             ).swapaxes(-1, -2)
+
+
+def _padded(projection: mx.array) -> mx.array:
+    """Return a vocabulary's product (D, V) with V rounded up: cuBLAS has faster kernels for it."""
+    missing = -projection.shape[1] % VOCABULARY_STEP
+    return mx.contiguous(mx.pad(projection.T, [(0, missing), (0, 0)])).T
 
 
 def _cast(array: mx.array, dtype: mx.Dtype) -> mx.array:

@@ -91,7 +91,8 @@ class NetworkBase:
         def resized(rows: mx.array) -> mx.array:
             missing = length - rows.shape[2]
             if missing <= 0:
-                return rows[:, :, :length]
+                # In one piece: a kernel may write to it where it is.
+                return mx.contiguous(rows[:, :, :length])
             return mx.pad(rows, [(0, 0), (0, 0), (0, missing), (0, 0)])
 
         rows = [(resized(keys), resized(values)) for keys, values in cache["self"]]
