@@ -1,0 +1,1 @@
+"""CUDA's own kernels against their twins; a GPU of NVIDIA's is needed: `python -m tests.cuda`."""
