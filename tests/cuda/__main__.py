@@ -66,12 +66,15 @@ def check_add_and_norm():
 def check_gelu():
     """Every half number there is, in float16; a wide range in bfloat16."""
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = mx.array(every[np.isfinite(every)])[: 1 << 15].reshape(-1, 8)
+    finite = mx.array(every[np.isfinite(every)]).reshape(-1, 8)
     for x in (finite, mx.linspace(-90, 90, 4096).astype(mx.bfloat16)):
         close(f"gelu {x.dtype}", layers.gelu(x), layers._compiled_gelu(x), STEP_OF[x.dtype])
-    small = mx.linspace(-5, 0, 4096).astype(mx.float16)
-    ratio = layers.gelu(small).astype(mx.float32) / layers._compiled_gelu(small).astype(mx.float32)
-    close("gelu below zero, ratio", mx.where(mx.isfinite(ratio), ratio, 1), mx.ones(4096), 4e-3)
+    # What is left below zero is small: of that, too, no more than the last place is off.
+    small = mx.linspace(-3.5, -0.01, 4096).astype(mx.float16)
+    found, wanted = (
+        each(small).astype(mx.float32) for each in (layers.gelu, layers._compiled_gelu)
+    )
+    close("gelu below zero, by its size", found / wanted, mx.ones(4096), 2e-3)
 
 
 def check_own_attention():

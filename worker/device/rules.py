@@ -124,9 +124,9 @@ class BatchedRules:
         bounds = [_bounds(row.timestamps) for row in self._rows]
         chosen = [NUM_MASKS * sets.index(each) for each in suppressed]
         # One upload for all of it: each costs a device much more than its few bytes.
-        on, begin, last_initial, mask_of_row = mx.array(
-            np.array([(*row, mask) for row, mask in zip(bounds, chosen, strict=True)], np.int32).T
-        )
+        # By columns, so that each one's numbers lie side by side.
+        columns = [*zip(*bounds, strict=True), chosen] if bounds else [[]] * 4
+        on, begin, last_initial, mask_of_row = mx.array(np.array(columns, np.int32))
         first_timestamp = min((row[1] for row in bounds), default=_MAX_ID)
         masks = [suppression_masks(self.num_vocab, *ids) for ids in sets]
         return {
