@@ -136,12 +136,3 @@ def test_an_id_that_the_vocabulary_lacks_is_out_of_range(field, wrong):
     with pytest.raises(OutOfRange, match=r"\[0, 10\)") as caught:
         BatchedRules([RowRules(**{field: (3, wrong)})], 10)
     assert caught.value.value == wrong
-
-
-def test_what_kernels_read_of_rules_and_rows_lies_side_by_side():
-    """CUDA's kernel for the likeliest tokens reads these arrays as they are in memory."""
-    rules = BatchedRules([NO_RULES] * 5, 100).arrays
-    state = start_state([(1, 2), (3,), (4, 5, 6)], 448)
-    for arrays in (rules, state):
-        for name, array in arrays.items():
-            assert np.asarray(array).flags.c_contiguous, name

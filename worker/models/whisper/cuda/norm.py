@@ -79,7 +79,7 @@ _ADD_AND_NORM = r"""
 
 _GELU = r"""
   const long at = (blockIdx.x * long(THREADS) + threadIdx.x) * 8;
-  if (at >= COUNT) return;
+  if (at >= x_shape[0]) return;
   auto eight = *reinterpret_cast<const Eight<T>*>(x + at);
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -155,8 +155,9 @@ def gelu(x: mx.array) -> mx.array:
     The normal distribution is 1 / (1 + exp(x P(x x))); see `worker.models.numpy_math`.
     """
     [gated] = _gelu_kernel()(
-        inputs=[x],
-        template=[("COUNT", x.size), ("THREADS", _THREADS), ("T", x.dtype)],
+        inputs=[x.reshape(-1)],
+        # Nothing that varies from batch to batch: each template is compiled for seconds.
+        template=[("THREADS", _THREADS), ("T", x.dtype)],
         grid=(-(-x.size // _PER_THREAD // _THREADS) * _THREADS, 1, 1),
         threadgroup=(_THREADS, 1, 1),
         output_shapes=[x.shape],

@@ -60,13 +60,16 @@ _TOP_TOKENS = r"""
   __shared__ Candidate candidates[THREADS / 32];
   const int row = blockIdx.x;
   const float* given = logits + row * logits_strides[0];
-  const bool is_first = step[row] == 0, has_rules = on[row];
-  const bool is_unpaired = ended[row] && !ended_before[row], is_paired = ended[row] && ended_before[row];
-  const float* added =
-      masks + (mask_of_row[row] + (is_first ? 1 : is_unpaired ? 2 : 0)) * long(VOCABULARY);
-  const int from = has_rules ? begin[row] : VOCABULARY;
-  const int earliest = last_timestamp[row] + (is_unpaired ? 0 : 1);
-  const int latest = is_first ? last_initial[row] : VOCABULARY;
+  auto of_row = [row](const auto* array, const auto& strides) { return array[row * strides[0]]; };
+  const bool is_first = of_row(step, step_strides) == 0, has_rules = of_row(on, on_strides);
+  const bool has_ended = of_row(ended, ended_strides);
+  const bool is_paired = has_ended && of_row(ended_before, ended_before_strides);
+  const bool is_unpaired = has_ended && !is_paired;
+  const int mask = of_row(mask_of_row, mask_of_row_strides) + (is_first ? 1 : is_unpaired ? 2 : 0);
+  const float* added = masks + mask * masks_strides[0];
+  const int from = has_rules ? of_row(begin, begin_strides) : VOCABULARY;
+  const int earliest = of_row(last_timestamp, last_timestamp_strides) + (is_unpaired ? 0 : 1);
+  const int latest = is_first ? of_row(last_initial, last_initial_strides) : VOCABULARY;
   auto allowed = [&](int id) {
     const bool is_forbidden = id >= from && (is_paired || id < earliest || id > latest);
     return is_forbidden ? -INFINITY : given[id] + added[id];
@@ -121,7 +124,7 @@ _TOP_TOKENS = r"""
 @functools.cache
 def _kernel() -> Any:
     names = ["logits", *_OF_STATE, *_OF_RULES], ["values", "tokens"]
-    # Rows of logits may be further apart than they are long.
+    # Rows may be further apart than they are long, and may all be the same.
     return mx.fast.cuda_kernel(
         "top_tokens", *names, _TOP_TOKENS, _HEADER, ensure_row_contiguous=False
     )
@@ -132,7 +135,7 @@ def top_tokens(
 ) -> tuple[mx.array, mx.array]:
     """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`, its twin.
 
-    Numbers of a row must lie side by side, and so must rows in all arrays but the logits.
+    Numbers of a row of logits, and of a mask, must lie side by side.
     """
     num_rows, num_vocab = logits.shape
     inputs = [*(state[name] for name in _OF_STATE), *(rules[name] for name in _OF_RULES)]
