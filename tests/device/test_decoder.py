@@ -164,15 +164,15 @@ def test_rows_that_are_removed_leave_the_others_alone(asked, removals, pad_rows)
 
 
 def test_a_step_is_dispatched_before_the_one_before_it_is_read():
-    """After the first step a row has one token known and two on their way."""
-    decoder = Decoder(ToyModel(), 2)
-    row = Asked().row()
+    """After the first step a row has one token known and one more on its way."""
+    model = ToyModel()
+    decoder, row = Decoder(model, 2), Asked().row()
     decoder.insert([row])
-    assert (len(row.tokens), row.num_dispatched) == (0, 1)
+    assert (len(row.tokens), model.num_decoder_calls) == (0, 1)
     decoder.step()
-    assert (len(row.tokens), row.num_dispatched) == (1, 2)
+    assert (len(row.tokens), model.num_decoder_calls) == (1, 2)
     decoder.step()
-    assert (len(row.tokens), row.num_dispatched) == (2, 3)
+    assert (len(row.tokens), model.num_decoder_calls) == (2, 3)
 
 
 def test_the_batch_has_few_sizes_and_follows_the_rows():

@@ -51,6 +51,9 @@ class Batch:
         self.cache: Any = None
         self.state: State = {}
         self.length = 0
+        self._num_steps = 0
+        self._longest = 0
+        self._searches = False
 
     @property
     def num_windows(self) -> int:
@@ -70,11 +73,17 @@ class Batch:
     @property
     def stages(self) -> Stage:
         """What a step has to do beside the network."""
-        searches = any(group is not None and group.hypotheses for group in self.groups)
-        return self.sampling.stages | (Stage.SEARCH if searches else Stage.NONE)
+        return self.sampling.stages | (Stage.SEARCH if self._searches else Stage.NONE)
+
+    def dispatched(self) -> None:
+        """Count a step that was started."""
+        self._num_steps += 1
+        self._longest += 1
 
     def join(self, groups: Sequence[Group], cache: Any, state: State) -> None:
         """Give windows a place; `cache` and `state` are theirs alone, from their prefill."""
+        for group in groups:
+            group.joined_at = self._num_steps
         length = self._length_for(groups)
         cache = self._resized(cache, length)
         if self.num_windows == 0:
@@ -94,6 +103,7 @@ class Batch:
             return False
         place = self.groups.index(group)
         self.groups[place] = None
+        self._look_for_searches()
         for row in self._rows_of(place):
             self.sampling.clear_row(row)
         return True
@@ -107,6 +117,9 @@ class Batch:
 
     def fit_length(self) -> bool:
         """Make room for one more token in the longest row; return whether the cache has grown."""
+        # The longest that was may have left: only when it would not fit are all looked at again.
+        if self._longest <= self.length:
+            return False
         length = self._length_for([])
         if length <= self.length:
             return False
@@ -122,9 +135,15 @@ class Batch:
 
     def _length_for(self, joining: Sequence[Group]) -> int:
         """Return the cache length for the active windows and these."""
-        groups = [group for group in self.groups if group is not None]
-        longest = max(group.length for group in (*groups, *joining)) + 1
-        return min(self._model.context_length, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+        groups = [*filter(None, self.groups), *joining]
+        # A prompt's first token is sampled when it is read, and written at the next step.
+        self._longest = max(
+            len(group.first.prompt) + 1 + self._num_steps - group.joined_at for group in groups
+        )
+        return min(self._model.context_length, -(-self._longest // LENGTH_STEP) * LENGTH_STEP)
+
+    def _look_for_searches(self) -> None:
+        self._searches = any(group is not None and group.hypotheses for group in self.groups)
 
     def _write(self, groups: Sequence[Group], cache: Any, state: State) -> None:
         """Write windows that join into the first empty places."""
@@ -143,6 +162,7 @@ class Batch:
         self.cache, self.state = tree_map(write, (self.cache, self.state), (cache, state))
         for place, group in zip(places, groups, strict=True):
             self.groups[place] = group
+        self._look_for_searches()
         joined = dict(self._rows_at_places(places))
         self.sampling.set_rows({at: row.sampling for at, row in joined.items()})
         self.rules.set_rows({at: row.rules for at, row in joined.items()})
@@ -167,6 +187,7 @@ class Batch:
             )
         held = [group for group in self.groups if group is not None]
         self.groups = [*held, *[None] * empty]
+        self._look_for_searches()
         vocabulary = self._model.num_vocab
         rows = [row for group in held for row in group.rows]
         repeated = [*rows, *list(held[0].rows) * empty]

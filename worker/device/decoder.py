@@ -175,8 +175,6 @@ class Decoder:
         batch = self._batches[kind]
         batch.join(groups, cache, state)
         self._start(*batch.arrays)
-        for group in groups:
-            group.dispatched()
         return output
 
     def _dispatch(self, batch: Batch) -> StepOutput:
@@ -189,9 +187,7 @@ class Decoder:
         chosen, batch.state, batch.cache = step(*batch.arrays)
         output = StepOutput(list(batch.groups), Chosen(*chosen))
         self._start(output.arrays, batch.state, batch.cache)
-        for group in batch.groups:
-            if group is not None:
-                group.dispatched()
+        batch.dispatched()
         return output
 
     def _read(self, outputs: Sequence[StepOutput]) -> list[Group]:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import mlx.core as mx
+
 from producer.errors import NonFinite, ScribefarmError
 from worker.device.decode_request import BeamSearch
 from worker.device.hypotheses import Hypotheses
@@ -20,10 +22,14 @@ class Group:
         rows: Samples, each with its own end. Of a search all are alike, and only the first one's
             end and error are the search's.
         hypotheses: Of a search.
+        has_ended: Whether no row goes on.
+        joined_at: Steps that its batch had started when it joined.
     """
 
     rows: Sequence[Row]
     hypotheses: Hypotheses | None = None
+    has_ended: bool = False
+    joined_at: int = 0
 
     @classmethod
     def of_beams(cls, asked: Row, search: BeamSearch) -> "Group":
@@ -56,33 +62,32 @@ class Group:
         return min(self.first.eos, default=-1) if self.hypotheses else -1
 
     @property
-    def length(self) -> int:
-        """Cache places that each row needs for its next step."""
-        return self.first.length
-
-    @property
-    def has_ended(self) -> bool:
-        """Return whether no row goes on."""
-        rows = self.rows if self.hypotheses is None else self.rows[:1]
-        return all(row.finish_reason is not None for row in rows)
-
-    @property
     def error(self) -> ScribefarmError | None:
         """What the first row to fail ended with."""
         return next((row.error for row in self.rows if row.error is not None), None)
-
-    def dispatched(self) -> None:
-        """Count a step that was started."""
-        for row in self.rows:
-            row.num_dispatched += 1
 
     def take_no_speech(self, probability: float) -> None:
         """Note how probable it is that nobody speaks in the window."""
         for row in self.rows:
             row.no_speech_prob = probability
 
+    def take(
+        self,
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        all_logprobs: mx.array | None,
+        first: int,
+    ) -> None:
+        """Take a step of rows that do not search; theirs start at `first`."""
+        is_open = False
+        for at, row in enumerate(self.rows, first):
+            row.take(tokens[at], logprobs[at], all_logprobs, at)
+            is_open = is_open or row.finish_reason is None
+        self.has_ended = not is_open
+
     def remove(self) -> None:
         """End what has not ended."""
+        self.has_ended = True
         for row in self.rows:
             if row.finish_reason is None:
                 row.finish_reason = "removed"
@@ -96,16 +101,17 @@ class Group:
     ) -> None:
         """Take a step of a search, and end if enough is found or nothing more may be sampled."""
         row, hypotheses = self.first, self.hypotheses
-        if hypotheses is None or row.finish_reason is not None:
+        if hypotheses is None or self.has_ended:
             return
         if any(math.isnan(score) for score in scores):
             row.fail(NonFinite("decode: logits", "must be finite", math.nan))
-            return
-        hypotheses.append(tokens, scores, sources, ended)
-        if hypotheses.is_complete:
-            row.finish_reason = "stop"
-        elif hypotheses.num_tokens >= row.max_tokens:
-            row.finish_reason = "length"
+        else:
+            hypotheses.append(tokens, scores, sources, ended)
+            if hypotheses.is_complete:
+                row.finish_reason = "stop"
+            elif hypotheses.num_tokens >= row.max_tokens:
+                row.finish_reason = "length"
+        self.has_ended = row.finish_reason is not None
 
 
 def _copy(asked: Row) -> Row:

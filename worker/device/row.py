@@ -27,7 +27,6 @@ class Row:
         tokens: Sampled ids, the ending one included.
         logprobs: Their log-probabilities after rules, before temperature.
         all_logprobs: The last step's over the vocabulary (V,), lazy, if the decoder keeps them.
-        num_dispatched: Steps started for it, read or not.
     """
 
     prompt: tuple[int, ...]
@@ -44,23 +43,14 @@ class Row:
     all_logprobs: mx.array | None = None
     finish_reason: FinishReason | None = None
     error: ScribefarmError | None = None
-    num_dispatched: int = 0
-
-    @property
-    def length(self) -> int:
-        """Cache places that the row needs for its next step."""
-        return len(self.prompt) + self.num_dispatched
 
     def take(
         self, token: int, logprob: float, all_logprobs: mx.array | None = None, place: int = 0
     ) -> None:
         """Take a step of the batch that this row has a place in, unless it has ended."""
-        if self.finish_reason is None:
-            self.all_logprobs = None if all_logprobs is None else all_logprobs[place]
-            self.append(token, logprob)
-
-    def append(self, token: int, logprob: float) -> None:
-        """Take a sampled token, and end if it says so."""
+        if self.finish_reason is not None:
+            return
+        self.all_logprobs = None if all_logprobs is None else all_logprobs[place]
         if not math.isfinite(logprob):
             self.fail(NonFinite("decode: logits", "must be finite", logprob))
             return

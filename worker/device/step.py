@@ -119,13 +119,12 @@ class StepOutput:
             if no_speech_probs is not None:
                 group.take_no_speech(no_speech_probs[place])
             first = place * group.size
-            of_rows = slice(first, first + group.size)
             if group.hypotheses is not None:
                 sources, ends = searched
+                of_rows = slice(first, first + group.size)
                 group.search_on(tokens[of_rows], logprobs[of_rows], sources[of_rows], ends[of_rows])
             else:
-                for at, row in enumerate(group.rows, first):
-                    row.take(tokens[at], logprobs[at], self.chosen.all_logprobs, at)
+                group.take(tokens, logprobs, self.chosen.all_logprobs, first)
             if group.has_ended:
                 ended.append(group)
         return ended
