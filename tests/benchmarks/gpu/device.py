@@ -165,7 +165,7 @@ def _worker(settings, slots):
 def main():
     flags = parser(__doc__)
     flags.add_argument("--slots", type=numbers, default=[192, 128, 256, 64])
-    flags.set_defaults(seconds=8, warm=4)
+    flags.set_defaults(seconds=7, warm=2)
     arguments = flags.parse_args()
     started = time.perf_counter()
     write_model(arguments.model, arguments.shapes)

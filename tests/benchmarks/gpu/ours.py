@@ -10,6 +10,7 @@ import numpy as np
 
 from producer.job import Options
 from tests.benchmarks.gpu.shapes import SHAPES, TOKENS, leave, parser, tell
+from worker.device.backend import set_up_cuda
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.convert import save
 from worker.models.whisper.weights.parameters import Dimensions, Weights, parameter_shapes
@@ -39,6 +40,7 @@ def random_weights(dims, dtype):
 def write_model(folder, shapes):
     """Write the model in float16 unless it is there."""
     if not (folder / "config.json").is_file():
+        set_up_cuda(mx.float16)
         save(random_weights(dimensions(shapes), mx.float16), folder)
 
 

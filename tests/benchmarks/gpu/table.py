@@ -48,32 +48,22 @@ def shown(value):
 
 def rows(parts):
     """Yield what is compared: what it is, its best setting, times real time."""
-    theirs = parts.get("transformers", {})
-    yield (
-        "(a) transformers, generate, mels on the device",
-        theirs.get("setting"),
-        speed(parts, "transformers"),
-    )
-    static = parts.get("static", {})
-    yield (
-        "(a) the same, static cache and torch.compile",
-        static.get("setting"),
-        speed(parts, "static"),
-    )
-    piped = parts.get("pipeline", {})
-    setting = f"batch {piped['batch']}, {piped['workers']} workers" if "batch" in piped else None
-    yield "(b) transformers, pipeline, files to text", setting, speed(parts, "pipeline")
-    yield "(c) torch by hand, no rules: the limit", None, speed(parts, "limit")
-    slots, row = device_best(parts)
-    setting = f"{slots} slots" if slots else None
-    yield "(d) ours, device alone", setting, row.get("times_real_time")
+
+    def row(what, name, setting="{setting}"):
+        figures = parts.get(name, {})
+        fast = figures.get("times_real_time")
+        return what, setting.format_map(figures) if fast else None, fast
+
+    yield row("(a) transformers, generate, mels on the device", "transformers")
+    yield row("(a) the same, static cache and torch.compile", "static")
+    piped = "batch {batch}, {workers} workers"
+    yield row("(b) transformers, pipeline, files to text", "pipeline", piped)
+    yield row("(c) torch by hand, no rules: the limit", "limit", DASH)
+    slots, best = device_best(parts)
+    yield "(d) ours, device alone", slots and f"{slots} slots", best.get("times_real_time")
     for name in ("files", "files-128"):
-        found = parts.get(name, {})
-        setting = f"{found['slots']} slots, {found['threads']} threads" if found else None
-        yield "(e) ours, files to results", setting, speed(parts, name)
-    found = parts.get("redis", {})
-    setting = f"{found['slots']} slots" if "slots" in found else None
-    yield "(f) ours, through Redis and the farm's worker", setting, speed(parts, "redis")
+        yield row("(e) ours, files to results", name, "{slots} slots, {threads} threads")
+    yield row("(f) ours, through Redis and the farm's worker", "redis", "{slots} slots")
 
 
 def parakeet(parts):
@@ -123,33 +113,40 @@ def profile(name, row):
     )
 
 
-def markdown(parts):
-    """Return the tables of what was measured so far."""
-    lines = ["| what | best setting | times real time |", "|---|---|---:|"]
-    lines += [f"| {what} | {shown(how)} | {shown(fast)} |" for what, how, fast in rows(parts)]
-    lines += ["", "| ratio | measured | asked |", "|---|---:|---|"]
-    lines += [f"| {what} | {found} | {asked} |" for what, found, asked in claims(parts)]
-    lines += ["", "| slots | device times real time | step ms | host ms | host's share |"]
-    lines += ["|---:|---:|---:|---:|---:|"]
-    for slots, row in sorted(
-        parts.get("device", {}).get("slots", {}).items(), key=lambda each: int(each[0])
-    ):
+def details(parts):
+    """Yield what lies behind the rows: steps by slots, the torch limit, profiles, how parts ended."""
+    yield "| slots | device times real time | step ms | host ms | host's share |"
+    yield "|---:|---:|---:|---:|---:|"
+    by_slots = parts.get("device", {}).get("slots", {}).items()
+    for slots, row in sorted(by_slots, key=lambda each: int(each[0])):
         names = ("times_real_time", "step_ms", "host_ms", "host_share")
-        lines.append(f"| {slots} | " + " | ".join(shown(row.get(name)) for name in names) + " |")
-    limit = parts.get("limit", {})
-    lines += ["", f"- torch limit: step {limit.get('step_ms')} ms by rows; encoder"]
-    lines[-1] += (
-        f" {limit.get('encoder_windows_per_s')} windows/s; together {limit.get('together')}"
-    )
-    lines += [f"- our encoder: {parts.get('device', {}).get('encoder_windows_per_s')} windows/s"]
+        yield f"| {slots} | " + " | ".join(shown(row.get(name)) for name in names) + " |"
+    yield ""
+    limit, device = parts.get("limit", {}), parts.get("device", {})
+    yield f"- torch limit: step ms by rows {limit.get('step_ms')}"
+    yield f"- torch limit: encoder windows/s {limit.get('encoder_windows_per_s')}"
+    yield f"- torch limit: times real time by rows {limit.get('together')}"
+    yield f"- ours: encoder windows/s by batch {device.get('encoder_windows_per_s')}"
     for name in ("files", "files-128"):
         if "cores" in parts.get(name, {}):
-            lines.append(profile(name, parts[name]))
-    if parakeet(parts):
-        found = parakeet(parts)
-        lines.append(profile(f"parakeet, {found['audio_times_real_time']}", found))
-    lines += [f"- {name}: {row.get('took_s')} s, {row.get('ended')}" for name, row in parts.items()]
-    return "\n".join(lines) + "\n"
+            yield profile(name, parts[name])
+    if found := parakeet(parts):
+        yield profile(f"parakeet, {found['audio_times_real_time']} times real time", found)
+    for name, row in parts.items():
+        if "ended" in row:
+            yield f"- {name}: {row['took_s']} s, {row['ended']}"
+
+
+def markdown(parts):
+    """Return the tables of what was measured so far."""
+    about = {**parts.get("machine", {}), "device": parts.get("device", {}).get("device")}
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines += ["| what | best setting | times real time |", "|---|---|---:|"]
+    lines += [f"| {what} | {shown(how)} | {shown(fast)} |" for what, how, fast in rows(parts)]
+    lines += ["", "Each window decodes as many tokens, and counts for its 30 s.", ""]
+    lines += ["| ratio | measured | asked |", "|---|---|---|"]
+    lines += [f"| {what} | {found} | {asked} |" for what, found, asked in claims(parts)]
+    return "\n".join([*lines, "", *details(parts)]) + "\n"
 
 
 def main():

@@ -38,9 +38,11 @@ def generator(model, batch, arguments):
             more["compile_config"] = CompileConfig(mode="default")
             more["compile_config"]._compile_all_devices = True
     wait = waiting(device)
+    # Compiled graphs keep tensors from call to call, which those of inference mode do not allow.
+    without_gradients = torch.no_grad if arguments.static else torch.inference_mode
 
     def run():
-        with torch.inference_mode():
+        with without_gradients():
             # What Whisper's own generate calls when it has prepared all.
             out = GenerationMixin.generate(
                 model,
