@@ -10,8 +10,9 @@
 | files-128 | the same with 128 slots | 70 |
 | redis | ours through the farm, at the slots of the better of these | 95 |
 | parakeet | ours from files, with Parakeet 0.6b's shapes | 100 |
+| parakeet-vad | the same with a head that hears voices, in Silero's place | 100 |
 | transformers | generate alone over its batches | 75 |
-| static | the same with a static cache, decoder and encoder compiled | 150 |
+| static | the same with a static cache, decoder and encoder compiled | 120 |
 | pipeline | its pipeline from the same files to text | 110 |
 | limit | Whisper by hand in torch | 110 |
 
@@ -71,8 +72,14 @@ PARTS = {
         100,
         170,
     ),
+    "parakeet-vad": Part(
+        "tests.benchmarks.bench_parakeet_gpu",
+        ("--parts", "parakeet", "--threads", "14", "--slots", "256", "--vad"),
+        100,
+        170,
+    ),
     "transformers": Part(f"{GPU}.transformers_rows", (), 75, 150),
-    "static": Part(f"{GPU}.transformers_rows", ("--static", "--batches", "192,256,128"), 150, 210),
+    "static": Part(f"{GPU}.transformers_rows", ("--static", "--batches", "192,256"), 120, 200),
     "pipeline": Part(f"{GPU}.transformers_pipeline", (), 110, 180),
     "limit": Part(f"{GPU}.torch_limit", (), 110, 200),
 }
@@ -82,6 +89,7 @@ TINY_FLAGS = {
     "files": ("--seconds", "8", "--warm", "5"),
     "files-128": ("--seconds", "8", "--warm", "5", "--slots", "2"),
     "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24"),
+    "parakeet-vad": ("--threads", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "parakeet": ("--threads", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "transformers": ("--batches", "2"),
     "static": ("--batches", "2"),
@@ -110,9 +118,9 @@ def command(name, results, arguments):
     if arguments.shapes == "tiny":
         flags += TINY_FLAGS.get(name, ())
     recordings = folder / "recordings"
-    if name == "parakeet":
+    if name.startswith("parakeet"):
         shapes = "tiny" if arguments.shapes == "tiny" else "0.6b"
-        common = ["--audio", recordings, "--model", folder / "parakeet", "--shapes", shapes]
+        common = ["--audio", recordings, "--model", folder / name, "--shapes", shapes]
     else:
         common = ["--recordings", recordings, "--model", folder / "whisper"]
         common += ["--shapes", arguments.shapes]

@@ -88,7 +88,7 @@ def transcribed(pipe, paths, batch, workers, tokens):
 
 def main():
     flags = parser(__doc__)
-    flags.add_argument("--batches", type=numbers, default=[32, 64, 128, 16])
+    flags.add_argument("--batches", type=numbers, default=[64, 128, 32, 16])
     flags.add_argument("--files", type=int, default=48)
     arguments = flags.parse_args()
     started = time.perf_counter()
@@ -98,10 +98,12 @@ def main():
     windows = sum(num_windows(number) for number in range(len(paths)))
     transcribed(pipe, paths[:6], arguments.batches[0], 0, tokens)
     found, words, best = {}, 0.0, (0, (0, 0))
-    # One process reads and cuts while another computes; more than one the pipeline does not allow.
-    settings = [(batch, workers) for workers in (1, 0) for batch in arguments.batches]
-    for batch, workers in settings:
-        if workers == 0 and batch != best[1][0]:
+    # More processes than one the pipeline does not allow.
+    first = arguments.batches[0]
+    settings = [(first, 0), *((batch, 1) for batch in arguments.batches), (None, 0)]
+    for asked, workers in settings:
+        batch = asked or best[1][0]
+        if f"batch {batch}, {workers} workers" in found:
             continue
         times = -(-FULL_BATCHES * batch // windows)
         seconds, texts = transcribed(pipe, paths * times, batch, workers, tokens)
