@@ -11,21 +11,14 @@ of the two best. After each line all so far is printed: what is cut off still te
 import argparse
 import gc
 import json
-import os
 import time
 
 import mlx.core as mx
 
 from producer.errors import ScribefarmError
 from producer.settings import Settings
-from tests.benchmarks.bench_engine_gpu import (
-    TOKENS,
-    TURBO,
-    WINDOW_S,
-    OneWindow,
-    random_weights,
-    turbo_options,
-)
+from tests.benchmarks.gpu.ours import OneWindow, dimensions, every_window_alike, random_weights
+from tests.benchmarks.gpu.shapes import TOKENS, WINDOW_S, leave
 from worker.device.backend import set_up_cuda
 from worker.device.decode_request import BeamSearch, Decode
 from worker.models.load import pin
@@ -39,8 +32,8 @@ def windows_per_s(family, beams, seconds):
     """Return windows that end in a second, once all slots have been in use for a while."""
     stepper, batch_size = family.stepper, family.plan.batch_size
     slots = min(family.plan.slots, family.plan.rows // beams)
-    tokenizer, mel = Tokenizer(TURBO.n_vocab, "en", "transcribe"), OneWindow()
-    rules = row_rules(tokenizer, turbo_options())
+    tokenizer, mel = Tokenizer(dimensions().n_vocab, "en", "transcribe"), OneWindow()
+    rules = row_rules(tokenizer, every_window_alike())
     states, next_id, ended, started = [], 0, 0, None
     # Windows that join together end together: the first round is let go by, too.
     warm_windows = 2 * slots
@@ -67,7 +60,7 @@ def decode(states, tokenizer, rules, beams):
         sot_index=0,
         no_speech=tokenizer.no_speech,
         eot=tokenizer.eot,
-        max_tokens=TOKENS,
+        max_tokens=TOKENS["turbo"],
         rules=rules,
         temperature=0.0,
         seeds=(0,),
@@ -78,8 +71,8 @@ def decode(states, tokenizer, rules, beams):
 def step_ms(family, beams, steps=40):
     """Return what a step of all slots takes, without anything beside it."""
     stepper, slots = family.stepper, min(family.plan.slots, family.plan.rows // beams)
-    tokenizer = Tokenizer(TURBO.n_vocab, "en", "transcribe")
-    rules = row_rules(tokenizer, turbo_options())
+    tokenizer = Tokenizer(dimensions().n_vocab, "en", "transcribe")
+    rules = row_rules(tokenizer, every_window_alike())
     states = family.encode([Encode(0, 3000, features=OneWindow())])[0]
     mx.eval(states)
     stepper.reset()
@@ -131,7 +124,7 @@ def main():
     set_up_cuda(mx.float16)
     began = time.perf_counter()
     report = {"mlx": mx.__version__, "device": mx.device_info().get("device_name"), "rows": []}
-    weights = random_weights(TURBO, mx.float16)
+    weights = random_weights(dimensions(), mx.float16)
     for slots in map(int, arguments.slots.split(",")):
         for beams in (1, arguments.beams):
             if time.perf_counter() - began > arguments.most_s:
@@ -145,7 +138,7 @@ def main():
             report["seconds"] = round(time.perf_counter() - began)
             print(json.dumps(report), flush=True)
     print(json.dumps(report, indent=1), flush=True)
-    os._exit(0)  # MLX's CUDA build aborts in its own exit handlers once a second thread used it
+    leave()
 
 
 def compared(rows, beams):

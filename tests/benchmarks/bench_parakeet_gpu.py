@@ -1,30 +1,28 @@
 """Parakeet on a GPU beside transformers, with the 0.6b's shapes and random weights.
 
     python -m tests.benchmarks.bench_parakeet_gpu --audio FOLDER
-        [--parts transformers,encoder,device,reading,parakeet,whisper] [--batches 16,64,128,256]
+        [--parts transformers,encoder,device,reading,parakeet] [--batches 16,64,128,256]
         [--threads 4,8,14] [--slots 256] [--seconds 15] [--shapes 0.6b] [--model /dev/shm/parakeet]
 
 `transformers`: its batched `generate`, features on the device; and its encoder alone. `encoder`,
 `device`: ours, features in, states and tokens out: one batch after another (`at once`), and rows
-that join as others leave (`joining`). `reading`: what one thread reads of the files. `parakeet`,
-`whisper`: the whole engine from the files to results, Whisper with bench_engine_gpu.py's
-large-v3-turbo (in a process of its own), and where the time went.
+that join as others leave (`joining`). `reading`: what one thread reads of the files. `parakeet`: the
+whole engine from the files to results, and where the time went, once for each of `--threads`: making
+the model takes some 20 s, and then each engine 12 to 20 s to warm up and `--warm` + `--seconds`.
 
-FOLDER holds recordings of real speech; pieces of 30 s are cut from them. bfloat16, float16 for
-Whisper. Prints tables, and writes $OUT/parakeet_<parts>.json where $OUT is set. `--shapes tiny` tries
-it out on a CPU.
+FOLDER holds recordings of real speech; pieces of 30 s are cut from them. bfloat16. Prints figures as
+lines of JSON and tables. `--shapes tiny` tries it out on a CPU. Beside Whisper: gpu/drive.py.
 """
 
 import argparse
 import json
-import os
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.parakeet_random import is_label, make_folder
+from tests.benchmarks.gpu.shapes import leave, numbers
+from tests.benchmarks.parakeet_random import is_label, make_folder, stand_in_for_librosa
 
 RATE_HZ = 16_000
 PIECE_S = 30
@@ -72,6 +70,8 @@ def best_of(run, repeats=3):
 def bench_transformers(report, arguments):
     """Time generate and the encoder over the batches; out of memory ends a batch, not the bench."""
     import torch
+
+    stand_in_for_librosa()
     import transformers
     from transformers import ParakeetFeatureExtractor, ParakeetForTDT
 
@@ -112,7 +112,7 @@ def bench_transformers(report, arguments):
             "tokens_in_30_s": round(int(is_label(model, out, mask).sum()) / batch, 1),
             "steps": out.sequences.shape[1] - 1,
         }
-        print(json.dumps(report["transformers"]), flush=True)
+        print(json.dumps({"transformers": report["transformers"]}), flush=True)
     if device == "cuda":
         report["transformers_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
 
@@ -129,42 +129,28 @@ def markdown(report):
             yield f"| {batch} | " + " | ".join(map(str, cells)) + " |"
         yield ""
     if "engine" in report:
-        yield "| engine | times real time | GPU busy | reading cores | engine's thread: CPU |"
+        yield "| slots, threads | times real time | GPU busy | reading cores | engine's thread: CPU |"
         yield "|---|---:|---:|---:|---:|"
         for row in report["engine"]:
             yield (
-                f"| {row['what']} | {row['times_real_time']} | {row['gpu_busy_percent']} % |"
-                f" {row['cores']['reading']} | {row['cores']['engine']} |"
+                f"| {row['slots']}, {row['threads']} | {row['audio_times_real_time']} |"
+                f" {row['gpu_busy_percent']} % | {row['cores']['reading']} |"
+                f" {row['cores']['engine']} |"
             )
         yield ""
-    for name in ("reading", "ratio", "engine_ratio"):
+    for name in ("reading", "ratio"):
         if name in report:
             yield f"- {name}: {report[name]}"
 
 
-def finish(report, arguments):
-    """Work out the ratios, print, and write the figures to $OUT."""
+def finish(report):
+    """Work out the ratio and print all figures."""
     theirs = [each["generate"] for each in report.get("transformers", {}).values()]
     ours = [each[n] for each in report.get("ours", {}).values() for n in ("at_once", "joining")]
     if theirs and ours:
         report["ratio"] = round(max(ours) / max(theirs), 2)
-    best, rows = {}, list(report.get("engine", []))
-    for path in Path(os.environ.get("OUT", "/nowhere")).glob("parakeet_*.json"):
-        rows += json.loads(path.read_text(encoding="utf-8")).get("engine", [])
-    for row in rows:
-        family = row["what"].split(",")[0]
-        best[family] = max(best.get(family, 0), row["times_real_time"])
-    if best.keys() >= {"parakeet", "whisper"}:
-        report["engine_ratio"] = round(best["parakeet"] / best["whisper"], 2)
     print("\n".join(markdown(report)))
-    print(json.dumps(report, indent=1), flush=True)
-    if folder := os.environ.get("OUT"):
-        name = f"parakeet_{arguments.parts.replace(',', '_')}.json"
-        (Path(folder) / name).write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-
-def numbers(text):
-    return [int(number) for number in text.split(",")]
+    print(json.dumps(report), flush=True)
 
 
 def parsed():
@@ -174,7 +160,6 @@ def parsed():
     parser.add_argument("--batches", type=numbers, default=[16, 64, 128, 256])
     parser.add_argument("--threads", type=numbers, default=[4, 8, 14])
     parser.add_argument("--slots", type=int, default=256)
-    parser.add_argument("--whisper-slots", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--warm", type=float, default=10)
     parser.add_argument("--shapes", default="0.6b", choices=("0.6b", "tiny"))
@@ -186,22 +171,20 @@ def parsed():
 def main():
     arguments = parsed()
     parts = arguments.parts.split(",")
-    if "whisper" in parts and len(parts) > 1:
-        sys.exit(
-            "whisper: in a process of its own, with the CUDA graphs that Parakeet does without"
-        )
     report = {}
     if {"transformers", "encoder", "device", "parakeet"} & set(parts):
+        started = time.perf_counter()
         report["model"] = ensure_model(arguments)
-        print(json.dumps(report["model"]), flush=True)
+        report["model_s"] = round(time.perf_counter() - started, 1)
+        print(json.dumps({"model": report["model"], "model_s": report["model_s"]}), flush=True)
     if "transformers" in parts:
         bench_transformers(report, arguments)
     if set(parts) - {"transformers"}:
         from tests.benchmarks.parakeet_ours import bench_ours
 
         bench_ours(report, arguments, parts)
-    finish(report, arguments)
-    os._exit(0)  # MLX's CUDA build aborts in its own exit handlers once a second thread used it
+    finish(report)
+    leave()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,144 @@
+"""The whole engine kept full of the same recordings, and where its time went."""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from producer.job import Job
+from worker.engine.messages import Done, Failed, Progress, Ticket
+
+HZ = 100  # the kernel's ticks in /proc
+
+
+class Recordings:
+    """Keeps an engine full, and adds up what it is done with.
+
+    Attributes:
+        audio_s: Audio seconds that need not be looked at again.
+        windows: That were decoded, whole recordings at a time.
+        ends: Time (perf_counter) and windows of each recording that is done.
+    """
+
+    def __init__(self, engine, paths, options):
+        self.engine, self._paths, self._options = engine, paths, options
+        self._next = 0
+        self._done_s = {}
+        self.audio_s = 0.0
+        self.words = 0
+        self.ends = []
+        for _ in range(engine.capacity):
+            self._submit()
+
+    def _submit(self):
+        key = str(self._next)
+        source = str(self._paths[self._next % len(self._paths)])
+        self.engine.submit(Ticket(key, key, Job(source=source, options=self._options)))
+        self._next += 1
+
+    def take(self, event):
+        """Count an event; submit another recording where one has left."""
+        if isinstance(event, Failed):
+            raise event.error
+        if isinstance(event, Progress):
+            self._count(event.execution_id, event.seconds_done)
+        elif isinstance(event, Done):
+            transcript = event.transcript
+            self._count(event.execution_id, transcript.audio.duration_s)
+            del self._done_s[event.execution_id]
+            self.ends.append((time.perf_counter(), transcript.timing.windows))
+            self.words += len(transcript.text.split())
+            self._submit()
+
+    def _count(self, key, seconds):
+        self.audio_s += max(0.0, seconds - self._done_s.get(key, 0.0))
+        self._done_s[key] = max(seconds, self._done_s.get(key, 0.0))
+
+    def run_for(self, seconds):
+        """Let the engine work for some seconds."""
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            for event in self.engine.poll(0.05):
+                self.take(event)
+
+
+def windows_per_s(ends):
+    """Return windows a second between the first and the last of some ends, (time, windows) each."""
+    if len(ends) < 2:
+        return float("nan")
+    return sum(windows for _, windows in ends[1:]) / (ends[-1][0] - ends[0][0])
+
+
+def steady(engine, paths, options, warm_s, seconds):
+    """Return what the engine does in some seconds once it is warm, and where the time went."""
+    recordings = Recordings(engine, paths, options)
+    recordings.run_for(warm_s)
+    audio_s, words, first_end = recordings.audio_s, recordings.words, len(recordings.ends)
+    before, cores = engine.stats.figures(), cores_by_thread()
+    with GpuWatch() as gpu:
+        started = time.perf_counter()
+        recordings.run_for(seconds)
+        taken = time.perf_counter() - started
+    after, spent = cores_by_thread(), engine.stats.figures()
+    spent = {name: value - before[name] for name, value in spent.items()}
+    heard_s = recordings.audio_s - audio_s
+    ends = recordings.ends[first_end:]
+    return {
+        "audio_times_real_time": round(heard_s / taken),
+        "windows_per_s": round(windows_per_s(ends), 2),
+        "recordings": len(ends),
+        "words_in_30_s": round((recordings.words - words) / max(1.0, heard_s) * 30, 1),
+        "gpu_busy_percent": gpu.busy_percent,
+        "cores": {name: round((after[name] - cores[name]) / taken, 2) for name in after},
+        "shares_of_the_engines_thread": {
+            name: round(value / taken, 3) for name, value in spent.items() if name.endswith("_s")
+        },
+        "step_ms": round(1e3 * spent["step_s"] / max(1, spent["steps"]), 3),
+        "row_steps_per_s": round(spent["row_steps"] / taken),
+        "rows_a_step": round(spent["row_steps"] / max(1, spent["steps"]), 1),
+        "requests_a_batch": round(spent["batched_requests"] / max(1, spent["batches"]), 1),
+        "peak_gb": round(mx.get_peak_memory() / 1e9, 1),
+    }
+
+
+def cores_by_thread():
+    """Return seconds of processor so far: of the reading threads, the engine's, all others."""
+    known = {thread.native_id: thread.name for thread in threading.enumerate()}
+    seconds = {"reading": 0.0, "engine": 0.0, "others": 0.0}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it has just ended
+            continue
+        name = known.get(int(task.name), "")
+        kind = {"audio": "reading", "engine": "engine"}.get(name, "others")
+        seconds[kind] += (int(fields[11]) + int(fields[12])) / HZ
+    return dict(seconds)
+
+
+class GpuWatch:
+    """Samples how busy the GPU is, by nvidia-smi, while its block runs.
+
+    Attributes:
+        busy_percent: Share of the time with a kernel running; None without the program.
+    """
+
+    busy_percent = None
+
+    def __enter__(self):
+        command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        try:
+            self._watch = subprocess.Popen([*command, "-lms", "250"], stdout=subprocess.PIPE)
+        except OSError:
+            self._watch = None
+        return self
+
+    def __exit__(self, *_exception):
+        if self._watch is None:
+            return
+        self._watch.terminate()
+        read = [int(line) for line in self._watch.communicate()[0].split() if line.isdigit()]
+        self.busy_percent = round(float(np.mean(read))) if read else None
