@@ -1,6 +1,7 @@
 """`scribefarm-worker run`, and the one place where all parts of the worker meet."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,10 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 
     structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()
-    engine = BatchEngine(settings, load_family, Fetch(settings))
+    # A worker that stays is worth the seconds; on a GPU any start is.
+    is_worth_it = not burst and settings.worker.slots == "auto"
+    load = partial(load_family, calibrate="missing") if is_worth_it else load_family
+    engine = BatchEngine(settings, load, Fetch(settings))
     _log_model(engine.model, time.perf_counter() - started)
     code = EXIT_FORCED
     try:

@@ -35,10 +35,10 @@ from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
+from worker.engine.times import RECEIVE_S
 from worker.engine.track import Track
 
 IDLE_S = 1.0  # an idle engine looks for work at once when called; this bounds a missed wake-up
-RECEIVE_S = 0.005  # taking audio is stopped after this time, for the next step's sake
 
 _log = structlog.get_logger()
 
