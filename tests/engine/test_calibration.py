@@ -66,7 +66,7 @@ def window_s(device, slots, batch):
 @pytest.mark.parametrize(
     ("make", "compiles", "chosen"),
     [
-        (h100, True, Sizes(slots=192, batch_size=4, steps_ahead=2)),
+        (h100, True, Sizes(slots=256, batch_size=16, steps_ahead=2)),
         (m4, True, Sizes(slots=12, batch_size=1, steps_ahead=1)),
         (two_cores, False, Sizes(slots=24, batch_size=1, steps_ahead=0)),
     ],
@@ -127,7 +127,7 @@ def test_a_busy_machine_does_not_choose_absurdly(first):
     device = h100(disturbed=dict.fromkeys(range(first, first + 10), 0.05))
     chosen = times_of(device, compiles=True).choose(everything)
     quiet = h100()
-    assert window_s(quiet, chosen.slots, chosen.batch_size) < 1.2 * window_s(quiet, 192, 16)
+    assert window_s(quiet, chosen.slots, chosen.batch_size) < 1.2 * window_s(quiet, 256, 16)
 
 
 def test_rows_that_end_meanwhile_are_replaced():

@@ -95,3 +95,6 @@ class FakeStepper:
         self.wait_s += max(0.0, device.now - before - device.host_s)
         self._rows = [left - 1 for left in self._rows if left > 1]
         return []
+
+    def reset(self):
+        self._rows = []

@@ -228,7 +228,10 @@ def _step_s(stepper: Stepper, request: Rows[Any], rows: int, timer: Timer) -> tu
         waited_s = stepper.wait_s
         for _ in range(num_steps):
             stepper.step()
-        return stepper.wait_s - waited_s, stepper.num_active == rows
+        is_complete = stepper.num_active == rows
+        if not is_complete:
+            stepper.reset()
+        return stepper.wait_s - waited_s, is_complete
 
     num_steps = 1 if timer.warm_up(fill) > WARM_STEPS * LONG_STEP_S else TIMED_STEPS
     seconds, host_s = timer.best(run, fill)
