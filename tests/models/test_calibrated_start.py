@@ -161,7 +161,7 @@ def test_the_text_does_not_depend_on_what_is_chosen(
     while len(ended) < len(recordings):
         events = [each for each in engine.poll(20.0) if isinstance(each, Done)]
         ended |= {each.execution_id: each.transcript for each in events}
-    plan = engine._family.plan
+    plan = engine.plan
     engine.stop()
     said = f"{plan.slots} slot{'s' * (plan.slots > 1)}, {plan.batch_size} at once, none ahead"
     assert device in (said, f"{plan.slots} slot", f"{plan.steps_ahead} steps ahead")

@@ -80,7 +80,7 @@ def _print(model: str, plan: "MemoryPlan", times: "Times | None") -> None:
     console.print(table)
     if times.step_s:
         console.print(_steps_table(plan, times))
-    console.print(times.reason(plan.slots, plan.batch_size), soft_wrap=True)
+    console.print(plan.why, soft_wrap=True)
 
 
 def _steps_table(plan: "MemoryPlan", times: "Times") -> Table:

@@ -2,8 +2,8 @@
 
 ```
 encode:    1, 2, 4, ... windows together, until a window gets hardly cheaper
+unhidden:  a row, with nothing under way while the host works
 steps:     1, 2, 4, ... rows together, until a window gets hardly cheaper
-unhidden:  the most rows once more, with nothing under way while the host works
 ```
 
 A busy machine only ever makes work longer: of several runs the shortest counts, and what took longer
@@ -11,7 +11,6 @@ than a larger size was disturbed. One number of rows without gain may be such a 
 tells, and is forgotten if it gains nothing either.
 """
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -61,11 +60,12 @@ class Timer:
     def __init__(self, clock: Callable[[], float], *, compiles: bool) -> None:
         self._clock, self.compiles = clock, compiles
         self._until = clock() + (COMPILING_S if compiles else float("inf"))
-        self._left_s = BUDGET_S / 2
+        self.left_s = BUDGET_S / 2
+        """Of the budget, in seconds."""
 
     def begin_steps(self) -> None:
         """Go over to the other half of the budget, and what is left of the first."""
-        self._left_s = max(0.0, self._left_s) + BUDGET_S / 2
+        self.left_s = max(0.0, self.left_s) + BUDGET_S / 2
 
     @property
     def is_cut_short(self) -> bool:
@@ -74,7 +74,7 @@ class Timer:
 
     def has_time(self, seconds: float = 0.0) -> bool:
         """Return whether more than so many seconds are left."""
-        return self._left_s > seconds and not self.is_cut_short
+        return self.left_s > seconds and not self.is_cut_short
 
     def warm_up(self, run: Callable[[], object]) -> float:
         """Run what is not measured, and return its seconds; it compiles if anything does."""
@@ -82,7 +82,7 @@ class Timer:
         run()
         seconds = self._clock() - started
         if not self.compiles:
-            self._left_s -= seconds
+            self.left_s -= seconds
         return seconds
 
     def best(self, run: Run, prepare: Callable[[], object] = lambda: None) -> tuple[float, float]:
@@ -99,7 +99,7 @@ class Timer:
             started = self._clock()
             waited_s, is_complete = run()
             seconds = self._clock() - started
-            self._left_s -= seconds
+            self.left_s -= seconds
             spent_s += seconds
             runs.append((not is_complete, seconds, max(0.0, seconds - waited_s)))
         worst, seconds, _ = min(runs)
@@ -169,7 +169,8 @@ def _measure_steps(
     rehearsal: Rehearsal, make: MakeStepper, times: Times, fits: Fits, timer: Timer
 ) -> Times:
     """Return the times with those of steps, each of twice as many rows."""
-    (encoded,) = rehearsal.encode(1)
+    request = rehearsal.rows(*rehearsal.encode(1))
+    unhidden_s, _ = _step_s(make(1, 0), request, 1, timer)
     encoding_s = min(seconds / size for size, seconds in times.encode_s)
     points: list[tuple[int, float]] = []
     hosts: list[float] = []
@@ -177,9 +178,9 @@ def _measure_steps(
     bound: Bound | None = None
     stepper = make(MOST_SIZE, 1)
     while bound is None:
-        rows = 1 << len(points)
+        rows, left_s = 1 << len(points), timer.left_s
         try:
-            seconds, host_s = _step_s(stepper, rehearsal.rows(encoded), rows, timer)
+            seconds, host_s = _step_s(stepper, request, rows, timer)
         except OutOfMemory:
             if not points:
                 raise
@@ -188,30 +189,14 @@ def _measure_steps(
         points.append((rows, seconds))
         hosts.append(host_s)
         shares.append(encoding_s + times.steps * seconds / rows)
-        expected_s = 2 * TIMED_STEPS * seconds if len(points) >= LEAST_SIZES else 0.0
+        expected_s = 2 * (left_s - timer.left_s) if len(points) >= LEAST_SIZES else 0.0
         bound = _bound(2 * rows, timer, expected_s, is_room=fits(2 * rows, 1))
         if not _gains(shares) and not _gains(shares[:-1]):
             bound = "gain"
             del points[-1], hosts[-1]
     return replace(
-        times,
-        step_s=rising(points),
-        host_s=tuple(hosts),
-        unhidden_s=_unhidden_s(rehearsal, make, encoded, points[-1][0], timer),
-        bound=bound,
+        times, step_s=rising(points), host_s=tuple(hosts), unhidden_s=unhidden_s, bound=bound
     )
-
-
-def _unhidden_s(
-    rehearsal: Rehearsal, make: MakeStepper, encoded: object, rows: int, timer: Timer
-) -> float | None:
-    """Return the seconds of a step that hides nothing; None if there is no time or room for it."""
-    if not timer.has_time():
-        return None
-    with contextlib.suppress(OutOfMemory):
-        seconds, _ = _step_s(make(rows, 0), rehearsal.rows(encoded), rows, timer)
-        return seconds
-    return None
 
 
 def _step_s(stepper: Stepper, request: Rows[Any], rows: int, timer: Timer) -> tuple[float, float]:

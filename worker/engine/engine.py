@@ -31,6 +31,7 @@ from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
 from worker.engine.lanes import LaneFeatures, LaneTranscription
+from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
@@ -77,8 +78,7 @@ class BatchEngine:
         self._is_loaded.wait()
         if self._broken is not None:
             raise self._broken
-        plan = self._family.plan
-        self.capacity = plan.slots + plan.batch_size
+        self.capacity = self.plan.slots + self.plan.batch_size
 
     # Called from any thread.
 
@@ -86,6 +86,11 @@ class BatchEngine:
     def model(self) -> Model:
         """The pinned model."""
         return self._family.model
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """How much is computed at once, and why."""
+        return self._family.plan
 
     @property
     def figures(self) -> EngineFigures:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import structlog
-
 from producer.errors import OutOfRange
 from worker.engine.times import UNMEASURED, Sizes, Times
 
@@ -12,8 +10,6 @@ from worker.engine.times import UNMEASURED, Sizes, Times
 # follows five beams, and draws as many samples.
 ROWS_PER_SLOT = 5
 NOT_MEASURED = "the device was not measured for this model: scribefarm-worker calibrate"
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class MemoryPlan:
         batch_size: Requests that are computed together.
         more_rows: Rows beyond one a window: further samples and beams.
         steps_ahead: Steps that are on their way when one is read; they take no memory.
+        why: What speaks for these sizes, in words.
     """
 
     limit_bytes: int
@@ -52,6 +49,7 @@ class MemoryPlan:
     batch_size: int
     more_rows: int = 0
     steps_ahead: int = UNMEASURED.steps_ahead
+    why: str = NOT_MEASURED
 
     @property
     def rows(self) -> int:
@@ -114,6 +112,8 @@ def plan_memory(
     plan = MemoryPlan(
         limit_bytes, needs, sizes.slots, sizes.batch_size, steps_ahead=sizes.steps_ahead
     )
+    if times is not None:
+        plan = replace(plan, why=times.reason(sizes.slots, sizes.batch_size))
     return _with_rows(plan)
 
 
@@ -132,18 +132,6 @@ def _with_rows(plan: MemoryPlan) -> MemoryPlan:
         return plan
     room = (plan.limit_bytes - plan.needed_bytes) // (2 * plan.needs.row_bytes)
     return replace(plan, more_rows=min(wanted, room))
-
-
-def log_plan(plan: MemoryPlan, times: Times | None) -> None:
-    """Say how much is computed at once from now on, and why."""
-    _log.info(
-        "slots_chosen",
-        slots=plan.slots,
-        encoded_together=plan.batch_size,
-        steps_ahead=plan.steps_ahead,
-        rows=plan.rows,
-        why=times.reason(plan.slots, plan.batch_size) if times else NOT_MEASURED,
-    )
 
 
 def _gb(size: int) -> str:

@@ -65,7 +65,7 @@ class Times:
         encode_s: A batch of so many requests.
         step_s: A step of so many rows; empty for a family without a stepper.
         host_s: The engine's thread's own work in such a step.
-        unhidden_s: A step of the most rows when the host waits for each before it starts the next.
+        unhidden_s: A step of one row when the host waits for each before it starts the next.
         steps: That a typical window takes.
         patience_steps: That a request waits for others, at most.
         bound: Why no more rows were measured.
@@ -157,7 +157,7 @@ class Times:
         """Return whether the device goes on while the host works; NumPy in its place does not."""
         if not self.step_s or self.unhidden_s is None:
             return True
-        return self.unhidden_s > (1 + HIDDEN_SHARE) * self.step_s[-1][1]
+        return self.unhidden_s > (1 + HIDDEN_SHARE) * self.step_s[0][1]
 
     def reason(self, slots: int, batch: int) -> str:
         """Say in words what the sizes give, beside the most that was measured."""

@@ -14,7 +14,7 @@ from worker.device.memory_limits import device_memory_bytes, set_memory_limits
 from worker.engine.calibration import measure
 from worker.engine.family import Family
 from worker.engine.kept_times import KeptTimes, Measured
-from worker.engine.memory_plan import MemoryPlan, log_plan, plan_memory
+from worker.engine.memory_plan import MemoryPlan, plan_memory
 from worker.engine.times import Times
 from worker.models.numpy_math import num_cpus
 from worker.models.routing import family_module
@@ -50,13 +50,12 @@ def open_family(settings: Settings) -> Family:
 
 
 def pin(family: Family, settings: Settings, calibrate: Calibrate | None = None) -> None:
-    """Pin a loaded model by the plan of `planned`, and say in the log what was chosen and why.
+    """Pin a loaded model by the plan of `planned`.
 
     Raises:
         OutOfRange: the slots asked for, or the model, do not fit into memory.
     """
-    plan, times = planned(family, settings, calibrate)
-    log_plan(plan, times)
+    plan, _ = planned(family, settings, calibrate)
     family.pin(plan)
 
 
