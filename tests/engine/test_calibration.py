@@ -67,8 +67,8 @@ def window_s(device, slots, batch):
     ("make", "compiles", "chosen"),
     [
         (h100, True, Sizes(slots=256, batch_size=16, steps_ahead=2)),
-        (m4, True, Sizes(slots=12, batch_size=1, steps_ahead=1)),
-        (two_cores, False, Sizes(slots=24, batch_size=1, steps_ahead=0)),
+        (m4, True, Sizes(slots=8, batch_size=1, steps_ahead=1)),
+        (two_cores, False, Sizes(slots=32, batch_size=1, steps_ahead=0)),
     ],
 )
 def test_each_device_gets_its_own(make, compiles, chosen):

@@ -69,5 +69,5 @@ def test_what_no_measuring_gives_is_refused(wrong):
 
 def test_the_reason_says_what_was_chosen_beside_the_most():
     said = TIMES.reason(4, 2)
-    assert "1.3e+03 ms with 4 slots, encoded 2 at once; 8 rows a step" in said
+    assert "1.30 s with 4 slots, encoded 2 at once; 8 rows a step" in said
     assert MOST_SIZE == 1024

@@ -31,7 +31,7 @@ class FakeDevice:
     disturbed: dict[int, float] = field(default_factory=dict)
     max_rows: int = 10_000
     rows_last: int = 10_000
-    steps: int = 100
+    steps: int = 70
     patience_steps: int = 16
     now: float = 0.0
     seen: set = field(default_factory=set)

@@ -13,11 +13,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from producer.result import Model
-from worker.cli.expected_speed import MODELS, WINDOW_S, encode_s, mac_plan, step_s
+from worker.cli.expected_speed import MODELS, TOKENS_A_WINDOW, WINDOW_S, encode_s, mac_plan, step_s
 from worker.device.backend import translated_errors
 from worker.engine.family import Computation, Counts
 from worker.engine.requests import Batched, Rows, ask
-from worker.models.whisper.family import PATIENCE_STEPS, STEPS_PER_WINDOW
+from worker.models.whisper.family import PATIENCE_STEPS
 
 MOST_UNDER_WAY = 10  # mlx/transforms.cpp, MAX_ACTIVE_TASKS
 BUFFERS_A_LAYER = 10  # nearly each operation of an encoder layer is a buffer of its own
@@ -92,7 +92,7 @@ class Encode(Batched):
 
 
 class Decode(Rows):
-    """A window to decode: `STEPS_PER_WINDOW` steps."""
+    """A window to decode: `TOKENS_A_WINDOW` steps."""
 
 
 class MetalStepper:
@@ -121,7 +121,7 @@ class MetalStepper:
         while self._waiting and len(self._rows) < self.num_slots:
             key = next(iter(self._waiting))
             del self._waiting[key]
-            self._rows[key] = STEPS_PER_WINDOW
+            self._rows[key] = TOKENS_A_WINDOW
         if not self._rows:
             return []
         with translated_errors():

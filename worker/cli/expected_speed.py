@@ -17,6 +17,7 @@ from worker.models.whisper.memory_needs import memory_needs
 from worker.models.whisper.weights.parameters import Dimensions
 
 WINDOW_S = 30.0
+TOKENS_A_WINDOW = 100  # English speech
 # The self-attention cache of a row as it stands on average, in tokens.
 CACHED_TOKENS = 256
 SHARE_OF_BANDWIDTH = 0.8
@@ -92,7 +93,7 @@ def step_s(chip: Chip, dims: Dimensions, rows: int) -> float:
 
 def times_real_time(chip: Chip, dims: Dimensions, rows: int) -> float:
     """Return the seconds of audio that are transcribed in a second, with all rows in use."""
-    decode_s = STEPS_PER_WINDOW * step_s(chip, dims, rows) / rows
+    decode_s = TOKENS_A_WINDOW * step_s(chip, dims, rows) / rows
     return WINDOW_S / (encode_s(chip, dims) + decode_s)
 
 

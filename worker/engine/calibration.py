@@ -7,8 +7,8 @@ steps:     1, 2, 4, ... rows together, until a window gets hardly cheaper
 ```
 
 A busy machine only ever makes work longer: of several runs the shortest counts, and what took longer
-than a larger size was disturbed. One number of rows without gain may be such a case: the next one
-tells, and is forgotten if it gains nothing either.
+than a larger size was disturbed. One size without gain may be such a case: the next one tells, and
+of rows is forgotten if it gains nothing either.
 """
 
 import itertools
@@ -31,6 +31,8 @@ GAIN = 0.03
 # A batch is not left before it is done: the engine's thread takes no audio and no cancellation
 # meanwhile, and a Mac's display waits for its longest kernel, a hundredth of it (mlx#3267).
 LONGEST_BATCH_S = 3.0
+# A batch that would take so long is not measured to be sure that there is no more gain.
+LONG_BATCH_S = 1.0
 # Short runs are repeated for so long: other programs have the processor for some tens of ms.
 REPEATS, REPEAT_S = 2, 0.2
 LEAST_SIZES = 2
@@ -149,7 +151,9 @@ def _measure_encoder(rehearsal: Rehearsal, fits: Fits, timer: Timer) -> Points:
             break
         points.append((size, seconds))
         size, expected_s = 2 * size, 2 * seconds
-        if expected_s > LONGEST_BATCH_S or not _gains([each / at for at, each in points]):
+        shares = [each / at for at, each in points]
+        has_stalled = not _gains(shares) and (expected_s > LONG_BATCH_S or not _gains(shares[:-1]))
+        if has_stalled or expected_s > LONGEST_BATCH_S:
             break
     return rising(points)
 

@@ -19,8 +19,10 @@ from pydantic import ConfigDict, Field
 # The engine's thread takes audio between two steps for at most this long; the device has steps to
 # go on with meanwhile.
 RECEIVE_S = 0.005
-# Sizes are as good as the best ones if a window takes so much longer with them.
-TOLERANCE = 0.04
+# Slots are as good as the best if a window takes so much longer with them; a batch costs only the
+# time in which it holds the device.
+TOLERANCE = 0.03
+BATCH_TOLERANCE = 0.01
 # A window that has ended costs a step more for each that was under way: at most this share of its own.
 MOST_SHARE_AHEAD = 0.04
 # Steps that hide the host's work are this much shorter than those that wait for it; less is noise.
@@ -112,9 +114,14 @@ class Times:
         ]
         if not pairs:
             return None
-        enough_s = (1 + TOLERANCE) * min(self.window_s(*pair) for pair in pairs)
-        chosen = min(pair for pair in pairs if self.window_s(*pair) <= enough_s)
-        return Sizes(*chosen, self.steps_ahead(chosen[0]))
+        best_s = min(self.window_s(*pair) for pair in pairs)
+        enough = (pair for pair in pairs if self.window_s(*pair) <= (1 + TOLERANCE) * best_s)
+        number, _ = min(enough)
+        batches = [batch for each, batch in pairs if each == number]
+        best_s = min(self.window_s(number, batch) for batch in batches)
+        enough_s = (1 + BATCH_TOLERANCE) * best_s
+        batch = min(each for each in batches if self.window_s(number, each) <= enough_s)
+        return Sizes(number, batch, self.steps_ahead(number))
 
     def slot_sizes(self) -> list[int]:
         """Return the slots to choose from: powers of two, and one and a half of them.
@@ -204,4 +211,4 @@ def _at(points: Points, size: int) -> float:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
