@@ -28,7 +28,7 @@ from worker.models.whisper.family import WhisperFamily
 @pytest.fixture(autouse=True)
 def _own_cache_and_little_time(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "BUDGET_S", 2.0)
+    monkeypatch.setattr(calibration, "BUDGET_S", 1.0)
 
 
 def settings_of(name="tiny.en", **worker):
@@ -81,15 +81,16 @@ def test_a_device_is_measured_once_for_each_model(tmp_path, monkeypatch):
     assert 0.001 < dict(map(tuple, stored["times"]["encode_s"]))[1] < 60
 
     monkeypatch.setattr(load, "measure", nothing_is_measured)
-    assert load_family(settings_of(), "missing").plan == family.plan
-    assert load_family(settings_of(), "kept").plan == family.plan
-    assert load_family(settings_of(slots=3), "missing").plan.slots == 3
+    unpinned = open_family(settings_of())
+    assert planned(unpinned, settings_of(), "missing")[0] == family.plan
+    assert planned(unpinned, settings_of(), "kept")[0] == family.plan
+    assert planned(unpinned, settings_of(slots=3), "missing")[0].slots == 3
     with pytest.raises(AssertionError, match="measured"):
-        planned(open_family(settings_of()), settings_of(), "again")
+        planned(unpinned, settings_of(), "again")
 
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "BUDGET_S", 2.0)
+    monkeypatch.setattr(calibration, "BUDGET_S", 1.0)
     other = write_mlx(tiny_random_whisper(), tmp_path / "other")
     load_family(settings_of(other), "missing")
     assert len(kept_files()) == 2

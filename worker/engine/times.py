@@ -54,8 +54,8 @@ class Sizes:
     steps_ahead: int
 
 
-# Where nothing was measured: short commands on a CPU. More slots gain a few per cent there, and a
-# batch nothing over one window after the other (tests/benchmarks/RESULTS.md, 2026-11-29).
+# Where nothing was measured: short commands on a CPU. Twice as many slots gain 3 to 10 % there, and a
+# batch next to nothing (tests/benchmarks/RESULTS.md, 2026-11-29 23:38).
 UNMEASURED = Sizes(slots=8, batch_size=1, steps_ahead=1)
 
 
