@@ -49,6 +49,8 @@ class Farm:
     def __init__(self, folder, **env):
         self.folder = folder
         self.env = {name: text for name, text in os.environ.items() if "SCRIBEFARM" not in name}
+        # With its slots given no worker measures this machine.
+        self.env |= {"SCRIBEFARM_WORKER__SLOTS": "8"}
         self.env |= {"SCRIBEFARM_REDIS__EMBEDDED_DIR": str(folder / "server"), **env}
         self.settings = load_settings(redis={"embedded_dir": folder / "server"})
         self._connection = None

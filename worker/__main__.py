@@ -19,6 +19,11 @@ COMMANDS = (
         "Measure how fast this machine transcribes, and where the time goes.",
     ),
     Command(
+        "calibrate",
+        "worker.cli.calibrate",
+        "Show what was measured of this machine for a model, and the slots that follow.",
+    ),
+    Command(
         "doctor",
         "worker.cli.doctor",
         "Check this machine: device, memory, BLAS, model, server, decoders; transcribe one window.",

@@ -1,6 +1,7 @@
 """`scribefarm-worker run`, and the one place where all parts of the worker meet."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from producer.leaving import leave
 from producer.result import Model
 from producer.settings import Settings, load_settings
 from producer.spans import configure_spans
+from worker.engine.memory_plan import MemoryPlan
 from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
 from worker.sources.fetch import Fetch
@@ -67,8 +69,12 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 
     structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()
-    engine = BatchEngine(settings, load_family, Fetch(settings))
+    # A worker that stays is worth the seconds; on a GPU any start is.
+    is_worth_it = not burst and settings.worker.slots == "auto"
+    load = partial(load_family, calibrate="missing") if is_worth_it else load_family
+    engine = BatchEngine(settings, load, Fetch(settings))
     _log_model(engine.model, time.perf_counter() - started)
+    _log_plan(engine.plan)
     code = EXIT_FORCED
     try:
         worker = FarmWorker(engine, settings, connection, name)
@@ -84,3 +90,15 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
 def _log_model(model: Model, load_s: float) -> None:
     """Say which weights are pinned, once in a worker's life."""
     structlog.get_logger().info("model_pinned", **model.model_dump(), load_s=round(load_s, 3))
+
+
+def _log_plan(plan: MemoryPlan) -> None:
+    """Say how much is computed at once from now on, and why."""
+    structlog.get_logger().info(
+        "slots_chosen",
+        slots=plan.slots,
+        encoded_together=plan.batch_size,
+        steps_ahead=plan.steps_ahead,
+        rows=plan.rows,
+        why=plan.why,
+    )

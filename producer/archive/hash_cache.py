@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from platformdirs import user_cache_path
-
+from producer.cache_folder import cache_folder
 from producer.errors import SourceNotFound
 from producer.reading_errors import NO_RECORDING, reading_errors
 
@@ -73,7 +72,7 @@ def hash_audio(path: Path, context: str = "submit") -> str:
 
 def default_cache_path() -> Path:
     """Return where the cache lives: in the user's cache folder, shared by all commands."""
-    return user_cache_path("scribefarm") / "hashes.sqlite"
+    return cache_folder() / "hashes.sqlite"
 
 
 class Hashed(NamedTuple):

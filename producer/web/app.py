@@ -12,7 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 import redis
-from platformdirs import user_cache_path
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -20,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from producer.cache_folder import cache_folder
 from producer.connection import server_name
 from producer.errors import OutputFailed, ScribefarmError, ServerUnreachable, advice_for
 from producer.http_status import http_status
@@ -87,7 +87,7 @@ def make_web(
     Raises:
         OutputFailed: the folder of the index cannot be written.
     """
-    folder = settings.web.index_dir or user_cache_path("scribefarm") / "web"
+    folder = settings.web.index_dir or cache_folder() / "web"
     server = hashlib.sha256(server_name(connection).encode()).hexdigest()[:16]
     try:
         index = Index(Path(folder) / f"index-{server}.sqlite")

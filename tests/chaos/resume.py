@@ -97,7 +97,7 @@ def kill_and_resume(folder: Path, recording: Path, *, timeout_s: float) -> Resum
 
 
 def _start_worker(server: Server, log: Path) -> subprocess.Popen[bytes]:
-    fast = {"LEASE_S": "6", "HEARTBEAT_S": "1", "REAP_S": "1"}
+    fast = {"LEASE_S": "6", "HEARTBEAT_S": "1", "REAP_S": "1", "SLOTS": "8"}
     environment = {f"SCRIBEFARM_WORKER__{name}": value for name, value in fast.items()}
     environment["SCRIBEFARM_REDIS__URL"] = server.url
     command = [sys.executable, "-m", "worker", "run"]

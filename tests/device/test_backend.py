@@ -10,12 +10,10 @@ import pytest
 
 from producer.errors import DeviceLost, OutOfMemory
 from tests.stage.toy_model import ToyModel, toy_audio
-from worker.device import backend
-from worker.device.backend import device_policy, set_up_metal, translated_errors
+from worker.device.backend import set_up_metal, translated_errors
 from worker.device.decode_request import Decode
 from worker.device.rules import NO_RULES
 from worker.device.stepper import TokenStepper
-from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL
 from worker.generate import stt_generate
 
 # mlx/backend/metal/device.cpp puts its own words before the system's.
@@ -87,17 +85,6 @@ def test_a_defect_stays_what_it_is():
     """It ends the engine, with its traceback."""
     with pytest.raises(RuntimeError, match="shapes"), translated_errors():
         raise RuntimeError("shapes do not fit")
-
-
-@pytest.mark.parametrize(
-    ("gpu", "cuda", "policy"),
-    [(False, False, ON_CPU), (True, True, ON_CUDA), (True, False, ON_METAL)],
-)
-def test_each_device_has_its_policy(monkeypatch, gpu, cuda, policy):
-    """Slots, batches, cache and steps ahead come from one table."""
-    monkeypatch.setattr(backend, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
-    assert device_policy() is policy
 
 
 def fails(*_arrays):

@@ -4,21 +4,21 @@ import mlx.core as mx
 import pytest
 
 from worker.device import memory_limits
-from worker.device.memory_limits import apply_memory_plan, device_memory_bytes
-from worker.engine.device_policy import ON_CPU, ON_METAL
-from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
-
-PLAN = MemoryPlan(1_000_000_000, MemoryNeeds(1, 1, 1), slots=8, batch_size=1)
+from worker.device.memory_limits import device_memory_bytes, set_memory_limits
 
 
-@pytest.mark.parametrize(("is_metal", "cache"), [(False, 50_000_000), (True, 150_000_000)])
-def test_limits_are_those_of_the_plan_and_memory_is_never_wired(monkeypatch, is_metal, cache):
+@pytest.mark.parametrize(
+    ("gpu", "cuda", "cache"),
+    [(False, False, 50_000_000), (True, True, 50_000_000), (True, False, 150_000_000)],
+)
+def test_limits_are_those_of_the_plan_and_memory_is_never_wired(monkeypatch, gpu, cuda, cache):
     """Total and cache; on Metal the cache holds what an encoder layer frees."""
     given = {}
     for name in ("set_memory_limit", "set_cache_limit", "set_wired_limit"):
         monkeypatch.setattr(mx, name, lambda size, name=name: given.update({name: size}))
-    monkeypatch.setattr(memory_limits, "device_policy", lambda: ON_METAL if is_metal else ON_CPU)
-    apply_memory_plan(PLAN)
+    monkeypatch.setattr(memory_limits, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
+    set_memory_limits(1_000_000_000)
     assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": cache}
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from producer.errors import OutOfRange
-from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL
 from worker.engine.memory_plan import MemoryNeeds, plan_memory
+from worker.engine.times import UNMEASURED, Times
 
 # tiny.en's, about.
 NEEDS = MemoryNeeds(
@@ -13,11 +13,18 @@ NEEDS = MemoryNeeds(
     request_bytes=28_000_000,
     window_bytes=15_000_000,
 )
-MOST_SLOTS = ON_CPU.most_slots
+MOST_SLOTS = UNMEASURED.slots
+# Twice as many rows or windows take hardly longer.
+FAST = Times(
+    encode_s=tuple((1 << n, 0.01 + 0.001 * n) for n in range(6)),
+    step_s=tuple((1 << n, 0.002 + 0.0001 * n) for n in range(9)),
+    steps=100,
+    patience_steps=16,
+)
 
 
-def plan(limit_bytes, slots="auto"):
-    return plan_memory(NEEDS, limit_bytes, slots, ON_CPU)
+def plan(limit_bytes, slots="auto", times=None):
+    return plan_memory(NEEDS, limit_bytes, slots, times)
 
 
 def test_slots_are_the_most_that_fit():
@@ -34,15 +41,20 @@ def test_slots_are_the_most_that_fit():
     assert slots[-1] == MOST_SLOTS
 
 
-@pytest.mark.parametrize(("slots", "batch_size"), [(1, 1), (8, 1), (64, 8), (128, 16), (256, 16)])
-def test_batches_grow_with_the_slots_up_to_sixteen(slots, batch_size):
-    assert plan(10**12, slots).batch_size == batch_size
+@pytest.mark.parametrize(("slots", "batch_size"), [(1, 1), (8, 2), (64, 8), (128, 16), (256, 32)])
+def test_batches_grow_with_the_slots_asked_for(slots, batch_size):
+    """As many as come together while rows are stepped, if that gains anything; unmeasured one."""
+    assert plan(10**12, slots, FAST).batch_size == batch_size
+    assert plan(10**12, slots).batch_size == 1
 
 
-@pytest.mark.parametrize(("slots", "batch_size"), [("auto", 2), (32, 4), (256, 4)])
-def test_on_metal_batches_stay_small(slots, batch_size):
-    """Two windows fill any Mac's GPU; larger batches only block it."""
-    assert plan_memory(NEEDS, 10**12, slots, ON_METAL).batch_size == batch_size
+def test_measured_times_are_followed_as_far_as_there_is_memory():
+    """A device for which more is always better takes all that fits, windows and batch together."""
+    chosen = [plan(gb * 10**9, times=FAST) for gb in (1, 2, 4, 8, 100)]
+    assert [each.slots for each in chosen] == [12, 32, 64, 128, 256]
+    for each in chosen:
+        assert each.needed_bytes <= each.limit_bytes
+    assert (chosen[-1].batch_size, chosen[-1].steps_ahead) == (32, 2)
 
 
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():
@@ -63,8 +75,9 @@ def test_a_model_that_does_not_fit_at_all_is_refused():
 
 def test_a_model_without_rows_is_planned_by_its_batches():
     """A family without a stepper has rows of no bytes."""
-    chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", ON_CUDA)
-    assert (chosen.slots, chosen.batch_size, chosen.needed_bytes) == (16, 2, 1200)
+    times = Times(encode_s=((1, 1.0), (2, 1.1), (4, 1.2)))
+    chosen = plan_memory(MemoryNeeds(1000, 0, 100), 1200, "auto", times)
+    assert (chosen.slots, chosen.batch_size, chosen.needed_bytes) == (2, 2, 1200)
 
 
 def test_beams_and_samples_are_planned_beside_the_windows():

@@ -13,16 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from producer.result import Model
-from worker.cli.expected_speed import (
-    MODELS,
-    TOKENS_A_WINDOW,
-    WINDOW_S,
-    encode_s,
-    mac_plan,
-    step_s,
-)
+from worker.cli.expected_speed import MODELS, TOKENS_A_WINDOW, WINDOW_S, encode_s, mac_plan, step_s
 from worker.device.backend import translated_errors
-from worker.engine.device_policy import ON_METAL
 from worker.engine.family import Computation, Counts
 from worker.engine.requests import Batched, Rows, ask
 from worker.models.whisper.family import PATIENCE_STEPS
@@ -176,16 +168,17 @@ class MetalFamily:
         memory_gib=16,
         *,
         batch=None,
-        steps_ahead=ON_METAL.steps_ahead,
+        steps_ahead=None,
     ):
         self.dims, self.chip = MODELS[model], chip
-        self.plan = mac_plan(memory_gib, self.dims)
+        self.plan = mac_plan(memory_gib, self.dims, chip)
+        ahead = self.plan.steps_ahead if steps_ahead is None else steps_ahead
         self.batch_size = batch or self.plan.batch_size
         # The larger of a batch that grows, and all that is planned for beams, is the planned one.
         encoding = self.plan.batch_size * self.plan.needs.request_bytes
         resident = self.plan.needed_bytes - encoding
         self.metal = FakeMetal(self.plan.limit_bytes, resident)
-        self.stepper = MetalStepper(self.metal, chip, self.dims, self.plan.slots, steps_ahead)
+        self.stepper = MetalStepper(self.metal, chip, self.dims, self.plan.slots, ahead)
         self.computations = {Encode: Computation(self.encode, self.batch_size, PATIENCE_STEPS)}
         self.batches = []
 

@@ -34,7 +34,7 @@ class Transcription(SimpleNamespace):
 class LengthFamily:
     model = Model(name="toy-length", revision="1", dtype="float32")
     needs, stepper = MemoryNeeds(weights_bytes=0, row_bytes=0, request_bytes=1), None
-    check, peak_memory_bytes = lambda *_: None, lambda _: 0
+    check, rehearsal, peak_memory_bytes = lambda *_: None, lambda _: None, lambda _: 0
     features = lambda _: Measure()  # noqa: E731
 
     def transcription(self, options, checkpoint):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import mlx.core as mx
 
 from producer.errors import DeviceLost, OutOfMemory
-from worker.engine.device_policy import ON_CPU, ON_CUDA, ON_METAL, DevicePolicy
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 # How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
@@ -31,13 +30,6 @@ def choose_dtype(name: str) -> mx.Dtype:
 def dtype_name(dtype: mx.Dtype) -> str:
     """Return the name that settings and results use."""
     return str(dtype).rsplit(".", 1)[-1]
-
-
-def device_policy() -> DevicePolicy:
-    """Return how much is worth having at once on the device that MLX computes on."""
-    if not on_gpu():
-        return ON_CPU
-    return ON_CUDA if mx.cuda.is_available() else ON_METAL
 
 
 def set_up_metal(platform: str = sys.platform) -> None:

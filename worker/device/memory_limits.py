@@ -4,8 +4,7 @@ import os
 
 import mlx.core as mx
 
-from worker.device.backend import device_policy, on_gpu
-from worker.engine.memory_plan import MemoryPlan
+from worker.device.backend import on_gpu
 
 # Of the machine's memory where the device does not say what it recommends: the rest is the
 # system's, the page cache's and other programs'.
@@ -13,16 +12,23 @@ SHARE_OF_RAM = 0.5
 SHARE_OF_GPU = 0.85
 # A 16 GB Mac mini keeps 6 GB for macOS and for decoding audio, and does not swap.
 SHARE_OF_UNIFIED = 0.625
+# Part of the limit up to which freed buffers are kept for reuse. Without a limit MLX would keep nearly
+# all memory (agent-cli#620, stenoai#465: tens of GB after hours of varied lengths). On Metal the cache
+# must hold what an encoder layer frees (twenty activations), or each layer allocates anew: that churn
+# has panicked M4 minis (mlx#3186). Not measured: it is about staying alive, not about speed.
+CACHE_SHARE = 0.05
+CACHE_SHARE_ON_METAL = 0.15
 
 
-def apply_memory_plan(plan: MemoryPlan) -> None:
+def set_memory_limits(limit_bytes: int) -> None:
     """Set MLX's limits: total and buffer cache.
 
     Memory is never wired. With a wired limit MLX adds every fresh buffer to a residency set, and
     that has made macOS itself panic on M4 minis (mlx#3186), for no gain on a model that fits.
     """
-    mx.set_memory_limit(plan.limit_bytes)
-    mx.set_cache_limit(int(plan.limit_bytes * device_policy().cache_share))
+    is_metal = on_gpu() and not mx.cuda.is_available()
+    mx.set_memory_limit(limit_bytes)
+    mx.set_cache_limit(int(limit_bytes * (CACHE_SHARE_ON_METAL if is_metal else CACHE_SHARE)))
 
 
 def device_memory_bytes() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from producer.errors import OutOfMemory, ScribefarmError
-from worker.device.backend import device_policy, on_gpu, translated_errors
+from worker.device.backend import on_gpu, translated_errors
 from worker.device.decode_request import Decode, Decoded
 from worker.device.decoder import Decoder
 from worker.device.group import Group
@@ -52,10 +52,14 @@ class TokenStepper:
         model: Pinned.
         slots: Most windows that are decoded together.
         rows: Most rows, their samples and beams; as many as windows if it is not said.
+        steps_ahead: Of the decoder.
     """
 
-    def __init__(self, model: SpeechModel, slots: int, rows: int | None = None) -> None:
-        self.decoder = _decoder(model, rows or slots, slots)
+    def __init__(
+        self, model: SpeechModel, slots: int, rows: int | None = None, *, steps_ahead: int = 1
+    ) -> None:
+        self._steps_ahead = steps_ahead
+        self.decoder = self._make_decoder(model, rows or slots, slots)
         self._candidates: dict[Hashable, Candidates] = {}
         self._waiting: deque[Group] = deque()
         self._refused: dict[Hashable, ScribefarmError] = {}
@@ -141,7 +145,17 @@ class TokenStepper:
 
     def _renew_decoder(self, rows: int, windows: int) -> None:
         self._waited_s += self.decoder.wait_s
-        self.decoder = _decoder(self.decoder.model, rows, windows)
+        self.decoder = self._make_decoder(self.decoder.model, rows, windows)
+
+    def _make_decoder(self, model: SpeechModel, max_rows: int, max_windows: int) -> Decoder:
+        return Decoder(
+            model,
+            max_rows,
+            max_windows,
+            compile_step=on_gpu(),
+            pad_rows=on_gpu(),
+            steps_ahead=self._steps_ahead,
+        )
 
     def _join(self) -> None:
         """Let windows join in their order, as many as there is room for."""
@@ -150,18 +164,6 @@ class TokenStepper:
             joining.append(self._waiting.popleft())
         if joining:
             self.decoder.insert_groups(joining)
-
-
-def _decoder(model: SpeechModel, max_rows: int, max_windows: int) -> Decoder:
-    """Return a decoder whose host work hides behind a GPU's steps; a CPU's are long enough."""
-    return Decoder(
-        model,
-        max_rows,
-        max_windows,
-        compile_step=on_gpu(),
-        pad_rows=on_gpu(),
-        steps_ahead=device_policy().steps_ahead,
-    )
 
 
 def _groups(request: Decode, max_rows: int) -> list[Group]:

@@ -31,14 +31,15 @@ from worker.audio.reading_threads import ReadingThreads
 from worker.engine.checkpoints import usable
 from worker.engine.family import Family
 from worker.engine.lanes import LaneFeatures, LaneTranscription
+from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
+from worker.engine.times import RECEIVE_S
 from worker.engine.track import Track
 
 IDLE_S = 1.0  # an idle engine looks for work at once when called; this bounds a missed wake-up
-RECEIVE_S = 0.005  # taking audio is stopped after this time, for the next step's sake
 
 _log = structlog.get_logger()
 
@@ -77,8 +78,7 @@ class BatchEngine:
         self._is_loaded.wait()
         if self._broken is not None:
             raise self._broken
-        plan = self._family.plan
-        self.capacity = plan.slots + plan.batch_size
+        self.capacity = self.plan.slots + self.plan.batch_size
 
     # Called from any thread.
 
@@ -86,6 +86,11 @@ class BatchEngine:
     def model(self) -> Model:
         """The pinned model."""
         return self._family.model
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """How much is computed at once, and why."""
+        return self._family.plan
 
     @property
     def figures(self) -> EngineFigures:

@@ -158,6 +158,27 @@ class Stepper(Protocol):
         """Forget all rows."""
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """A window of silence and what becomes of it, by which a device is measured before `pin`.
+
+    Attributes:
+        encode: Computes so many windows together up to their first step, and waits for them; it
+            returns what their rows are made of.
+        patience_steps: As of the `Computation` that windows wait for.
+        steps: That a window of speech takes; 0 without a stepper.
+        stepper: Makes an empty stepper of so many slots, with so many steps ahead; None for a
+            family without one.
+        rows: Makes the request of a window's rows; they last for some tens of steps if they can.
+    """
+
+    encode: Callable[[int], Sequence[Any]]
+    patience_steps: int = 0
+    steps: int = 0
+    stepper: Callable[[int, int], Stepper] | None = None
+    rows: Callable[[Any], Rows[Any]] = lambda _encoded: Rows()
+
+
 class Family(Protocol):
     """A loaded model of one family, ready to be pinned and driven."""
 
@@ -181,6 +202,9 @@ class Family(Protocol):
 
     plan: MemoryPlan
     """What `pin` was given."""
+
+    def rehearsal(self) -> Rehearsal | None:
+        """Return by what a device is measured; None plans by memory alone. Called before `pin`."""
 
     def pin(self, plan: MemoryPlan) -> None:
         """Make batches of the plan's sizes, and compile what the first recording would wait for.

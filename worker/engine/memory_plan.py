@@ -1,14 +1,15 @@
 """How many rows and requests are computed at once: arithmetic over a model family's memory needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from producer.errors import OutOfRange
-from worker.engine.device_policy import DevicePolicy
+from worker.engine.times import UNMEASURED, Sizes, Times
 
-ROWS_PER_BATCHED_REQUEST = 8
 # Rows that a window in every slot may have, if there is memory for them: the reference's command
 # follows five beams, and draws as many samples.
 ROWS_PER_SLOT = 5
+NOT_MEASURED = "the device was not measured for this model: scribefarm-worker calibrate"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class MemoryPlan:
         slots: Windows that are stepped together.
         batch_size: Requests that are computed together.
         more_rows: Rows beyond one a window: further samples and beams.
+        steps_ahead: Steps that are on their way when one is read; they take no memory.
+        why: What speaks for these sizes, in words.
     """
 
     limit_bytes: int
@@ -45,6 +48,8 @@ class MemoryPlan:
     slots: int
     batch_size: int
     more_rows: int = 0
+    steps_ahead: int = UNMEASURED.steps_ahead
+    why: str = NOT_MEASURED
 
     @property
     def rows(self) -> int:
@@ -60,6 +65,11 @@ class MemoryPlan:
             + self.batch_size * self.needs.request_bytes
         )
 
+    @property
+    def fits(self) -> bool:
+        """Return whether it needs no more than it may."""
+        return self.needed_bytes <= self.limit_bytes
+
     def __str__(self) -> str:
         return (
             f"weights {_gb(self.needs.weights_bytes)}"
@@ -71,7 +81,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    needs: MemoryNeeds, limit_bytes: int, slots: int | str, policy: DevicePolicy
+    needs: MemoryNeeds, limit_bytes: int, slots: int | str, times: Times | None = None
 ) -> MemoryPlan:
     """Choose how many windows and rows are stepped together.
 
@@ -80,24 +90,39 @@ def plan_memory(
     Args:
         needs: The model's.
         limit_bytes: What may be used.
-        slots: Windows asked for; `auto` takes the largest power of two that fits.
-        policy: How much is worth having at once on this device.
+        slots: Windows asked for; `auto` takes what the device's times say, as far as it fits.
+        times: The device's; without them `auto` is the largest power of two that fits, up to
+            `UNMEASURED`.
 
     Raises:
         OutOfRange: the slots asked for do not fit, or not even one does; the message shows the
             arithmetic.
     """
-    if isinstance(slots, int):
-        plan = _plan(needs, limit_bytes, slots, policy)
-        if plan.needed_bytes > limit_bytes:
-            raise OutOfRange("settings: worker.slots", f"must fit into memory: {plan}", slots)
-        return _with_rows(plan)
-    sizes = [1 << power for power in range(policy.most_slots.bit_length())]
-    plans = [_plan(needs, limit_bytes, size, policy) for size in sizes]
-    fitting = [plan for plan in plans if plan.needed_bytes <= limit_bytes]
-    if not fitting:
-        raise OutOfRange("settings: model.name", f"must fit into memory: {plans[0]}", limit_bytes)
-    return _with_rows(fitting[-1])
+
+    def fits(number: int, batch_size: int) -> bool:
+        return MemoryPlan(limit_bytes, needs, number, batch_size).fits
+
+    asked = slots if isinstance(slots, int) else None
+    sizes = times.choose(fits, asked) if times else _unmeasured(fits, asked)
+    if sizes is None:
+        least = f"must fit into memory: {MemoryPlan(limit_bytes, needs, asked or 1, 1)}"
+        if asked is None:
+            raise OutOfRange("settings: model.name", least, limit_bytes)
+        raise OutOfRange("settings: worker.slots", least, asked)
+    plan = MemoryPlan(
+        limit_bytes, needs, sizes.slots, sizes.batch_size, steps_ahead=sizes.steps_ahead
+    )
+    if times is not None:
+        plan = replace(plan, why=times.reason(sizes.slots, sizes.batch_size))
+    return _with_rows(plan)
+
+
+def _unmeasured(fits: Callable[[int, int], bool], asked: int | None) -> Sizes | None:
+    """Return the slots asked for, or the most up to `UNMEASURED`; None if they do not fit."""
+    powers = [1 << power for power in range(UNMEASURED.slots.bit_length())]
+    wanted = powers if asked is None else [asked]
+    fitting = [size for size in wanted if fits(size, UNMEASURED.batch_size)]
+    return replace(UNMEASURED, slots=fitting[-1]) if fitting else None
 
 
 def _with_rows(plan: MemoryPlan) -> MemoryPlan:
@@ -107,11 +132,6 @@ def _with_rows(plan: MemoryPlan) -> MemoryPlan:
         return plan
     room = (plan.limit_bytes - plan.needed_bytes) // (2 * plan.needs.row_bytes)
     return replace(plan, more_rows=min(wanted, room))
-
-
-def _plan(needs: MemoryNeeds, limit_bytes: int, slots: int, policy: DevicePolicy) -> MemoryPlan:
-    batch_size = min(policy.largest_batch, max(1, slots // ROWS_PER_BATCHED_REQUEST))
-    return MemoryPlan(limit_bytes, needs, slots, batch_size)
 
 
 def _gb(size: int) -> str:

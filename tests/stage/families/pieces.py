@@ -81,6 +81,9 @@ class Pieces:
     def __init__(self):
         self.model = Model(name="toy-pieces", revision="1", dtype="float32")
 
+    def rehearsal(self):
+        return None
+
     def pin(self, plan):
         self.plan = plan
         self.computations = {Classify: Computation(self.classify, plan.batch_size)}

@@ -12,7 +12,7 @@ from producer.parakeet_options import check_options
 from producer.result import Model
 from producer.settings import Settings
 from worker.device.backend import choose_dtype, dtype_name, set_up_cuda, translated_errors
-from worker.engine.family import Computation
+from worker.engine.family import Computation, Rehearsal
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
@@ -33,9 +33,9 @@ from worker.models.parakeet.weights.parameters import Weights
 # A piece waits at most this many steps for others to be encoded with it. A step of the stepper is
 # several labels of every row, and a piece takes about ten.
 PATIENCE_STEPS = 2
-# The longest piece is 0.5 TFLOP of encoder, a Whisper window 2.3: so many pieces are the work of what
-# a device's policy counts.
-PIECES_PER_WINDOW = 4
+# Calls of `Network.advance` for the longest piece: 130 tokens in 30 s of LibriSpeech, half as many
+# blanks, sixteen of both a call on a GPU (tests/benchmarks/RESULTS.md, 2026-11-29 19:30).
+STEPS_PER_PIECE = 12
 _WARM_UP_SEED = 0
 
 
@@ -74,24 +74,48 @@ class ParakeetFamily:
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
         self.needs = memory_needs(config, weights_bytes, dtype.size)
 
+    def rehearsal(self) -> Rehearsal:
+        """Return the longest pieces, of faint noise."""
+        if self._facts.is_ctc:
+            return Rehearsal(self._encode_noise, PATIENCE_STEPS)
+        return Rehearsal(
+            encode=self._encode_noise,
+            patience_steps=PATIENCE_STEPS,
+            steps=STEPS_PER_PIECE,
+            stepper=self._make_stepper,
+            rows=Recognize,
+        )
+
+    def _make_stepper(self, slots: int, steps_ahead: int) -> TdtStepper:
+        return TdtStepper(self.network, slots, steps_ahead)
+
+    def _encode_noise(self, count: int) -> list[Any]:
+        """Encode pieces, or label them where that is one."""
+        samples = _noise()
+        if self._facts.is_ctc:
+            return list(self._label_ctc([LabelCtc(samples)] * count)())
+        encoded = self._encode([Encode(samples)] * count)
+        with translated_errors():
+            mx.eval([each.states for each in encoded])
+        return encoded
+
     def pin(self, plan: MemoryPlan) -> None:
         """Make the stepper's rows, and recognize a piece of noise with them."""
         self.plan = plan
         self.stepper = None
-        together = pieces_together(plan)
+        together = plan.batch_size
         if self._facts.is_ctc:
             label = Computation(self._label_ctc, together, PATIENCE_STEPS)
             self.computations = {LabelCtc: label}
         else:
-            self.stepper = TdtStepper(self.network, plan.slots)
+            self.stepper = self._make_stepper(plan.slots, plan.steps_ahead)
             self.computations = {Encode: Computation(self._encode, together, PATIENCE_STEPS)}
         if self._facts.hears_speech:
             self.computations |= {HearSpeech: Computation(self._hear_speech, 1)}
         self._warm_up()
 
     def _warm_up(self) -> None:
-        noise = np.random.default_rng(_WARM_UP_SEED).normal(0, 0.01, LONGEST_PIECE)
-        samples = noise.astype(np.float32)
+        samples = _noise()
         if self.stepper is None:
             self._label_ctc([LabelCtc(samples)])()
             return
@@ -145,10 +169,9 @@ class ParakeetFamily:
         return mx.get_peak_memory()
 
 
-def pieces_together(plan: MemoryPlan) -> int:
-    """Return how many pieces are encoded together: as much work as planned, if there is memory."""
-    room = (plan.limit_bytes - plan.needed_bytes) // max(1, plan.needs.request_bytes)
-    return min(PIECES_PER_WINDOW * plan.batch_size, plan.batch_size + max(0, room))
+def _noise() -> NDArray[np.float32]:
+    noise = np.random.default_rng(_WARM_UP_SEED).normal(0, 0.01, LONGEST_PIECE)
+    return noise.astype(np.float32)
 
 
 def load(settings: Settings) -> ParakeetFamily:

@@ -19,9 +19,11 @@ from worker.device.backend import (
     started_stack,
     translated_errors,
 )
+from worker.device.decode_request import Decode
+from worker.device.decoder import SHORT_PROMPT
 from worker.device.stepper import TokenStepper
 from worker.device.warm_up import warm_up
-from worker.engine.family import Computation
+from worker.engine.family import Computation, Rehearsal
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
@@ -38,6 +40,10 @@ from worker.models.whisper.weights.parameters import Weights
 
 # A window waits at most this many steps for others to be encoded with it.
 PATIENCE_STEPS = 16
+# Tokens of a window: LibriSpeech's five chapters have 1,234 in 18 windows, and 97 in 30 s of audio,
+# since a window begins anew where its last whole segment ended (tests/benchmarks/RESULTS.md).
+STEPS_PER_WINDOW = 70
+NO_TOKEN = -1
 
 
 class WhisperFamily:
@@ -72,10 +78,46 @@ class WhisperFamily:
         has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))
         self.needs = memory_needs(weights.dims, weights_bytes, dtype.size, has_scores=has_scores)
 
+    def rehearsal(self) -> Rehearsal:
+        """Return windows of silence, and rows that no token ends."""
+        return Rehearsal(
+            encode=self._encode_silence,
+            patience_steps=PATIENCE_STEPS,
+            steps=STEPS_PER_WINDOW,
+            stepper=lambda slots, ahead: TokenStepper(self.network, slots, steps_ahead=ahead),
+            rows=self._endless_rows,
+        )
+
+    def _encode_silence(self, count: int) -> list[mx.array]:
+        """Encode windows and read a prompt over each, as joining rows do."""
+        with translated_errors():
+            states = self.network.encode_audio(
+                mx.zeros((count, WINDOW_FRAMES, self.network.n_mels))
+            )
+            prompts = mx.zeros((count, SHORT_PROMPT), mx.int32)
+            logits, cache = self.network.prefill(states, prompts, prompts[:, :1])
+            mx.eval(logits, cache)
+        return list(states)
+
+    def _endless_rows(self, encoder_states: mx.array) -> Decode:
+        return Decode(
+            encoder_states=encoder_states,
+            prompt=self.network.default_prompt,
+            sot_index=0,
+            no_speech=0,
+            eot=NO_TOKEN,
+            max_tokens=self.network.context_length,
+            rules=self.network.default_rules,
+            temperature=0.0,
+            seeds=(0,),
+        )
+
     def pin(self, plan: MemoryPlan) -> None:
         """Make the decoder's batch, and decode a window of silence with it."""
         self.plan = plan
-        self.stepper = TokenStepper(self.network, plan.slots, plan.rows)
+        self.stepper = TokenStepper(
+            self.network, plan.slots, plan.rows, steps_ahead=plan.steps_ahead
+        )
         self.computations = {
             Encode: Computation(self.encode, plan.batch_size, PATIENCE_STEPS),
             DetectLanguage: Computation(self.detect_language, plan.batch_size),
