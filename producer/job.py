@@ -33,7 +33,7 @@ from producer.source import SourceVersion, is_fetched, is_remote
 PIPELINE_VERSION = 3
 
 # Options that came later, each with the value that stands for what was done before: with it a job
-# has the id that it had. Not the default, which may change.
+# has the id that it had. Not the default, which may be another one.
 LATER_OPTIONS: Mapping[str, Any] = {
     "beam_size": None,
     "patience": None,
@@ -42,6 +42,9 @@ LATER_OPTIONS: Mapping[str, Any] = {
     "on_drift": "flag",
     "drift_model": None,
 }
+
+# Defaults that were others: what a job meant that was enqueued when they were, and left them out.
+FORMER_DEFAULTS: Mapping[str, Any] = {"beam_size": None, "best_of": 1}
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -76,7 +79,7 @@ def _one_name(model: str | None) -> str | None:
 
 
 class Options(BaseModel):
-    """How one recording is transcribed; the defaults are the reference's (openai-whisper, greedy)."""
+    """How one recording is transcribed; the defaults are those of openai-whisper's command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,13 +109,13 @@ class Options(BaseModel):
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
         min_length=1,
         max_length=MAX_TEMPERATURES,
-        description="Tried in turn while the text looks wrong; 0 is greedy.",
+        description="Tried in turn while the text looks wrong; at 0 nothing is drawn.",
     )
-    # The default of quality: `producer.quality` has others by name.
+    # `producer.quality` names what is set together.
     beam_size: int | None = Field(
-        None, ge=1, le=MAX_BEAMS, description="Beams at temperature 0; None is greedy."
+        5, ge=1, le=MAX_BEAMS, description="Beams at temperature 0; None, like 1, is greedy."
     )
-    best_of: int = Field(1, ge=1, le=16, description="Samples of a window above temperature 0.")
+    best_of: int = Field(5, ge=1, le=16, description="Samples of a window above temperature 0.")
     patience: float | None = Field(
         None,
         gt=0,
@@ -366,21 +369,41 @@ class Job(BaseModel):
         asked = {
             "audio": identity,
             "model": [self.model, self.revision or "default"],
-            "options": _as_once(self.options.model_dump(mode="json")),
+            "options": self._text_options(),
             "read": self.read_as.model_dump(mode="json"),
             "pipeline": PIPELINE_VERSION,
         }
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
+    def as_meant(self, job_id: str) -> Self:
+        """Return the job with the defaults of when its id was made.
 
-def _as_once(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as they were before later ones came, unless these ask for something else."""
-    return {
-        name: value
-        for name, value in options.items()
-        if name not in LATER_OPTIONS or value != LATER_OPTIONS[name]
-    }
+        A job's data leaves defaults out, but its id is of their values: those count.
+
+        Args:
+            job_id: The job's; one that is no hash of its content says nothing.
+        """
+        unsaid = FORMER_DEFAULTS.keys() - self.options.model_fields_set
+        meant = {name: FORMER_DEFAULTS[name] for name in unsaid}
+        former = self.model_copy(update={"options": self.options.model_copy(update=meant)})
+        is_former = self.identity is not None and former.content_id(self.identity) == job_id
+        return former if is_former else self
+
+    def _text_options(self) -> dict[str, Any]:
+        """Return what the text depends on, as it was written before later options came."""
+        options = self.options
+        asked = options.model_dump(mode="json")
+        if options.beam_size == 1 and options.patience is None:
+            asked["beam_size"] = None
+        if self.model and not may_be_whisper(self.model) and options.on_drift == "flag":
+            # Greedy whatever the defaults are.
+            asked |= FORMER_DEFAULTS
+        return {
+            name: value
+            for name, value in asked.items()
+            if name not in LATER_OPTIONS or value != LATER_OPTIONS[name]
+        }
 
 
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:

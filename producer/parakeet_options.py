@@ -32,6 +32,8 @@ OBEYED = {
 _AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "temperatures": ((0.0,),),
     "condition_on_previous_text": (False,),
+    "beam_size": (None, 1),
+    "best_of": (1,),
 }
 # Why not, where that is worth saying.
 _REASONS = {

@@ -35,7 +35,7 @@ NUM_CLIPS = 20
 CLIP_S = 4
 PATIENCE_S = 600
 # Both models are asked for the same language: an English-only one knows no other.
-GREEDY = Options(temperatures=(0.0,), language="en")
+GREEDY = Options(temperatures=(0.0,), beam_size=None, language="en")
 
 
 @pytest.fixture

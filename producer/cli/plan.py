@@ -58,7 +58,9 @@ def plan(
     ] = None,
     chip: Annotated[
         str | None,
-        typer.Option(help=f"Instead of --speed, by arithmetic: {', '.join(COMPUTED)}."),
+        typer.Option(
+            help=f"Instead of --speed, by arithmetic for five beams: {', '.join(COMPUTED)}."
+        ),
     ] = None,
     night: Annotated[
         str | None,

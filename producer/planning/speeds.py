@@ -26,14 +26,14 @@ UNCERTAINTY: dict[Origin, float] = {
 BUSY_SHARE = 0.5
 DEFAULT_SLOTS = 16
 
-# Times real time that scribefarm-worker's own arithmetic gives (worker.cli.expected_speed), by chip
-# and model; none was measured.
+# Times real time that scribefarm-worker's own arithmetic gives (worker.cli.expected_speed) with the
+# default's five beams, by chip and model; none was measured.
 COMPUTED: dict[str, dict[str, int]] = {
-    "M1": {"large-v3-turbo": 22, "large-v3": 13},
-    "M4": {"large-v3-turbo": 36, "large-v3": 22},
-    "M4 Pro": {"large-v3-turbo": 60, "large-v3": 42},
-    "M2 Ultra": {"large-v3-turbo": 230, "large-v3": 152},
-    "M5": {"large-v3-turbo": 114, "large-v3": 46},
+    "M1": {"large-v3-turbo": 22, "large-v3": 10},
+    "M4": {"large-v3-turbo": 35, "large-v3": 17},
+    "M4 Pro": {"large-v3-turbo": 58, "large-v3": 34},
+    "M2 Ultra": {"large-v3-turbo": 223, "large-v3": 134},
+    "M5": {"large-v3-turbo": 105, "large-v3": 31},
 }
 
 

@@ -222,7 +222,7 @@ def main():
     from worker.models.load import load_family
 
     engine = BatchEngine(Settings(model={"name": arguments.model}), load_family)
-    greedy = Options(temperatures=(0.0,))
+    greedy = Options(temperatures=(0.0,), beam_size=None)
     entries = [
         each
         for each in manifest()

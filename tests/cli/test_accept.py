@@ -48,9 +48,10 @@ def test_speeds_are_measured_in_processes_and_stand_beside_the_computed_ones():
     run, commands = answers(
         ran({"measured": MEASURED}, "a warning\n"), ran({"measured": slow}), Ran(2, "error [x]\n")
     )
-    bench = Bench(TURBO, (8, 16, 64), 5.0, Path("s.toml"), {8: 34.6, 16: 35.8})
+    bench = Bench(TURBO, (8, 16, 64), 5.0, Path("s.toml"), {8: 34.6, 16: 35.8}, "5 beams")
     rows = list(acceptance.bench_rows(bench, run))
     assert [row.verdict for row in rows] == ["as expected", "look", "look"]
+    assert rows[0].check == "bench, 8 slots, 5 beams"
     assert rows[0].expected == "35 times real time (computed)"
     assert rows[0].found == "30.0 times real time; encoder 80%, decoder 10%, host 10%; 3.3 GB"
     assert (rows[2].expected, rows[2].found) == ("no figure", "ended with 2: error [x]")
@@ -143,11 +144,12 @@ def test_the_speeds_of_a_known_mac_and_model_are_expected(monkeypatch):
     monkeypatch.setattr(accept.sys, "platform", "darwin")
     assert {
         number: round(speed)
-        for number, speed in accept._expected(TURBO, (8, 16), FakeMac()).items()
+        for number, speed in accept._expected(TURBO, (8, 16), 1, FakeMac()).items()
     } == {8: 35, 16: 36}
-    assert accept._expected("tiny.en", (8,), FakeMac()) == {}
+    assert round(accept._expected(TURBO, (16,), 5, FakeMac())[16]) == 35
+    assert accept._expected("tiny.en", (8,), 1, FakeMac()) == {}
     m9 = FakeMac(also={"sysctl -n machdep.cpu.brand_string": "Apple M9\n"})
-    assert accept._expected(TURBO, (8,), m9) == {}
+    assert accept._expected(TURBO, (8,), 1, m9) == {}
 
 
 def test_the_report_is_a_markdown_table_whatever_was_found():

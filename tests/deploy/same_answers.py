@@ -33,7 +33,7 @@ CLIP_TEXT = "Ever tried, ever failed. No matter, try again. Fail again. Fail bet
 PIECES_S = {"all": (0, None), "beginning": (0, 3), "end": (6, None), "middle": (3, 8)}
 SLOTS = 4
 REPEATS = 3  # more recordings than slots: rows leave and others join
-OPTIONS = Options(language="en", temperatures=(0.0,))
+OPTIONS = Options(language="en", temperatures=(0.0,), beam_size=None)
 
 
 class Way(NamedTuple):

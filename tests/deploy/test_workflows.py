@@ -160,7 +160,7 @@ def test_a_daemon_is_installed_twice_and_drained(run_step, clone, real_mac):
     )
     shown = (clone / "tables" / "daemon.txt").read_text()
     assert ended.returncode == 0, shown + ended.stderr
-    assert "Ever tried, ever failed." in shown
+    assert "Ever tried. Ever failed." in shown
     assert "gone after" in shown
     assert "removed; settings are in" in shown
     assert (clone / "tables" / "daemon_log.txt").read_text().count("worker_stopped") == 2

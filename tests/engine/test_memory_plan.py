@@ -95,6 +95,14 @@ def test_beams_and_samples_are_planned_beside_the_windows():
     assert f"{tight.slots} windows x 0.01 GB + {tight.rows} rows x 0.01 GB" in str(tight)
 
 
+def test_a_default_search_has_its_rows_before_a_second_window_has_a_slot():
+    """Half the slots, and five rows; where not even one window has room for five, as many as fit."""
+    for limit_bytes in range(350_000_000, 600_000_000, 10_000_000):
+        chosen = plan(limit_bytes)
+        assert chosen.needed_bytes <= limit_bytes
+        assert chosen.rows >= min(5, plan(limit_bytes, slots=1).rows)
+
+
 def test_slots_that_are_asked_for_have_rows_beside_them_too():
     """As many as fit; a window alone may have five."""
     assert plan(10**12, slots=1).rows == 5

@@ -9,6 +9,7 @@ import pytest
 
 from producer.errors import Cancelled, DeviceLost, OutOfRange
 from producer.job import Job
+from producer.planning.speeds import COMPUTED
 from producer.result import Audio
 from tests.stage.fake_metal import MOST_UNDER_WAY, FakeMetal, MetalFamily, Windows
 from tests.stage.readme import TEXTS
@@ -21,6 +22,7 @@ from worker.cli.expected_speed import (
     encode_s,
     mac_limit_bytes,
     mac_plan,
+    step_s,
     table,
     times_real_time,
 )
@@ -178,6 +180,20 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic():
 def test_the_table_in_deploys_readme_is_the_computed_one():
     """Nobody edits a figure; `python -c "from worker.cli.expected_speed import *; print(table())"`."""
     assert table() in TEXTS["deploy/README.md"]
+
+
+def test_plans_take_their_speeds_from_that_table():
+    """With the beams of the default; of a chip's machines that of one which has the memory."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in table().splitlines()[2:]]
+    found = {(row[1].partition(",")[0], row[3], row[8]) for row in rows}
+    for chip, speeds in COMPUTED.items():
+        assert {(f"Apple {chip}", model, str(speed)) for model, speed in speeds.items()} <= found
+
+
+def test_five_beams_read_their_windows_audio_once():
+    """They cost a few hundredths of turbo's speed on a Mac, and much less than five times a step."""
+    assert 0.9 < times_real_time(M4, TURBO, 16, 5) / times_real_time(M4, TURBO, 16) < 1.0
+    assert step_s(M4, TURBO, 16) < step_s(M4, TURBO, 16, 5) < 2 * step_s(M4, TURBO, 16)
 
 
 def test_a_chip_is_known_by_name_and_cores():

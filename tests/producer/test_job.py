@@ -11,13 +11,15 @@ from producer.archive.prepare import SubmitOptions, to_job
 from producer.errors import Internal, InvalidOptions
 from producer.job import AudioOptions, Job, Options
 from producer.plain_json import MAX_DEPTH, MAX_JSON_BYTES
+from producer.quality import PRESETS
 from producer.queue import with_defaults
 from producer.result import Failure, dump_result, parse_result
 from producer.settings import load_settings
 
 HASH = "0123456789abcdef" * 4
-# Of a job with that audio, the model base and no option, as the first version 3 made it.
+# Of a job with that audio, the model base and no option, as the first version 3 made it: greedy.
 ID_OF_VERSION_3 = "8f0291d140513f88f8b84d531c257a3d"
+GREEDY = Options(**PRESETS["fast"])
 
 
 def nested(depth):
@@ -110,12 +112,51 @@ def test_a_hash_is_one_whatever_its_case():
 def test_options_that_came_later_leave_ids_as_they_were_until_they_are_asked_for():
     """Made with the version before beams: greedy work is not done again; other work is other work."""
     job = Job(source="a", model="tiny.en", audio_sha256=HASH)
-    greedy = job.model_copy(update={"options": Options(beam_size=None)})
+    greedy = job.model_copy(update={"options": GREEDY})
     assert greedy.content_id(HASH) == "c7ca3f5929852d24293a1c90daf8f9ee"
-    more = [{"beam_size": 5}, {"beam_size": 1}, {"beam_size": 5, "patience": 2}]
+    more = [{"beam_size": 5}, {"beam_size": 5, "patience": 2}, {"beam_size": 1, "patience": 2}]
     asked = [{}, *more, {"length_penalty": 0.0}]
     ids = {Job(source="a", options={"beam_size": None, **each}).content_id(HASH) for each in asked}
     assert len(ids) == len(asked)
+
+
+def test_one_beam_is_greedy_and_the_same_work():
+    """A settings file has no word for none."""
+    one, none = (Job(source="a", options={"beam_size": size}) for size in (1, None))
+    assert one.content_id(HASH) == none.content_id(HASH)
+
+
+def test_the_default_and_the_preset_reference_are_the_same_work():
+    """And other work than greedy was."""
+    reference = Job(source="a", model="base", options=PRESETS["reference"])
+    plain = Job(source="a", model="base")
+    assert plain.content_id(HASH) == reference.content_id(HASH) != ID_OF_VERSION_3
+
+
+def test_a_job_means_what_was_the_default_when_its_id_was_made():
+    """Its data leaves defaults out: one that an older producer enqueued stays greedy."""
+    sent = {"source": "a", "model": "base", "audio_sha256": HASH}
+    job = Job.from_kwargs(sent)
+    assert job.as_meant(ID_OF_VERSION_3).options == GREEDY
+    assert job.as_meant(job.content_id(HASH)) == job
+    assert job.as_meant("an RQ program's own id") == job
+    without_audio = Job(source="a", model="base")
+    assert without_audio.as_meant(ID_OF_VERSION_3) == without_audio
+    some = Job.from_kwargs(sent | {"options": {"best_of": 3}})
+    former = some.model_copy(update={"options": Options(beam_size=None, best_of=3)})
+    assert some.as_meant(former.content_id(HASH)) == former
+
+
+def test_what_a_parakeet_does_not_do_is_not_in_its_ids():
+    """It is greedy whatever is the default; but the Whisper that may hear a recording anew is not."""
+    plain = Job(source="a", model="parakeet")
+    greedy = plain.model_copy(update={"options": GREEDY})
+    assert plain.content_id(HASH) == greedy.content_id(HASH)
+    asked = {"on_drift": "whisper", "drift_model": "turbo", "language": "de"}
+    drifting = [
+        Job(source="a", model="parakeet", options=asked | PRESETS[name]) for name in PRESETS
+    ]
+    assert len({job.content_id(HASH) for job in drifting}) == len(drifting)
 
 
 def test_a_long_value_is_quoted_in_part():
@@ -146,10 +187,10 @@ def test_how_a_recording_is_read_is_part_of_its_id():
 
 def test_options_that_came_later_change_no_id_at_their_defaults():
     """Ids that archives hold stay what they are; what changes the text changes the id."""
-    plain = Job(source="a.wav", model="base")
+    plain = Job(source="a.wav", model="base", options=GREEDY)
     assert plain.content_id(HASH) == ID_OF_VERSION_3
-    by_window = plain.model_copy(update={"options": Options(multilingual=True)})
-    assert by_window.content_id(HASH) != ID_OF_VERSION_3
+    by_window = {"options": GREEDY.model_copy(update={"multilingual": True})}
+    assert plain.model_copy(update=by_window).content_id(HASH) != ID_OF_VERSION_3
 
 
 def test_a_job_takes_from_the_settings_how_it_is_read():

@@ -22,7 +22,7 @@ from worker.models.load import load_family
 
 RATE_HZ = 16_000
 # A window of the random Whisper costs 0.2 s, mostly its encoder; its text may be short.
-FEW_TOKENS = Options(temperatures=(0.0,), sample_len=4)
+FEW_TOKENS = Options(temperatures=(0.0,), beam_size=None, sample_len=4)
 
 
 @dataclass

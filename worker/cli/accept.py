@@ -19,7 +19,7 @@ from producer.settings import Settings, load_settings
 from worker.cli import acceptance
 from worker.cli.acceptance import Bench, Row
 from worker.cli.doctor import examine
-from worker.cli.finding import Finding, Run, run_command
+from worker.cli.finding import Finding, Run, decoding, run_command
 from worker.cli.mac_doctor import MacFacts, mac_facts
 
 app = typer.Typer()
@@ -65,7 +65,9 @@ def accept(
     run = partial(run_command, timeout_s=STEP_TIMEOUT_S)
     rows = []
     numbers, name = _slots(slots), effective.model.name
-    measured = Bench(name, numbers, seconds, settings, _expected(name, numbers, run))
+    beams = effective.options.beam_size or 1
+    expected = _expected(name, numbers, beams, run)
+    measured = Bench(name, numbers, seconds, settings, expected, decoding(effective))
     for row in prove(effective, measured, share, run):
         note(f"{row.verdict:11} {row.check}: {row.found}")
         rows.append(row)
@@ -95,7 +97,7 @@ def _slots(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _expected(model: str, slots: tuple[int, ...], run: Run) -> dict[int, float]:
+def _expected(model: str, slots: tuple[int, ...], beams: int, run: Run) -> dict[int, float]:
     """Return the computed speeds of this Mac by slots; none for other machines and models."""
     if sys.platform != "darwin":
         return {}
@@ -108,7 +110,7 @@ def _expected(model: str, slots: tuple[int, ...], run: Run) -> dict[int, float]:
     )
     if chip is None or dims is None:
         return {}
-    return {number: expected_speed.times_real_time(chip, dims, number) for number in slots}
+    return {number: expected_speed.times_real_time(chip, dims, number, beams) for number in slots}
 
 
 def _read_from_share(share: Path) -> Iterator[object]:

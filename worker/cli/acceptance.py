@@ -53,6 +53,7 @@ class Bench:
         seconds: For which the clip is repeated.
         settings_file: Of the settings, which the processes read themselves.
         expected: Times real time by slots, where there is an expectation.
+        way: How is decoded, in words.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Bench:
     seconds: float
     settings_file: Path | None = None
     expected: Mapping[int, float] = field(default_factory=dict)
+    way: str = "greedy"
 
     @property
     def file_option(self) -> list[str]:
@@ -74,10 +76,11 @@ def bench_rows(bench: Bench, run: Run) -> Iterator[Row]:
         asked = ["--model", bench.model, "--slots", str(number), "--seconds", str(bench.seconds)]
         ran = run([*program, *asked, *bench.file_option])
         computed = bench.expected.get(number)
+        check = f"bench, {number} slots, {bench.way}"
         wanted = f"{computed:.0f} times real time (computed)" if computed else "no figure"
         measured = _json_of(ran).get("measured")
         if not isinstance(measured, dict):
-            yield Row(f"bench, {number} slots", wanted, _failure(ran), "look")
+            yield Row(check, wanted, _failure(ran), "look")
             continue
         speed = measured["audio_s_per_s"]
         found = (
@@ -86,7 +89,7 @@ def bench_rows(bench: Bench, run: Run) -> Iterator[Row]:
             f"{measured['peak_device_bytes'] / 1e9:.1f} GB"
         )
         is_good = computed is None or speed >= GOOD_SHARE * computed
-        yield Row(f"bench, {number} slots", wanted, found, "as expected" if is_good else "look")
+        yield Row(check, wanted, found, "as expected" if is_good else "look")
 
 
 def rows_alone_rows(bench: Bench, dtypes: Sequence[str], run: Run) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from producer.console import SettingsFile
 from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.settings import Settings, load_settings
+from worker.cli.finding import decoding
 from worker.engine import messages
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def bench(
 ) -> None:
     """Measure how fast this machine transcribes, and where the time goes.
 
-    Greedy decoding, no fallback; needs no server. Encoder batches are waited for one by one, which
-    costs about a step's host work each.
+    Decodes with the beams of the settings (`options.beam_size`), without fallback; needs no server.
+    Encoder batches are waited for one by one, which costs about a step's host work each.
 
     Exit codes: 0 measured, 1 a recording failed, 2 wrong usage or settings.
 
@@ -130,6 +131,7 @@ def _measure(
         "num_recordings": measured.num_recordings,
         "seconds_asked": seconds,
         "temperatures": list(options.temperatures),
+        "decoding": decoding(settings),
         "condition_on_previous_text": options.condition_on_previous_text,
     }
     return measured, described
@@ -200,8 +202,8 @@ def _rows(measured: "Measurement") -> Iterable[tuple[str, str]]:
     yield "windows", f"{measured.windows}, {measured.windows / wall_s:.2f} per second"
     yield "tokens", f"{measured.tokens}, {measured.tokens / wall_s:.1f} per second"
     occupancy = measured.rows_per_step / measured.slots
-    rows = f"{measured.rows_per_step:.1f} of {measured.slots} rows a step ({occupancy:.0%})"
-    yield "batch", f"{rows}, encoded by {measured.encode_batch}"
+    windows = f"{measured.rows_per_step:.1f} of {measured.slots} windows a step ({occupancy:.0%})"
+    yield "batch", f"{windows}, encoded by {measured.encode_batch}"
     yield "encoder", share(measured.encoder_s)
     yield "decoder", share(measured.decoder_s)
     yield "host", share(measured.host_s)

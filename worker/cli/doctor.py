@@ -22,7 +22,7 @@ from producer.console import SettingsFile
 from producer.errors import InvalidSettings, ScribefarmError, advice_for
 from producer.installation import install_command
 from producer.settings import Settings, load_settings
-from worker.cli.finding import Finding, run_command
+from worker.cli.finding import Finding, decoding, run_command
 from worker.cli.mac_doctor import NO_GPU, examine_mac
 
 if TYPE_CHECKING:
@@ -185,7 +185,8 @@ def _self_test(bench: "Workbench", settings: Settings) -> Finding:
     if measured.failures:
         advice = "A defect of the model or of scribefarm: run again with another model.name."
         return Finding("self-test", "broken", measured.failures[0], advice)
-    found = f"one window at {measured.audio_s_per_s:.1f} times real time"
+    speed = f"{measured.audio_s_per_s:.1f} times real time"
+    found = f"one window at {speed}, {decoding(settings)}"
     text = next(iter(measured.texts.values()))
     if speech and CLIP_WORD not in text.lower():
         advice = "The model does not understand clear English speech: fetch it again."

@@ -1,14 +1,15 @@
 """What a Mac should give, computed from its chip and the model's sizes. Nothing here was measured by us.
 
-A window costs its encoding, bound by multiplications, and its steps, bound by reading memory:
+A window costs its encoding, bound by multiplications, and its share of steps, bound by reading memory:
 
-    seconds = operations of the encoder / speed + tokens x bytes of a step / (rows x bandwidth)
+    seconds = operations of the encoder / speed + tokens x bytes of a step / (windows x bandwidth)
 
-Host time, fallback windows and pauses are not in it: real figures are lower.
+or by multiplications too, if those of many beams take longer. Host time, fallback windows and pauses are not in it: real figures are lower.
 """
 
 from dataclasses import dataclass
 
+from producer.job import Options
 from worker.device.memory_limits import unified_limit_bytes
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan, plan_memory
 from worker.engine.times import Times
@@ -24,6 +25,7 @@ SHARE_OF_BANDWIDTH = 0.8
 # Twice as many rows gain less than 3 % on any of the chips: a worker measures no more.
 MOST_ROWS = 64
 HALF, SINGLE = 2, 4  # bytes of a number
+BEAMS = Options().beam_size or 1
 GIB = 1 << 30
 # Of the memory that macOS lets a GPU use: two thirds, and three quarters of large machines'.
 LARGE_GIB, SHARE, SHARE_OF_LARGE = 36, 2 / 3, 3 / 4
@@ -82,18 +84,22 @@ def encode_s(chip: Chip, dims: Dimensions) -> float:
     return (dims.n_audio_layer * layer + convolutions + cross) / (chip.tflops * 1e12)
 
 
-def step_s(chip: Chip, dims: Dimensions, rows: int) -> float:
-    """Return the seconds of one decoder step of `rows` rows."""
-    width, layers = dims.n_text_state, dims.n_text_layer
-    weights = HALF * 14 * width**2 * layers
-    vocabulary = SINGLE * dims.n_vocab * width
-    row = 2 * HALF * (dims.n_audio_ctx + CACHED_TOKENS) * width * layers + 24 * dims.n_vocab
-    return (weights + vocabulary + rows * row) / (SHARE_OF_BANDWIDTH * chip.gb_per_s * 1e9)
+def step_s(chip: Chip, dims: Dimensions, windows: int, beams: int = 1) -> float:
+    """Return the seconds of one decoder step; beams of a window read its audio once."""
+    width, layers, rows = dims.n_text_state, dims.n_text_layer, windows * beams
+    parameters, vocabulary = 14 * width**2 * layers, dims.n_vocab * width
+    token = 2 * width * layers
+    window = HALF * token * dims.n_audio_ctx
+    row = HALF * token * CACHED_TOKENS + 24 * dims.n_vocab
+    read = HALF * parameters + SINGLE * vocabulary + windows * window + rows * row
+    attention = 2 * token * (dims.n_audio_ctx + CACHED_TOKENS)
+    operations = rows * (2 * (parameters + vocabulary) + attention)
+    return max(read / (SHARE_OF_BANDWIDTH * chip.gb_per_s * 1e9), operations / (chip.tflops * 1e12))
 
 
-def times_real_time(chip: Chip, dims: Dimensions, rows: int) -> float:
-    """Return the seconds of audio that are transcribed in a second, with all rows in use."""
-    decode_s = TOKENS_A_WINDOW * step_s(chip, dims, rows) / rows
+def times_real_time(chip: Chip, dims: Dimensions, windows: int, beams: int = 1) -> float:
+    """Return the seconds of audio that are transcribed in a second, with all windows in use."""
+    decode_s = TOKENS_A_WINDOW * step_s(chip, dims, windows, beams) / windows
     return WINDOW_S / (encode_s(chip, dims) + decode_s)
 
 
@@ -155,8 +161,8 @@ TABLE = (
 def table() -> str:
     """Return the table of `deploy/README.md`, in Markdown."""
     lines = [
-        "| chip | memory | model | slots | rows | encoded together | memory planned | times real time |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        "| chip | memory | model | slots | rows | encoded together | memory planned | times real time | greedy |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, gpu_cores, memory_gib in TABLE:
         chip = chip_of(name, gpu_cores)
@@ -166,10 +172,11 @@ def table() -> str:
                 f"| {chip} | {memory_gib} GB | {model} | {plan.slots} | {plan.rows}"
                 f" | {plan.batch_size}"
                 f" | {plan.needed_bytes / 1e9:.1f} of {plan.limit_bytes / 1e9:.1f} GB"
-                f" | {_speed(chip, dims, plan.slots)} |"
+                f" | {_speed(chip, dims, plan, BEAMS)} | {_speed(chip, dims, plan, 1)} |"
             )
     return "\n".join(lines) + "\n"
 
 
-def _speed(chip: Chip | None, dims: Dimensions, slots: int) -> str:
-    return f"{times_real_time(chip, dims, slots):.0f}" if chip else "unknown"
+def _speed(chip: Chip | None, dims: Dimensions, plan: MemoryPlan, beams: int) -> str:
+    windows = min(plan.slots, plan.rows // beams)
+    return f"{times_real_time(chip, dims, windows, beams):.0f}" if chip else "unknown"

@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from producer.model_names import may_be_whisper
+from producer.settings import Settings
+
 # Of a program that is not there, or that did not end; as a shell has it.
 NOT_FOUND, TIMED_OUT = 127, 124
 COMMAND_TIMEOUT_S = 60.0
@@ -39,6 +42,12 @@ class Ran:
         """The last line that is not empty, which says most of a failure."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         return lines[-1] if lines else ""
+
+
+def decoding(settings: Settings) -> str:
+    """Return how jobs that say nothing are decoded at temperature 0: `greedy`, or by how many beams."""
+    beams = settings.options.beam_size or 1
+    return f"{beams} beams" if beams > 1 and may_be_whisper(settings.model.name) else "greedy"
 
 
 Run: TypeAlias = Callable[[Sequence[str]], Ran]

@@ -22,7 +22,7 @@ from worker.models.load import load_family
 # What is said in the recording; its sha256 is in tests/data/silero.json.
 SPOKEN = "Ever tried, ever failed. No matter, try again. Fail again. Fail better."
 # Greedy, which every family is or can be.
-OPTIONS = Options(temperatures=(0.0,), word_timestamps=True)
+OPTIONS = Options(temperatures=(0.0,), beam_size=None, word_timestamps=True)
 POLL_S = 0.2
 
 

@@ -90,7 +90,8 @@ def plan_memory(
     Args:
         needs: The model's.
         limit_bytes: What may be used.
-        slots: Windows asked for; `auto` takes what the device's times say, as far as it fits.
+        slots: Windows asked for; `auto` takes what the device's times say, as far as it fits, and
+            leaves room for `ROWS_PER_SLOT` rows of one window, or for as many as there is any.
         times: The device's; without them `auto` is the largest power of two that fits, up to
             `UNMEASURED`.
 
@@ -99,11 +100,18 @@ def plan_memory(
             arithmetic.
     """
 
-    def fits(number: int, batch_size: int) -> bool:
-        return MemoryPlan(limit_bytes, needs, number, batch_size).fits
-
     asked = slots if isinstance(slots, int) else None
-    sizes = times.choose(fits, asked) if times else _unmeasured(fits, asked)
+
+    def chosen(rows: int) -> Sizes | None:
+        """Return sizes with at least so many rows, or None where nothing fits."""
+
+        def fits(number: int, batch_size: int) -> bool:
+            return MemoryPlan(limit_bytes, needs, number, batch_size, max(0, rows - number)).fits
+
+        return times.choose(fits, asked) if times else _unmeasured(fits, asked)
+
+    widest = ROWS_PER_SLOT if asked is None else 1
+    sizes = next(filter(None, map(chosen, range(widest, 0, -1))), None)
     if sizes is None:
         least = f"must fit into memory: {MemoryPlan(limit_bytes, needs, asked or 1, 1)}"
         if asked is None:

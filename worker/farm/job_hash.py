@@ -66,7 +66,7 @@ class RqTimes:
 
 
 def read_job(claim: Claim) -> Job:
-    """Return the validated job.
+    """Return the validated job; what it leaves out is what its id was made of.
 
     Raises:
         JobRefused: another function, not JSON, positional arguments, too large.
@@ -80,7 +80,7 @@ def read_job(claim: Claim) -> Job:
     for field, reason in _REFUSED_FIELDS.items():
         if claim.fields[field]:
             raise JobRefused(f"job: {field}", reason)
-    return Job.from_kwargs(_read_kwargs(claim.fields["data"]))
+    return Job.from_kwargs(_read_kwargs(claim.fields["data"])).as_meant(claim.job_id)
 
 
 def read_times(claim: Claim) -> RqTimes:

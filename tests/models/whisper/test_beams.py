@@ -32,3 +32,12 @@ def test_more_beams_than_rows_that_fit_are_refused_with_the_arithmetic(narrow):
         narrow.check(Options(beam_size=4))
     assert (refused.value.context, refused.value.value) == ("options: beam_size", 4)
     narrow.check(Options(best_of=16, beam_size=None))
+
+
+def test_the_default_search_is_not_refused_but_has_as_many_beams_as_rows(narrow):
+    """Nobody asked for five; who asks for a patient search of five is told."""
+    for options, num_beams in ((Options(), 3), (Options(beam_size=2), 2)):
+        narrow.check(options)
+        assert narrow.transcription(options, None).options.beam_size == num_beams
+    with pytest.raises(OutOfRange):
+        narrow.check(Options(patience=2.0))

@@ -38,7 +38,9 @@ def golden(shared_data):
 def transcribe(engine, files, audio=None):
     """Return the greedy transcript of each file, all of them in flight at once."""
     for key, path in files.items():
-        job = Job(source=str(path), options=Options(temperatures=(0.0,)), audio=audio)
+        job = Job(
+            source=str(path), options=Options(temperatures=(0.0,), beam_size=None), audio=audio
+        )
         engine.submit(Ticket(key, key, job))
     transcripts, deadline = {}, time.monotonic() + DEADLINE_S
     while len(transcripts) < len(files):

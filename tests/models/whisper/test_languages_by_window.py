@@ -16,6 +16,7 @@ pytestmark = [
 ]
 
 RATE_HZ = 16_000
+GREEDY = {"temperatures": (0.0,), "beam_size": None}
 GERMAN, SPANISH = ("fleurs-de-000", "fleurs-de-003"), "fleurs-es-001"
 # Where the Spanish begins: the German speech fills the first window.
 WINDOW_S = 30
@@ -58,13 +59,14 @@ def heard(transcript):
 def test_each_language_of_a_recording_is_written_as_it_is_spoken(real_engine, two_languages):
     """By window; in one language alone the other becomes nonsense. Beside others nothing changes."""
     asked = {
-        "one": Options(temperatures=(0.0,)),
-        "each": Options(temperatures=(0.0,), multilingual=True),
-        "allowed": Options(
-            temperatures=(0.0,), multilingual=True, allowed_languages=("german", "es")
-        ),
+        "one": {},
+        "each": {"multilingual": True},
+        "allowed": {"multilingual": True, "allowed_languages": ("german", "es")},
     }
-    jobs = {key: Job(source=str(two_languages), options=each) for key, each in asked.items()}
+    jobs = {
+        key: Job(source=str(two_languages), options=Options(**GREEDY | each))
+        for key, each in asked.items()
+    }
     transcripts = transcribe(real_engine("base"), jobs)
     each = transcripts["each"]
     for segment in each.segments:

@@ -48,7 +48,7 @@ def options_of(entry):
         options["clip_timestamps"] = options["clip_timestamps"].split(",")
     if options.get("suppress_tokens") == "":
         options["suppress_tokens"] = ()
-    return Options(temperatures=(0.0,), **options)
+    return Options(temperatures=(0.0,), beam_size=None, **options)
 
 
 def transcribe(model, wanted, folder):

@@ -238,7 +238,8 @@ def test_beams_are_of_temperature_0_and_samples_of_higher_ones():
 @pytest.mark.parametrize(
     ("options", "search"),
     [
-        ({}, None),
+        ({}, BeamSearch(5)),
+        ({"beam_size": None}, None),
         ({"beam_size": 1}, None),
         ({"beam_size": 1, "patience": 2.0}, BeamSearch(1, 2.0)),
         ({"beam_size": 2}, BeamSearch(2)),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from producer.quality import PRESETS
 from producer.settings import load_settings
 from tests.stage.farm import Server, wait_until
 from tests.stage.http_front import HttpFront, RealWorker
@@ -32,6 +33,7 @@ def heard(tmp_path_factory):
         model={"name": "tiny.en", "dtype": "float32"},
         worker={"slots": 4, "lease_s": 30.0},
         audio={"roots": [str(folder), str(CLIP.parent)]},
+        options=PRESETS["fast"],
     )
     front = HttpFront(settings)
     worker = RealWorker(settings, folder / "worker.log")

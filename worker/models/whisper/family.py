@@ -45,6 +45,8 @@ PATIENCE_STEPS = 16
 STEPS_PER_WINDOW = 70
 NO_TOKEN = -1
 
+DEFAULTS = Options()
+
 
 class WhisperFamily:
     """A Whisper checkpoint: a `worker.engine.family.Family`, whose docstrings tell the rest.
@@ -129,9 +131,12 @@ class WhisperFamily:
         warm_up(self.stepper.decoder, encoder_states, self._num_beams)
 
     def check(self, options: Options) -> None:
-        """Refuse a language, task or token that this model does not have, and too many beams."""
+        """Refuse a language, task or token that this model does not have, and too many beams.
+
+        The default search is not refused: it has as many beams as there are rows.
+        """
         check_options(options, self.limits)
-        if (options.beam_size or 1) > self.plan.rows:
+        if _num_beams(self._fitted(options)) > self.plan.rows:
             limit = f"must be at most {self.plan.rows}, the rows that fit into memory: {self.plan}"
             raise OutOfRange("options: beam_size", limit, options.beam_size)
 
@@ -141,7 +146,14 @@ class WhisperFamily:
 
     def transcription(self, options: Options, checkpoint: Checkpoint | None) -> Transcription:
         """Return the seek loop of one recording."""
-        return Transcription(options, self.limits, checkpoint)
+        return Transcription(self._fitted(options), self.limits, checkpoint)
+
+    def _fitted(self, options: Options) -> Options:
+        """Return options whose search, if it is the default one, has no more beams than rows."""
+        if (options.beam_size, options.patience) != (DEFAULTS.beam_size, DEFAULTS.patience):
+            return options
+        num_beams = min(_num_beams(options), self.plan.rows)
+        return options.model_copy(update={"beam_size": num_beams})
 
     def encode(self, requests: Sequence[Encode]) -> list[mx.array]:
         """Start encoding windows; the states are computed by when they are first used."""
@@ -210,8 +222,12 @@ def load(settings: Settings) -> WhisperFamily:
     if weights.quantization is not None and not on_gpu():
         # MLX's CPU backend multiplies packed weights 40 times slower than float32.
         weights = dequantize(weights, dtype)
-    num_beams = settings.options.beam_size or 1
+    num_beams = _num_beams(settings.options)
     return WhisperFamily(weights, dtype, settings.worker.backend, num_beams)
+
+
+def _num_beams(options: Options) -> int:
+    return options.beam_size or 1
 
 
 def _window(asked: Encode) -> mx.array:
