@@ -21,7 +21,7 @@ def heard(settings, real_engine):
     """Return a function: transcribe the clip with options."""
 
     def run(**options):
-        batch = producer.submit([CLIP], settings=settings, **options).batch
+        batch = producer.submit([CLIP], settings=settings, beam_size=None, **options).batch
         with connect(settings) as connection:
             assert (
                 FarmWorker(real_engine(), settings, connection, name="shelf").run(burst=True) == 0

@@ -93,9 +93,9 @@ QUALITY_FLAG = optional(
     typer.Option(
         "--quality",
         help=(
-            "fast takes each likeliest token; reference follows five beams, and draws five samples"
-            " where text looks wrong, as openai-whisper's command does: better text for more time."
-            " Options that are said themselves count more."
+            "reference, the default, follows five beams, and draws five samples where text looks"
+            " wrong, as openai-whisper's command does; fast takes each likeliest token: less time,"
+            " more errors. Options that are said themselves count more."
         ),
         metavar="|".join(PRESETS),
         show_default=False,

@@ -19,7 +19,7 @@ def speech():
 @pytest.fixture
 def said():
     """Return what is said in it."""
-    return " Ever tried, ever failed. No matter, try again. Fail again. Fail better."
+    return " Ever tried. Ever failed. No matter. Try again. Fail again. Fail better."
 
 
 @pytest.fixture

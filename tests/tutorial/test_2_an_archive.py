@@ -47,7 +47,7 @@ def test_a_folder_of_recordings_becomes_a_folder_of_texts(scribefarm, work, spee
     texts = {path.name: path.read_text().split("\n") for path in tmp_path.rglob("texts/**/*.txt")}
     assert (tmp_path / "texts" / "talks" / "1983" / "worstward.txt").exists()
     assert " ".join(texts["worstward.txt"]).strip() == said.strip()
-    assert texts["beginning.txt"][0] == "Ever tried, ever failed."
+    assert texts["beginning.txt"][0] == "Ever tried. Ever failed."
 
     # The next evening: only what is new or changed is work.
     shutil.copy(speech, talks / "a copy.wav")

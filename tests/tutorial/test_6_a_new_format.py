@@ -15,8 +15,9 @@ pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def transcript(settings, work, speech):
-    """Return the transcript of step 1, with the time of every word."""
-    submission = producer.submit([speech], word_timestamps=True, settings=settings)
+    """Return the transcript with the time of every word; greedily it has several segments."""
+    greedily = {"beam_size": None}
+    submission = producer.submit([speech], word_timestamps=True, settings=settings, **greedily)
     assert work() == 0
     ((_, transcript),) = producer.results(submission.batch, settings=settings)
     return transcript

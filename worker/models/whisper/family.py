@@ -149,10 +149,13 @@ class WhisperFamily:
         return Transcription(self._fitted(options), self.limits, checkpoint)
 
     def _fitted(self, options: Options) -> Options:
-        """Return options whose search, if it is the default one, has no more beams than rows."""
+        """Return options whose search, if it is the default one, has no more beams than rows.
+
+        A device that had no room is left with fewer rows than were planned.
+        """
         if (options.beam_size, options.patience) != (DEFAULTS.beam_size, DEFAULTS.patience):
             return options
-        num_beams = min(_num_beams(options), self.plan.rows)
+        num_beams = min(_num_beams(options), self.stepper.decoder.max_rows)
         return options.model_copy(update={"beam_size": num_beams})
 
     def encode(self, requests: Sequence[Encode]) -> list[mx.array]:
