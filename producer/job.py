@@ -1,9 +1,6 @@
 """A job: a recording, a model and the options of its transcription."""
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_to_bytes
@@ -20,31 +17,12 @@ from pydantic import (
 )
 
 from producer.errors import InvalidOptions
+from producer.job_id import FORMER_DEFAULTS, content_id
 from producer.masking import mask_urls
 from producer.model_names import canonical_model, may_be_whisper
 from producer.plain_json import JsonObject, OutOfBounds, Text, as_text
 from producer.replacements import Replacements, check_agree
 from producer.source import SourceVersion, is_fetched, is_remote
-
-# Part of every job id: raising it makes all work new. Raise it when the same audio, model and
-# options would give another transcript or another result schema.
-# 2: an id of version 1 may hold the text of another model than the one that it was made with.
-# 3: how the recording is read is part of the id.
-PIPELINE_VERSION = 3
-
-# Options that came later, each with the value that stands for what was done before: with it a job
-# has the id that it had. Not the default, which may be another one.
-LATER_OPTIONS: Mapping[str, Any] = {
-    "beam_size": None,
-    "patience": None,
-    "length_penalty": None,
-    "multilingual": False,
-    "on_drift": "flag",
-    "drift_model": None,
-}
-
-# Defaults that were others: what a job meant that was enqueued when they were, and left them out.
-FORMER_DEFAULTS: Mapping[str, Any] = {"beam_size": None, "best_of": 1}
 
 # The name that RQ jobs carry; the producer never imports the worker.
 TASK_NAME = "worker.tasks.transcribe"
@@ -366,15 +344,12 @@ class Job(BaseModel):
         Args:
             identity: What stands for the audio, as `identity` has it.
         """
-        asked = {
-            "audio": identity,
-            "model": [self.model, self.revision or "default"],
-            "options": self._text_options(),
-            "read": self.read_as.model_dump(mode="json"),
-            "pipeline": PIPELINE_VERSION,
-        }
-        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        return content_id(
+            identity,
+            (self.model, self.revision),
+            self.options.model_dump(mode="json"),
+            self.read_as.model_dump(mode="json"),
+        )
 
     def as_meant(self, job_id: str) -> Self:
         """Return the job with the defaults of when its id was made.
@@ -389,21 +364,6 @@ class Job(BaseModel):
         former = self.model_copy(update={"options": self.options.model_copy(update=meant)})
         is_former = self.identity is not None and former.content_id(self.identity) == job_id
         return former if is_former else self
-
-    def _text_options(self) -> dict[str, Any]:
-        """Return what the text depends on, as it was written before later options came."""
-        options = self.options
-        asked = options.model_dump(mode="json")
-        if options.beam_size == 1 and options.patience is None:
-            asked["beam_size"] = None
-        if self.model and not may_be_whisper(self.model) and options.on_drift == "flag":
-            # Greedy whatever the defaults are.
-            asked |= FORMER_DEFAULTS
-        return {
-            name: value
-            for name, value in asked.items()
-            if name not in LATER_OPTIONS or value != LATER_OPTIONS[name]
-        }
 
 
 def invalid_options(context: str, error: ValidationError) -> InvalidOptions:

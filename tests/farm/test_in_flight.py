@@ -1,6 +1,7 @@
 """One recording at work: limits, progress and what makes it a suspect, without a server."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,15 @@ def test_a_job_that_must_not_be_run_raises(fields, error):
     """Whoever reads it decides how it ends."""
     with pytest.raises(error):
         flight_of(**fields)
+
+
+def test_a_job_that_an_older_producer_enqueued_is_decoded_as_it_was_meant():
+    """Greedily: its id is of the defaults of then, which its data leaves out."""
+    sent = {"model": "tiny.en", "audio_sha256": "0123456789abcdef" * 4}
+    claim = make_claim("a", kwargs=sent)
+    older = replace(claim, job_id="c7ca3f5929852d24293a1c90daf8f9ee")
+    for each, beams in ((claim, 5), (older, None)):
+        assert read_flight(each, None).job.options.beam_size == beams
 
 
 def test_the_limit_grows_with_the_recording_once_its_duration_is_known():
