@@ -37,7 +37,7 @@ FAMILIES = {
     "parakeet-ctc": lambda: parakeet(vad=True, ctc=True),
 }
 # Random weights invent timestamps; without them each window is one segment.
-OPTIONS = Options(temperatures=(0.0,), sample_len=8, without_timestamps=True)
+OPTIONS = Options(temperatures=(0.0,), beam_size=None, sample_len=8, without_timestamps=True)
 DURATION_S = 34.0
 
 

@@ -49,6 +49,7 @@ def every_window_alike(shapes="turbo"):
     return Options(
         language="en",
         temperatures=(0.0,),
+        beam_size=None,
         condition_on_previous_text=False,  # transformers' prompts have no history either
         compression_ratio_threshold=None,
         logprob_threshold=None,
