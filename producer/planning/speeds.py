@@ -30,10 +30,10 @@ DEFAULT_SLOTS = 16
 # default's five beams, by chip and model; none was measured.
 COMPUTED: dict[str, dict[str, int]] = {
     "M1": {"large-v3-turbo": 22, "large-v3": 10},
-    "M4": {"large-v3-turbo": 35, "large-v3": 17},
-    "M4 Pro": {"large-v3-turbo": 58, "large-v3": 34},
-    "M2 Ultra": {"large-v3-turbo": 223, "large-v3": 134},
-    "M5": {"large-v3-turbo": 105, "large-v3": 31},
+    "M4": {"large-v3-turbo": 34, "large-v3": 17},
+    "M4 Pro": {"large-v3-turbo": 58, "large-v3": 36},
+    "M2 Ultra": {"large-v3-turbo": 220, "large-v3": 137},
+    "M5": {"large-v3-turbo": 108, "large-v3": 31},
 }
 
 

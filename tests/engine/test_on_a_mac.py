@@ -171,8 +171,9 @@ def test_the_plan_fits_and_what_runs_stays_within_it(memory_gib, model):
 
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic():
-    """An 8 GB Mac holds large-v3 with three rows, and not with sixteen."""
-    assert mac_plan(8, MODELS["large-v3"], M1).slots == 3
+    """An 8 GB Mac holds large-v3 with two windows and six rows, and not with sixteen."""
+    plan = mac_plan(8, MODELS["large-v3"], M1)
+    assert (plan.slots, plan.rows) == (2, 6)
     with pytest.raises(OutOfRange, match=r"2 x \(16 windows .* of 5\.37 GB"):
         mac_plan(8, MODELS["large-v3"], M1, 16)
 

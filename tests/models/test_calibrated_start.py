@@ -155,7 +155,7 @@ def test_the_text_does_not_depend_on_what_is_chosen(
     engine = BatchEngine(
         settings_of(model), lambda settings: load_family(settings, calibrate="again")
     )
-    options = Options(temperatures=(0.0,), sample_len=12)
+    options = Options(temperatures=(0.0,), beam_size=None, sample_len=12)
     for path in recordings:
         engine.submit(Ticket(path.name, path.name, Job(source=str(path), options=options)))
     ended = {}

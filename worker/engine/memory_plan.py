@@ -99,7 +99,6 @@ def plan_memory(
         OutOfRange: the slots asked for do not fit, or not even one does; the message shows the
             arithmetic.
     """
-
     asked = slots if isinstance(slots, int) else None
 
     def chosen(rows: int) -> Sizes | None:
