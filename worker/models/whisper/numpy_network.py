@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.device.rules import State
 from worker.models.busy_time import counted
 from worker.models.numpy_layers import by_columns
 from worker.models.numpy_math import (
@@ -27,6 +28,7 @@ from worker.models.numpy_math import (
     product,
     shared,
 )
+from worker.models.numpy_top_tokens import top_tokens
 from worker.models.whisper.network_base import Cache, NetworkBase
 from worker.models.whisper.numpy_encoder import POSITIONS_PER_BLOCK, NumpyEncoder
 from worker.models.whisper.numpy_layers import (
@@ -132,6 +134,14 @@ class NumpyWhisper(NetworkBase):
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
         return mx.array(log_sum_exp(*shared(logits)))
+
+    @counted
+    def top_tokens(
+        self, logits: mx.array, state: State, rules: State, count: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`."""
+        values, tokens = top_tokens(logits, state, rules, count)
+        return mx.array(values), mx.array(tokens)
 
     def _read_prompts(
         self,
