@@ -101,19 +101,21 @@ class NumpyWhisper(NetworkBase):
         """Advance every row by one token; see `Whisper.decode_step`. The cache is written to."""
         ancestry = () if ancestors is None else (ancestors,)
         mx.eval(tokens, positions, cache, ancestry)
-        windows, _, places, _ = cache["self"][0][0].shape
+        windows, _, length, _ = cache["self"][0][0].shape
         at = np.asarray(positions).reshape(windows, -1)
         num_beams = at.shape[1]
         x = self._embed(np.asarray(tokens).reshape(at.shape), at)
         window, here = np.arange(windows)[:, None], at * num_beams + np.arange(num_beams)
         if ancestors is None:
-            unseen = _minus_infinity(np.arange(places) > at)[:, None, None]
+            places, unseen = None, _minus_infinity(np.arange(length) > at)[:, None, None]
         else:
-            unseen = _minus_infinity(_unseen(at, np.asarray(ancestors).reshape(*at.shape, -1)))
+            places, unseen = _seen(at, np.asarray(ancestors).reshape(*at.shape, -1))
         for block, own, cross in zip(self._blocks, cache["self"], cache["cross"], strict=True):
             keys, values = map(np.asarray, own)
             q, k, v = self._project(block, x)
             keys[window, :, here], values[window, :, here] = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            if places is not None:
+                keys, values = self._gather(places, keys, values)
             x = self._add_text(block, x, (q, keys, values), unseen)
             audio = np.asarray(cross[0]), np.asarray(cross[1])
             x = self._add_audio(block, x, self._ask_audio(block, x), audio)
@@ -177,6 +179,19 @@ class NumpyWhisper(NetworkBase):
         """Return the residual stream's start (B, T, D)."""
         return self._token_embedding[tokens] + self._positional_embedding[positions]
 
+    def _gather(self, places: IntArray, *caches: FloatArray) -> list[FloatArray]:
+        """Return what lies at places (G, N) of each row of caches (G, H, T, K), (G, H, N, K)."""
+        windows, heads, length, size = caches[0].shape
+        first = np.arange(0, windows * heads * length, length).reshape(windows, heads, 1)
+        rows, shape = first + places[:, None], (windows, heads, places.shape[1], size)
+        gathered = [np.empty(shape, np.float32) for _ in caches]
+
+        def take(cache: FloatArray, to: FloatArray) -> None:
+            np.take(cache.reshape(-1, size), rows, axis=0, out=to, mode="clip")
+
+        self._threads.run(take, zip(caches, gathered, strict=True))
+        return gathered
+
     def _split(self, x: FloatArray, parts: int) -> Sequence[FloatArray]:
         """Return the parts of a fused projection (B, T, parts D), each (B, H, T, K)."""
         heads = x.reshape(*x.shape[:2], parts, self.dims.n_text_head, -1)
@@ -238,13 +253,21 @@ class NumpyWhisper(NetworkBase):
         return product(rows, weight, self._threads).reshape(*x.shape[:-1], -1)
 
 
-def _unseen(at: IntArray, ancestors: IntArray) -> NDArray[np.bool_]:
-    """Return what beams do not see of their window's cache; see `layers.own_and_ancestors`."""
-    num_beams, length = ancestors.shape[1:]
+def _seen(at: IntArray, ancestors: IntArray) -> tuple[IntArray, FloatArray]:
+    """Return which places of its window's cache any beam sees, and what each does not see of them.
+
+    Most places are nobody's: a prompt is in the first beam's, and beams have most tokens in common.
+    For G windows of K beams, (G, N) places and (G, 1, K, N); see `layers.own_and_ancestors`.
+    """
+    windows, num_beams, length = ancestors.shape
     is_own = ancestors[..., None] == np.arange(num_beams)
     is_read = np.arange(length) <= at[..., None]
-    seen: NDArray[np.bool_] = is_own & is_read[..., None]
-    return ~seen.reshape(-1, 1, num_beams, length * num_beams)
+    seen = (is_own & is_read[..., None]).reshape(windows, num_beams, -1)
+    by_any = seen.any(axis=1)
+    most = by_any.sum(axis=1).max()
+    places = np.argsort(~by_any, axis=1, kind="stable")[:, :most]
+    unseen = ~np.take_along_axis(seen, places[:, None], axis=2)
+    return places, _minus_infinity(unseen)[:, None]
 
 
 def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:
