@@ -85,7 +85,7 @@ def highest(values: FloatArray, count: int, first: int = 0) -> IdArray:
     All before `first` are -inf.
     """
     if count == 1:
-        return first + values[first:].argmax(keepdims=True)
+        return np.array([first + values[first:].argmax()])
     # So many values at least are not below the last of these maxima.
     num_sets = max(count, len(values) // VALUES_PER_SET)
     whole = len(values) // num_sets * num_sets
