@@ -92,9 +92,11 @@ def main():
         write_single(single, SINGLE_S)
         files = [str(single)] if arguments.one else CHAPTERS
         for _ in range(arguments.rounds):
-            runs += one_round(arguments, files)
-    if arguments.keep:
-        arguments.keep.write_text("".join(json.dumps(run) + "\n" for run in runs), "utf-8")
+            for run in one_round(arguments, files):
+                runs.append(run)
+                if arguments.keep:
+                    with arguments.keep.open("a", encoding="utf-8") as kept:
+                        kept.write(json.dumps(run) + "\n")
     print("\n".join(table(runs)))
 
 

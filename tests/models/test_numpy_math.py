@@ -17,6 +17,7 @@ from worker.models.numpy_math import (
     attend_by,
     attention,
     blocks,
+    gather,
     gelu,
     product,
 )
@@ -146,3 +147,12 @@ def test_weights_of_any_size_are_shared_out(shift):
     read = np.empty((3, 4), np.float32)
     attend_by(weights, v, None, read)
     np.testing.assert_allclose(read, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_places_are_gathered_row_by_row():
+    """Each row's own, in any order, of several caches at once."""
+    caches = normal(9, 2, 3, 2, 11, 4)
+    places = np.array([[0, 10, 5], [7, 7, 1], [2, 3, 4]])
+    for found, cache in zip(gather(caches, places, THREADS), caches, strict=True):
+        for row, at in enumerate(places):
+            np.testing.assert_array_equal(found[row], cache[row][:, at])

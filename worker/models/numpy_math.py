@@ -9,7 +9,7 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -219,6 +219,22 @@ def attend_by(
     np.matmul(weights, v, out=read)
     # A product with ones takes a quarter of a sum's time.
     read /= weights @ np.ones((weights.shape[-1], 1), np.float32)
+
+
+def gather(
+    caches: Sequence[FloatArray], places: NDArray[np.integer[Any]], threads: Threads
+) -> list[FloatArray]:
+    """Return copies (B, H, N, K) of what lies at places (B, N) of each row of caches (B, H, T, K)."""
+    batch, heads, length, size = caches[0].shape
+    first = np.arange(0, batch * heads * length, length).reshape(batch, heads, 1)
+    rows = first + places[:, None]
+    gathered = [np.empty((*rows.shape, size), np.float32) for _ in caches]
+
+    def take(cache: FloatArray, to: FloatArray) -> None:
+        np.take(cache.reshape(-1, size), rows, axis=0, out=to, mode="clip")
+
+    threads.run(take, zip(caches, gathered, strict=True))
+    return gathered
 
 
 def gelu(x: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ from worker.models.numpy_math import (
     FloatArray,
     attention,
     blocks,
+    gather,
     gelu,
     log_sum_exp,
     processor_threads,
@@ -115,7 +116,7 @@ class NumpyWhisper(NetworkBase):
             q, k, v = self._project(block, x)
             keys[window, :, here], values[window, :, here] = k.swapaxes(1, 2), v.swapaxes(1, 2)
             if places is not None:
-                keys, values = self._gather(places, keys, values)
+                keys, values = gather((keys, values), places, self._threads)
             x = self._add_text(block, x, (q, keys, values), unseen)
             audio = np.asarray(cross[0]), np.asarray(cross[1])
             x = self._add_audio(block, x, self._ask_audio(block, x), audio)
@@ -178,19 +179,6 @@ class NumpyWhisper(NetworkBase):
     def _embed(self, tokens: IntArray, positions: IntArray) -> FloatArray:
         """Return the residual stream's start (B, T, D)."""
         return self._token_embedding[tokens] + self._positional_embedding[positions]
-
-    def _gather(self, places: IntArray, *caches: FloatArray) -> list[FloatArray]:
-        """Return what lies at places (G, N) of each row of caches (G, H, T, K), (G, H, N, K)."""
-        windows, heads, length, size = caches[0].shape
-        first = np.arange(0, windows * heads * length, length).reshape(windows, heads, 1)
-        rows, shape = first + places[:, None], (windows, heads, places.shape[1], size)
-        gathered = [np.empty(shape, np.float32) for _ in caches]
-
-        def take(cache: FloatArray, to: FloatArray) -> None:
-            np.take(cache.reshape(-1, size), rows, axis=0, out=to, mode="clip")
-
-        self._threads.run(take, zip(caches, gathered, strict=True))
-        return gathered
 
     def _split(self, x: FloatArray, parts: int) -> Sequence[FloatArray]:
         """Return the parts of a fused projection (B, T, parts D), each (B, H, T, K)."""
