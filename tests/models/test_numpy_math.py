@@ -12,9 +12,12 @@ from worker.models.numpy_layers import Linear, Norm, by_columns, for_few_rows
 from worker.models.numpy_math import (
     FEW_ROWS,
     GELU_BLOCK,
+    MANY_ROWS,
     Threads,
+    attend_by,
     attention,
     blocks,
+    gather,
     gelu,
     product,
 )
@@ -67,7 +70,7 @@ def test_a_query_sees_its_own_row_up_to_its_position():
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_rows", range(1, FEW_ROWS + 2))
+@pytest.mark.parametrize("num_rows", [*range(1, FEW_ROWS + 2), MANY_ROWS, MANY_ROWS + 1])
 @pytest.mark.parametrize("height", [1, 2, 1000, 5003])
 @pytest.mark.parametrize("is_by_columns", [False, True])
 def test_rows_are_multiplied_by_blocks_of_a_weight(num_rows, height, is_by_columns):
@@ -80,7 +83,7 @@ def test_rows_are_multiplied_by_blocks_of_a_weight(num_rows, height, is_by_colum
 
 @pytest.mark.parametrize("num_rows", [1, 3, 8, 9])
 @pytest.mark.parametrize(("size", "width"), [(24, 5), (24, 1001), (1001, 24), (1536, 1024)])
-@pytest.mark.parametrize("lay_out", [np.ascontiguousarray, by_columns, for_few_rows])
+@pytest.mark.parametrize("lay_out", [by_columns, for_few_rows])
 def test_a_linear_layer_gives_what_mlx_gives(num_rows, size, width, lay_out):
     """However its weight lies in memory, shared out among threads or not, few rows and more."""
     mx.random.seed(num_rows)
@@ -90,12 +93,6 @@ def test_a_linear_layer_gives_what_mlx_gives(num_rows, size, width, lay_out):
     wanted = np.array(theirs(mx.array(x)))
     np.testing.assert_allclose(ours(x, THREADS), wanted, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.alone(x[:, 0]), wanted[:, 0], rtol=1e-4, atol=1e-5)
-
-
-def test_a_weight_lies_by_columns_unless_it_narrows():
-    """As the BLAS reads it fastest for few rows."""
-    assert for_few_rows(normal(0, 24, 7)).strides == (4, 4 * 24)
-    assert for_few_rows(normal(0, 7, 24)).strides == (4 * 24, 4)
 
 
 def test_a_normalised_row_is_what_mlx_gives():
@@ -139,3 +136,23 @@ def test_every_part_is_computed_once_and_by_the_caller_too():
             lambda part, done=done: done.append(part.start), [(p,) for p in blocks(length, 1)]
         )
         assert sorted(done) == list(range(length))
+
+
+@pytest.mark.parametrize("shift", [0, 59, 61, -61, 500, -500])
+def test_weights_of_any_size_are_shared_out(shift):
+    """As without the shift, where exp alone would be infinite, or nothing."""
+    weights, v = normal(7, 3, 20) + np.float32(shift), normal(8, 20, 4)
+    exact = np.exp(weights.astype(np.float64) - shift)
+    wanted = exact @ v / exact.sum(axis=-1, keepdims=True)
+    read = np.empty((3, 4), np.float32)
+    attend_by(weights, v, None, read)
+    np.testing.assert_allclose(read, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_places_are_gathered_row_by_row():
+    """Each row's own, in any order, of several caches at once."""
+    caches = normal(9, 2, 3, 2, 11, 4)
+    places = np.array([[0, 10, 5], [7, 7, 1], [2, 3, 4]])
+    for found, cache in zip(gather(caches, places, THREADS), caches, strict=True):
+        for row, at in enumerate(places):
+            np.testing.assert_array_equal(found[row], cache[row][:, at])

@@ -54,6 +54,5 @@ def by_columns(weight: FloatArray) -> FloatArray:
 
 
 def for_few_rows(weight: FloatArray) -> FloatArray:
-    """Return a weight (N, D) laid out as the BLAS reads it fastest for few rows."""
-    narrows = weight.shape[0] < weight.shape[1]
-    return np.ascontiguousarray(weight) if narrows else by_columns(weight)
+    """Return a weight (N, D) laid out row by row, as `product` reads it fastest for few rows."""
+    return np.ascontiguousarray(weight)

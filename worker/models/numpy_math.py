@@ -6,9 +6,11 @@ found where logits are checked: callers silence NumPy's warnings.
 """
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import mlx.core as mx
@@ -33,13 +35,18 @@ GELU_BLOCK = 1 << 16
 MANY_QUERIES = 32
 # Scores of a block of queries stay near a core: 250 by 1500 positions are 1.5 MB.
 QUERIES_PER_BLOCK = 250
-# More rows are faster as one product.
+# Where the highest weight of each query is this near to 0, exp needs no shift: no sum is infinite,
+# and none is 0.
+SAFE_EXPONENT = np.float32(60)
+# More rows are faster as one product, in which the weight comes first up to some number: then the
+# BLAS copies the rows instead of the weight.
 FEW_ROWS = 8
+MANY_ROWS = 48
 # OpenBLAS multiplies few rows by few columns without copying the columns first: at most this number
 # of products and of multiplications.
 PRODUCTS_PER_BLOCK = 1024
 MULTIPLICATIONS_PER_BLOCK = 1_000_000
-# Handing work to a thread takes as long as half of this.
+# Handing work to a thread takes as long as a quarter of this.
 MULTIPLICATIONS_WORTH_A_THREAD = 1 << 20
 
 FloatArray = NDArray[np.float32]
@@ -62,10 +69,18 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._helpers = ThreadPoolExecutor(max(1, self.count - 1), "numpy")
+        self._handed: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for number in range(count - 1):
+            threading.Thread(target=self._help, name=f"numpy-{number}", daemon=True).start()
         for library in threadpoolctl.ThreadpoolController().lib_controllers:
             if "numpy" in library.filepath:
                 library.set_num_threads(1)
+
+    def _help(self) -> None:
+        """Do what is handed over, in a helper's thread, for good."""
+        np.seterr(all="ignore")
+        while True:
+            self._handed.get()()
 
     def run(self, compute: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
         """Call `compute` with each of the arguments; an error in any thread ends all of it."""
@@ -74,16 +89,25 @@ class Threads:
             compute(*calls[0])
             return
         remaining = iter(calls)
+        # A queue in C wakes a thread in half the time that a future takes.
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
         def work() -> None:
-            with np.errstate(all="ignore"):
+            error: BaseException | None = None
+            try:
                 for arguments in remaining:
                     compute(*arguments)
+            except BaseException as raised:  # noqa: BLE001 - it is raised again in the caller
+                error = raised
+            ended.put(error)
 
-        helping = [self._helpers.submit(work) for _ in range(min(self.count, len(calls)) - 1)]
+        num_helpers = min(self.count, len(calls)) - 1
+        for _ in range(num_helpers):
+            self._handed.put(work)
         work()
-        for helper in helping:
-            helper.result()
+        for error in [ended.get() for _ in range(num_helpers + 1)]:
+            if error is not None:
+                raise error
 
     def shares(self, length: int, multiplications: int) -> list[slice]:
         """Return a part of a length for each thread that has enough to do."""
@@ -120,9 +144,15 @@ def product(x: FloatArray, weight: FloatArray, threads: Threads) -> FloatArray:
 
 def _multiply(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:
     """Write x weight' to `result`; for few rows, a block of the weight's rows at a time."""
-    if len(x) == 1 or len(x) > FEW_ROWS:
+    if 1 < len(x) <= FEW_ROWS:
+        _multiply_few(x, weight, result)
+    elif len(x) <= MANY_ROWS and weight.flags.c_contiguous:
+        result[:] = (weight @ x.T).T
+    else:
         np.matmul(x, weight.T, out=result)
-        return
+
+
+def _multiply_few(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:
     width = weight.shape[1]
     block = max(1, min(PRODUCTS_PER_BLOCK, MULTIPLICATIONS_PER_BLOCK // width) // len(x))
     whole = len(weight) // block * block
@@ -164,11 +194,8 @@ def attention(
         shares = threads.shares(batch, multiplications=q.size * k.shape[2])
         threads.run(compute if length == 1 else compute_few, [(rows,) for rows in shares])
     else:
-        parts = blocks(length, QUERIES_PER_BLOCK)
-        threads.run(
-            compute,
-            [(row, head, at) for row in range(batch) for head in range(heads) for at in parts],
-        )
+        at = blocks(length, QUERIES_PER_BLOCK)
+        threads.run(compute, itertools.product(range(batch), range(heads), at))
     return merged.reshape(batch, length, -1)
 
 
@@ -185,10 +212,29 @@ def attend_by(
     """Write softmax(weights + unseen) v to `read`; the weights (..., T, S) are overwritten."""
     if unseen is not None:
         weights += unseen
-    weights -= weights.max(axis=-1, keepdims=True)
+    peaks = weights.max(axis=-1, keepdims=True)
+    if not np.abs(peaks).max() < SAFE_EXPONENT:
+        weights -= peaks
     np.exp(weights, out=weights)
     np.matmul(weights, v, out=read)
-    read /= np.add.reduce(weights, axis=-1, keepdims=True)
+    # A product with ones takes a quarter of a sum's time.
+    read /= weights @ np.ones((weights.shape[-1], 1), np.float32)
+
+
+def gather(
+    caches: Sequence[FloatArray], places: NDArray[np.integer[Any]], threads: Threads
+) -> list[FloatArray]:
+    """Return copies (B, H, N, K) of what lies at places (B, N) of each row of caches (B, H, T, K)."""
+    batch, heads, length, size = caches[0].shape
+    first = np.arange(0, batch * heads * length, length).reshape(batch, heads, 1)
+    rows = first + places[:, None]
+    gathered = [np.empty((*rows.shape, size), np.float32) for _ in caches]
+
+    def take(cache: FloatArray, to: FloatArray) -> None:
+        np.take(cache.reshape(-1, size), rows, axis=0, out=to, mode="clip")
+
+    threads.run(take, zip(caches, gathered, strict=True))
+    return gathered
 
 
 def gelu(x: FloatArray) -> FloatArray:

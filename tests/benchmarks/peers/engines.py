@@ -92,7 +92,8 @@ def mlx_whisper(model: str, mode: str) -> Peer:
 
 def faster_whisper(model: str, mode: str) -> Peer:
     """Modes: greedy and beams (5; both without fallback), default (beam 5, fallback), int8 (greedy),
-    batched (int8, 6 windows at once), batched-beams (float32, 5 beams, 8 windows at once)."""
+    batched (int8, greedy), batched-greedy and batched-beams (float32). The last three compute 6
+    windows at once, or as many as they name: batched-beams:8."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
     folder = MODELS / f"ctranslate2-{model}"
@@ -102,6 +103,9 @@ def faster_whisper(model: str, mode: str) -> Peer:
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     threads = int(os.environ.get("OMP_NUM_THREADS", cpus))
     engine = WhisperModel(str(folder), device="cpu", compute_type=compute_type, cpu_threads=threads)
+    mode, _, batch = mode.partition(":")
+    # Its batched pipeline needs windows: its own VAD finds them.
+    at_once = {"batch_size": int(batch or 6)}
     greedy = {"beam_size": 1, "temperature": 0.0}
     beams = {"beam_size": 5, "temperature": 0.0}
     options = {
@@ -109,9 +113,9 @@ def faster_whisper(model: str, mode: str) -> Peer:
         "beams": beams,
         "default": {},
         "int8": greedy,
-        # Its batched pipeline needs windows: its own VAD finds them.
-        "batched": {**greedy, "batch_size": 6},
-        "batched-beams": {**beams, "batch_size": 8},
+        "batched": greedy | at_once,
+        "batched-greedy": greedy | at_once,
+        "batched-beams": beams | at_once,
     }[mode]
     call = BatchedInferencePipeline(engine) if mode.startswith("batched") else engine
 
@@ -128,7 +132,7 @@ PEERS = {
     "mlx-whisper": (mlx_whisper, ("greedy", "fallback")),
     "faster-whisper": (
         faster_whisper,
-        ("greedy", "beams", "default", "int8", "batched", "batched-beams"),
+        ("greedy", "beams", "default", "int8", "batched", "batched-greedy", "batched-beams"),
     ),
 }
 
@@ -136,7 +140,7 @@ PEERS = {
 def load(peer: str, model: str, mode: str) -> Peer:
     """Open `peer` ("openai-whisper", ...) on the packaged `model`; `mode` is one of its own."""
     make, modes = PEERS[peer]
-    if mode not in modes:
+    if mode.partition(":")[0] not in modes:
         sys.exit(f"{peer} has the modes {', '.join(modes)}, not {mode}")
     return make(model, mode)
 

@@ -23,9 +23,9 @@ from worker.models.whisper.numpy_layers import (
 )
 from worker.models.whisper.weights.parameters import Dimensions, sinusoids
 
-# The encoder's positions that a thread carries through an MLP at once: the widest activation, 4 D,
-# is 1.5 MB for tiny.
-POSITIONS_PER_BLOCK = 250
+# Most positions that a thread carries through a layer at once: the BLAS copies a layer's weight anew
+# for each block.
+POSITIONS_PER_BLOCK = 750
 
 
 class NumpyEncoder:
@@ -103,4 +103,5 @@ class NumpyEncoder:
         self._in_blocks(add, len(x))
 
     def _in_blocks(self, compute: Callable[[slice], None], length: int) -> None:
-        self._threads.run(compute, [(part,) for part in blocks(length, POSITIONS_PER_BLOCK)])
+        size = min(POSITIONS_PER_BLOCK, -(-length // self._threads.count))
+        self._threads.run(compute, [(part,) for part in blocks(length, size)])

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.device.rules import State
 from worker.models.busy_time import counted
 from worker.models.numpy_layers import by_columns
 from worker.models.numpy_math import (
@@ -21,12 +22,14 @@ from worker.models.numpy_math import (
     FloatArray,
     attention,
     blocks,
+    gather,
     gelu,
     log_sum_exp,
     processor_threads,
     product,
     shared,
 )
+from worker.models.numpy_top_tokens import top_tokens
 from worker.models.whisper.network_base import Cache, NetworkBase
 from worker.models.whisper.numpy_encoder import POSITIONS_PER_BLOCK, NumpyEncoder
 from worker.models.whisper.numpy_layers import (
@@ -99,19 +102,21 @@ class NumpyWhisper(NetworkBase):
         """Advance every row by one token; see `Whisper.decode_step`. The cache is written to."""
         ancestry = () if ancestors is None else (ancestors,)
         mx.eval(tokens, positions, cache, ancestry)
-        windows, _, places, _ = cache["self"][0][0].shape
+        windows, _, length, _ = cache["self"][0][0].shape
         at = np.asarray(positions).reshape(windows, -1)
         num_beams = at.shape[1]
         x = self._embed(np.asarray(tokens).reshape(at.shape), at)
         window, here = np.arange(windows)[:, None], at * num_beams + np.arange(num_beams)
         if ancestors is None:
-            unseen = _minus_infinity(np.arange(places) > at)[:, None, None]
+            places, unseen = None, _minus_infinity(np.arange(length) > at)[:, None, None]
         else:
-            unseen = _minus_infinity(_unseen(at, np.asarray(ancestors).reshape(*at.shape, -1)))
+            places, unseen = _seen(at, np.asarray(ancestors).reshape(*at.shape, -1))
         for block, own, cross in zip(self._blocks, cache["self"], cache["cross"], strict=True):
             keys, values = map(np.asarray, own)
             q, k, v = self._project(block, x)
             keys[window, :, here], values[window, :, here] = k.swapaxes(1, 2), v.swapaxes(1, 2)
+            if places is not None:
+                keys, values = gather((keys, values), places, self._threads)
             x = self._add_text(block, x, (q, keys, values), unseen)
             audio = np.asarray(cross[0]), np.asarray(cross[1])
             x = self._add_audio(block, x, self._ask_audio(block, x), audio)
@@ -132,6 +137,14 @@ class NumpyWhisper(NetworkBase):
     def log_normalizer(self, logits: mx.array) -> mx.array:
         """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
         return mx.array(log_sum_exp(*shared(logits)))
+
+    @counted
+    def top_tokens(
+        self, logits: mx.array, state: State, rules: State, count: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`."""
+        values, tokens = top_tokens(logits, state, rules, count)
+        return mx.array(values), mx.array(tokens)
 
     def _read_prompts(
         self,
@@ -228,13 +241,21 @@ class NumpyWhisper(NetworkBase):
         return product(rows, weight, self._threads).reshape(*x.shape[:-1], -1)
 
 
-def _unseen(at: IntArray, ancestors: IntArray) -> NDArray[np.bool_]:
-    """Return what beams do not see of their window's cache; see `layers.own_and_ancestors`."""
-    num_beams, length = ancestors.shape[1:]
+def _seen(at: IntArray, ancestors: IntArray) -> tuple[IntArray, FloatArray]:
+    """Return which places of its window's cache any beam sees, and what each does not see of them.
+
+    Most places are nobody's: a prompt is in the first beam's, and beams have most tokens in common.
+    For G windows of K beams, (G, N) places and (G, 1, K, N); see `layers.own_and_ancestors`.
+    """
+    windows, num_beams, length = ancestors.shape
     is_own = ancestors[..., None] == np.arange(num_beams)
     is_read = np.arange(length) <= at[..., None]
-    seen: NDArray[np.bool_] = is_own & is_read[..., None]
-    return ~seen.reshape(-1, 1, num_beams, length * num_beams)
+    seen = (is_own & is_read[..., None]).reshape(windows, num_beams, -1)
+    by_any = seen.any(axis=1)
+    most = by_any.sum(axis=1).max()
+    places = np.argsort(~by_any, axis=1, kind="stable")[:, :most]
+    unseen = ~np.take_along_axis(seen, places[:, None], axis=2)
+    return places, _minus_infinity(unseen)[:, None]
 
 
 def _minus_infinity(where: NDArray[np.bool_]) -> FloatArray:
