@@ -1,6 +1,9 @@
 """Products, sums and attention in NumPy: MLX and float64 give the same numbers."""
 
 import math
+import os
+import subprocess
+import sys
 
 import mlx.core as mx
 import numpy as np
@@ -156,3 +159,25 @@ def test_places_are_gathered_row_by_row():
     for found, cache in zip(gather(caches, places, THREADS), caches, strict=True):
         for row, at in enumerate(places):
             np.testing.assert_array_equal(found[row], cache[row][:, at])
+
+
+def test_numpy_multiplies_in_the_thread_that_asks_once_a_model_is_open():
+    """In a process of its own, whatever the environment says: readers and listeners multiply, too."""
+    code = (
+        "import numpy, threadpoolctl\n"
+        "from producer.errors import InvalidModel\n"
+        "from producer.settings import Settings\n"
+        "from worker.models.load import open_family\n"
+        "counts = lambda: [each['num_threads'] for each in threadpoolctl.threadpool_info()"
+        " if 'numpy' in each['filepath']]\n"
+        "before = counts()\n"
+        "try:\n"
+        "    open_family(Settings(model={'name': '/nowhere'}))\n"
+        "except InvalidModel:\n"
+        "    print(before, counts())\n"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[2] [1]\n"

@@ -16,7 +16,7 @@ from worker.engine.family import Family
 from worker.engine.kept_times import KeptTimes, Measured
 from worker.engine.memory_plan import MemoryPlan, plan_memory
 from worker.engine.times import Times
-from worker.models.numpy_math import num_cpus
+from worker.models.numpy_math import keep_blas_to_its_caller, num_cpus
 from worker.models.routing import family_module
 
 Calibrate: TypeAlias = Literal["kept", "missing", "again"]
@@ -43,6 +43,7 @@ def open_family(settings: Settings) -> Family:
     Raises:
         As `load_family`.
     """
+    keep_blas_to_its_caller()
     module = importlib.import_module(family_module(settings.model.name, settings.model.revision))
     with translated_errors():
         family: Family = module.load(settings)
