@@ -125,6 +125,9 @@ class AudioSettings(AudioOptions):
     auto_resample: bool = True
     listen: bool = Field(True, description="Listen for voices also where no silence is skipped.")
     threads: int = Field(2, ge=1, le=64, description="Recordings decoded at once.")
+    processes: int = Field(
+        0, ge=0, le=64, description="The same in processes; for GPUs that threads cannot feed."
+    )
     read_timeout_s: Seconds = Field(
         60.0, description="A silent disk, share or server is given up then."
     )

@@ -32,10 +32,10 @@ ROOMS = {
     "worker/cli": "anything",
     "worker/farm": "pydantic, redis, rq, structlog; engine, sources",
     "worker/sources": "pydantic, redis, rq, structlog",
-    "worker/audio": "av, numpy, soundfile, soxr, structlog",
+    "worker/audio": "av, numpy, soundfile, soxr, structlog, threadpoolctl",
     "worker/engine": "pydantic, structlog; audio",
     "worker/device": "mlx, numpy; engine",
-    "worker/models": "huggingface_hub, mlx, numpy, threadpoolctl; device, engine",
+    "worker/models": "huggingface_hub, mlx, numpy; audio, device, engine",
     "worker/models/parakeet": "mlx, numpy, py3langid, pydantic, yaml; audio, device, engine, models",
     "worker/models/*": "mlx, numpy, pydantic, tiktoken; device, engine, models",
 }

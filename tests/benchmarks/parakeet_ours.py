@@ -144,12 +144,12 @@ def bench_reading(folder):
 
 
 def bench_engine(report, arguments):
-    """Time the whole engine from files to results, once for each number of reading threads."""
+    """Time the whole engine from files to results, once for each number of reading processes."""
     paths = sorted(str(path) for path in arguments.audio.glob("*.flac"))
     for threads in arguments.threads:
         settings = Settings(
             worker={"slots": arguments.slots},
-            audio={"threads": threads, "listen": not arguments.vad},
+            audio={"processes": threads, "listen": not arguments.vad},
             model={"name": str(arguments.model)},
         )
         started = time.perf_counter()

@@ -86,6 +86,11 @@ class End:
     lanes: tuple[LaneEnd, ...] = ()
 
 
+@dataclass(frozen=True)
+class Alive:
+    """What a reading in another process says while it has nothing to deliver: its file's disk lives."""
+
+
 class _Stopped(Exception):
     """Nobody waits for this recording any more."""
 
@@ -148,12 +153,22 @@ class Reading:
         """Note that a thread has taken the recording: from now on silence counts."""
         self._beat()
 
-    def run(self) -> None:
-        """Read the whole recording; waits while `BLOCKS_AHEAD` blocks are not yet taken."""
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether nobody waits for more of it."""
+        return self._is_stopped
+
+    def run(self, read: "Callable[[Reading], End] | None" = None) -> None:
+        """Read the whole recording; waits while `BLOCKS_AHEAD` blocks are not yet taken.
+
+        Args:
+            read: Reads it elsewhere and gives all but the ending to `pass_on`; by default it is
+                read here.
+        """
         if self._is_stopped:
             return
         try:
-            ending: End | ScribefarmError = self._read()
+            ending: End | ScribefarmError = self._read() if read is None else read(self)
         except ScribefarmError as error:
             ending = error
         except _Stopped:
@@ -164,6 +179,16 @@ class Reading:
         if not self._is_stopped:
             self._is_stopped = True
             self.deliver(ending)
+
+    def pass_on(self, piece: Piece | Alive) -> None:
+        """Deliver what was read elsewhere, a block as soon as there is room for it."""
+        self._beat_on()
+        if isinstance(piece, Alive):
+            return
+        if isinstance(piece, np.ndarray):
+            self._wait_for_room()
+            self._beat_on()
+        self.deliver(piece)
 
     def _beat(self) -> None:
         self._beat_at = time.monotonic()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from worker.audio.read_ahead import Reading
+from worker.audio.reading_process import ReadingProcess
 
 # Threads that may hang at once; each holds a stack, a descriptor and a few megabytes. With two
 # threads and 60 s each, a share with nothing but hanging files takes 4 min to get there.
@@ -37,10 +38,12 @@ class ReadingThreads:
     Attributes:
         num_threads: Recordings read at once.
         timeout_s: Silence after which a reading is given up as `source_unreachable`.
+        in_processes: Each thread reads in a process of its own.
     """
 
     num_threads: int
     timeout_s: float
+    in_processes: bool = False
     _line: "queue.SimpleQueue[Reading | None]" = field(default_factory=queue.SimpleQueue)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seats: list[_Seat] = field(default_factory=list)
@@ -113,12 +116,18 @@ class ReadingThreads:
             threading.Thread(target=self._work, args=(seat,), name="audio", daemon=True).start()
 
     def _work(self, seat: _Seat) -> None:
+        process = ReadingProcess() if self.in_processes else None
         while (reading := self._line.get()) is not None:
             reading.begin()
             seat.reading = reading
-            reading.run()
+            if process is None:
+                reading.run()
+            else:
+                process.run(reading)
             if not self._may_go_on(seat):
-                return
+                break
+        if process is not None:
+            process.stop()
 
     def _may_go_on(self, seat: _Seat) -> bool:
         """Take a seat back that was lost, if one is free; runs in the reading thread."""

@@ -69,7 +69,10 @@ class BatchEngine:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._is_stopping = False
         self._broken: ScribefarmError | None = None
-        self._readers = ReadingThreads(settings.audio.threads, settings.audio.read_timeout_s)
+        audio = settings.audio
+        self._readers = ReadingThreads(
+            audio.processes or audio.threads, audio.read_timeout_s, in_processes=audio.processes > 0
+        )
         self._host_thread = ThreadPoolExecutor(1, "host")
         self._can_read = True
         self._is_loaded = threading.Event()

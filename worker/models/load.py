@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from producer.cache_folder import cache_folder
 from producer.settings import Settings
+from worker.audio.blas import keep_blas_to_its_caller
 from worker.device.backend import on_gpu, translated_errors
 from worker.device.memory_limits import device_memory_bytes, set_memory_limits
 from worker.engine.calibration import measure
@@ -16,7 +17,7 @@ from worker.engine.family import Family
 from worker.engine.kept_times import KeptTimes, Measured
 from worker.engine.memory_plan import MemoryPlan, plan_memory
 from worker.engine.times import Times
-from worker.models.numpy_math import keep_blas_to_its_caller, num_cpus
+from worker.models.numpy_math import num_cpus
 from worker.models.routing import family_module
 
 Calibrate: TypeAlias = Literal["kept", "missing", "again"]

@@ -15,8 +15,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import threadpoolctl
 from numpy.typing import NDArray
+
+from worker.audio.blas import keep_blas_to_its_caller
 
 # Phi(x), the normal distribution, is 1 / (1 + exp(x P(x x))). Minimax coefficients, the lowest power
 # first: erf is within 6e-8 of its value, and Phi keeps its small values below zero.
@@ -58,19 +59,6 @@ def num_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@functools.cache
-def keep_blas_to_its_caller() -> None:
-    """Let NumPy's BLAS multiply in the thread that asks, from now on and in the whole process.
-
-    Threads of ours multiply beside each other, also those that read and listen beside a GPU: with
-    threads of the BLAS's own they wait for each other in loops (16 cores beside an H200: 14.7 of
-    them did nothing else).
-    """
-    for library in threadpoolctl.ThreadpoolController().lib_controllers:
-        if "numpy" in library.filepath:
-            library.set_num_threads(1)
 
 
 class Threads:

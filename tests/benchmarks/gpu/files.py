@@ -18,7 +18,7 @@ def engine_settings(arguments, **sections):
     return Settings(
         model={"name": str(arguments.model)},
         worker={"slots": arguments.slots},
-        audio={"threads": arguments.threads},
+        audio={"threads": arguments.threads, "processes": arguments.processes},
         **sections,
     )
 
@@ -27,6 +27,7 @@ def engine_parser(doc):
     flags = parser(doc)
     flags.add_argument("--slots", type=int, default=192)
     flags.add_argument("--threads", type=int, default=8, help="that read recordings")
+    flags.add_argument("--processes", type=int, default=12, help="in their place; 0: threads")
     return flags
 
 
@@ -40,6 +41,7 @@ def main():
         {
             "slots": arguments.slots,
             "threads": arguments.threads,
+            "processes": arguments.processes,
             "capacity": engine.capacity,
             "loaded_s": round(time.perf_counter() - started, 1),
         }

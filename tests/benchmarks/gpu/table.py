@@ -62,7 +62,9 @@ def rows(parts):
     slots, best = device_best(parts)
     yield "(d) ours, device alone", slots and f"{slots} slots", best.get("times_real_time")
     for name in ("files", "files-128"):
-        yield row("(e) ours, files to results", name, "{slots} slots, {threads} threads")
+        yield row(
+            "(e) ours, files to results", name, "{slots} slots, {processes} reading processes"
+        )
     yield row("(f) ours, through Redis and the farm's worker", "redis", "{slots} slots")
 
 

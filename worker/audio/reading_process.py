@@ -1,0 +1,156 @@
+"""A process that reads recordings for a reading thread, which passes on what it delivers.
+
+Reading gives Python's lock back and takes it again several hundred times for 30 s of sound. Beside a
+GPU whose engine thread computes all the time that is the limit of what threads read; processes have a
+lock each. A child has one recording at a time, and is one block ahead at most: a pipe holds no more.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from producer.errors import ScribefarmError, WorkerLost
+from producer.job import AudioOptions
+from producer.settings import AudioSettings
+from worker.audio.blas import keep_blas_to_its_caller
+from worker.audio.read_ahead import Alive, End, Piece, Reading
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+# A child that has nothing to deliver says so often that its file's disk lives.
+BEAT_S = 1.0
+STOP_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a child is to read; see `Reading`."""
+
+    path: str
+    settings: AudioSettings
+    sha256: str | None
+    asked: AudioOptions
+
+
+class ReadingProcess:
+    """Reads one recording after another in a child, which is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._child: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    def run(self, reading: Reading) -> None:
+        """Read a whole recording, as `Reading.run` does; what is fetched is read here instead.
+
+        A child that dies ends its recording as `WorkerLost`; the next recording gets another one.
+        """
+        if reading.fetch is not None:
+            reading.run()
+            return
+        reading.run(self._read)
+
+    def stop(self) -> None:
+        """End the child, if there is one."""
+        child, connection = self._child, self._connection
+        self._child = self._connection = None
+        if connection is not None:
+            connection.close()
+        if child is not None:
+            child.kill()
+            child.join(STOP_S)
+
+    def _read(self, reading: Reading) -> End:
+        """Pass on what the child delivers, and return its ending."""
+        asked = _Asked(reading.path, reading.settings, reading.sha256, reading.asked)
+        try:
+            connection = self._connected()
+            connection.send(asked)
+            while not isinstance(piece := _received(connection), End):
+                reading.pass_on(piece)
+        except (EOFError, OSError) as error:
+            code = self._exit_code()
+            self.stop()
+            limit = "the process that reads it must live"
+            raise WorkerLost(reading.path, limit, f"exit code {code}") from error
+        except BaseException:
+            if reading.is_stopped:
+                # It reads on, for nobody.
+                self.stop()
+            raise
+        return piece
+
+    def _connected(self) -> "Connection[Any, Any]":
+        if self._child is not None and not self._child.is_alive():
+            self.stop()
+        if self._connection is None:
+            # Nothing that other threads hold is copied into a process that is started anew.
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._child = context.Process(target=serve, args=(theirs,), name="audio", daemon=True)
+            self._child.start()
+            theirs.close()
+        return self._connection
+
+    def _exit_code(self) -> int | None:
+        if self._child is None:
+            return None
+        self._child.join(STOP_S)
+        return self._child.exitcode
+
+
+class _ChildReading(Reading):
+    """A reading whose blocks nobody counts: sending one waits until it is taken."""
+
+    say: Callable[[Alive], None]
+    said_at = 0.0
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self.said_at > BEAT_S:
+            self.said_at = now
+            self.say(Alive())
+
+    def _wait_for_room(self) -> None:
+        pass
+
+
+def _received(connection: "Connection[Any, Any]") -> Piece | Alive:
+    """Return the next piece; raises it if it is an error, and EOFError if nobody sends any more."""
+    piece = connection.recv()
+    if isinstance(piece, ScribefarmError):
+        raise piece
+    if isinstance(piece, tuple):
+        samples = np.empty(piece, np.float32)
+        connection.recv_bytes_into(samples.data.cast("B"))
+        return samples
+    known: Piece | Alive = piece
+    return known
+
+
+def serve(connection: "Connection[Any, Any]") -> None:
+    """Read what is asked for, one recording after another, until nobody is there; in a child."""
+    keep_blas_to_its_caller()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent ends this process
+
+    def send(piece: Piece | Alive) -> None:
+        if isinstance(piece, np.ndarray):
+            connection.send(piece.shape)
+            connection.send_bytes(np.ascontiguousarray(piece, np.float32).data.cast("B"))
+        else:
+            connection.send(piece)
+
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            asked: _Asked = connection.recv()
+            reading = _ChildReading(asked.path, asked.settings, send, asked.sha256, asked.asked)
+            reading.say = send
+            reading.run()
+    os._exit(0)
