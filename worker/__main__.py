@@ -21,7 +21,7 @@ COMMANDS = (
     Command(
         "calibrate",
         "worker.cli.calibrate",
-        "Show what was measured of this machine for a model, and the slots that follow.",
+        "Show what this machine takes for a model's work, and the slots that a worker chooses by it.",
     ),
     Command(
         "doctor",
