@@ -117,8 +117,9 @@ def test_the_utterance_example_gives_the_text(tmp_path, monkeypatch, capsys):
     shutil.copy(CLIP, "talk.wav")
     run_python(block("utterance"))
     text, finish = capsys.readouterr().out.splitlines()
-    said = re.findall(r"\] (.+)", block("demo output"))
-    assert text.strip() == " ".join(said)
+    # An utterance takes each likeliest token, the demo follows five beams: they differ in commas.
+    said, words = " ".join(re.findall(r"\] (.+)", block("demo output"))), re.compile(r"\w+")
+    assert words.findall(text.lower()) == words.findall(said.lower())
     assert finish.startswith("stop ")
 
 
