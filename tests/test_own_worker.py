@@ -84,4 +84,4 @@ def test_a_project_with_a_worker_module_enqueues_and_has_workers_of_both_kinds(p
 def test_transcribe_starts_our_worker_and_not_the_projects(project):
     """Its child process is `python -m worker`, which takes what lies in the folder if it may."""
     text = project(BIN / "scribefarm", "transcribe", CLIP, "--format", "txt")
-    assert "Ever tried, ever failed." in text
+    assert "Ever tried. Ever failed." in text
