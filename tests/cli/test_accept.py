@@ -222,7 +222,7 @@ def test_on_linux_it_proves_what_has_a_meaning_there(tmp_path):
         if line.startswith("| ") and not line.startswith("| check")
     }
     shown = {check for check, verdict in rows.items() if verdict == "as expected"}
-    assert {"doctor: self-test", "bench, 2 slots", "alone as in a batch, float32"} <= shown
+    assert {"doctor: self-test", "bench, 2 slots, 5 beams", "alone as in a batch, float32"} <= shown
     assert "6 of 6 the same" in report
     hidden = {check for check, verdict in rows.items() if verdict == "not shown"}
     assert {"panics", "sleep, last 24 h", "alone as in a batch, float16"} <= hidden
