@@ -153,11 +153,6 @@ class Reading:
         """Note that a thread has taken the recording: from now on silence counts."""
         self._beat()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Return whether nobody waits for more of it."""
-        return self._is_stopped
-
     def run(self, read: "Callable[[Reading], End] | None" = None) -> None:
         """Read the whole recording; waits while `BLOCKS_AHEAD` blocks are not yet taken.
 

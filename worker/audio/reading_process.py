@@ -80,10 +80,11 @@ class ReadingProcess:
             self.stop()
             limit = "the process that reads it must live"
             raise WorkerLost(reading.path, limit, f"exit code {code}") from error
+        except ScribefarmError:
+            raise  # the ending of this recording: the child waits for the next one
         except BaseException:
-            if reading.is_stopped:
-                # It reads on, for nobody.
-                self.stop()
+            # It reads on, for nobody.
+            self.stop()
             raise
         return piece
 

@@ -1,14 +1,11 @@
 """What a Whisper checkpoint says of itself, whichever network computes with it."""
 
-from abc import abstractmethod
 from typing import TypeAlias
 
 import mlx.core as mx
 
 from producer.job import Options
 from worker.device.decode_request import RowRules
-from worker.device.rules import State
-from worker.device.top_tokens import top_tokens
 from worker.models.whisper.prompt import row_rules
 from worker.models.whisper.tokenizer import Tokenizer
 from worker.models.whisper.weights.parameters import Dimensions
@@ -56,16 +53,6 @@ class NetworkBase:
     def context_length(self) -> int:
         """Most tokens in a row, prompt included."""
         return self.dims.n_text_ctx
-
-    @abstractmethod
-    def log_normalizer(self, logits: mx.array) -> mx.array:
-        """Return log(sum(exp(logits))) of (B, V), shape (B, 1)."""
-
-    def top_tokens(
-        self, logits: mx.array, state: State, rules: State, count: int
-    ) -> tuple[mx.array, mx.array]:
-        """Return each row's likeliest tokens; see `worker.device.top_tokens.top_tokens`."""
-        return top_tokens(logits, state, rules, count, self.log_normalizer)
 
     def fork_cache(self, cache: Cache, num_beams: int) -> Cache:
         """Return the cache of prompts for `num_beams` rows a window.
