@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from producer.errors import CorruptAudio, SourceNotFound, WorkerLost
-from producer.settings import AudioSettings
+from producer.settings import AudioSettings, LogSettings
 from tests.stage.made_audio import noise, write_wav
 from worker.audio.read_ahead import BLOCK_SAMPLES, End, Reading, Start
 from worker.audio.reading_process import ReadingProcess
@@ -21,7 +21,7 @@ SETTINGS = AudioSettings()
 
 @pytest.fixture
 def process():
-    reader = ReadingProcess()
+    reader = ReadingProcess(LogSettings(format="json"))
     yield reader
     reader.stop()
 
@@ -82,6 +82,21 @@ def test_a_recording_whose_child_dies_may_be_tried_again(tmp_path, process):
     os.kill(process._child.pid, signal.SIGKILL)
     process._child.join()
     assert isinstance(delivered(path, process.run)[-1], End)
+
+
+def test_a_child_whose_worker_is_gone_ends_without_a_word(tmp_path, process, capfd):
+    """Also in the middle of a recording: a worker that is killed has left nothing to say."""
+    path = write_wav(tmp_path / "a.wav", noise(6 * BLOCK_SAMPLES), subtype="PCM_16")
+    children = []
+
+    def deliver(_piece):
+        if not children:
+            children.append(process._child)
+            process._connection.close()
+
+    process.run(Reading(str(path), SETTINGS, deliver))
+    children[0].join(60)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_reading_waits_for_the_engine_and_is_let_go_when_stopped(tmp_path, process):

@@ -11,7 +11,14 @@ import pytest
 from mlx import nn
 
 from worker.models import numpy_math
-from worker.models.numpy_layers import Linear, Norm, by_columns, for_few_rows
+from worker.models.numpy_layers import (
+    MOST_BY_COLUMNS,
+    Linear,
+    Norm,
+    by_columns,
+    for_few_rows,
+    linear_for_few_rows,
+)
 from worker.models.numpy_math import (
     FEW_ROWS,
     GELU_BLOCK,
@@ -96,6 +103,23 @@ def test_a_linear_layer_gives_what_mlx_gives(num_rows, size, width, lay_out):
     wanted = np.array(theirs(mx.array(x)))
     np.testing.assert_allclose(ours(x, THREADS), wanted, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.alone(x[:, 0]), wanted[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [1, MOST_BY_COLUMNS, MOST_BY_COLUMNS + 1, 9])
+@pytest.mark.parametrize(("size", "width", "is_copied"), [(24, 1001, True), (1001, 24, False)])
+def test_a_tall_weight_has_a_copy_for_the_fewest_rows(num_rows, size, width, is_copied):
+    """They read it, and all others the weight itself; what they get is the same."""
+    weight, bias = normal(1, width, size), normal(2, width)
+    layer = linear_for_few_rows(weight, bias)
+    assert (layer.columns is not None) is is_copied
+    x = normal(3, num_rows, size)
+    np.testing.assert_allclose(layer(x, THREADS), x @ weight.T + bias, rtol=1e-4, atol=1e-4)
+    if is_copied:
+        marked = Linear(np.zeros_like(weight), bias, layer.columns)
+        reads_copy = not np.array_equal(
+            marked(x, THREADS), np.broadcast_to(bias, (num_rows, width))
+        )
+        assert reads_copy is (num_rows <= MOST_BY_COLUMNS)
 
 
 def test_a_normalised_row_is_what_mlx_gives():

@@ -91,7 +91,7 @@ class Alive:
     """What a reading in another process says while it has nothing to deliver: its file's disk lives."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """Nobody waits for this recording any more."""
 
 
@@ -166,7 +166,7 @@ class Reading:
             ending: End | ScribefarmError = self._read() if read is None else read(self)
         except ScribefarmError as error:
             ending = error
-        except _Stopped:
+        except Stopped:
             return
         except Exception as error:  # noqa: BLE001 one recording fails, not all
             _log.exception("reading failed", path=self.path)
@@ -210,7 +210,7 @@ class Reading:
     def _beat_on(self) -> None:
         """Note that something came, unless nobody wants the rest of it."""
         if self._is_stopped:
-            raise _Stopped
+            raise Stopped
         self._beat()
 
     def _read_opened(self, file: SourceFile, fingerprint: Fingerprint) -> End:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from producer import log
 from producer.errors import ScribefarmError, WorkerLost
 from producer.job import AudioOptions
-from producer.settings import AudioSettings
+from producer.settings import AudioSettings, LogSettings
 from worker.audio.blas import keep_blas_to_its_caller
-from worker.audio.read_ahead import Alive, End, Piece, Reading
+from worker.audio.read_ahead import Alive, End, Piece, Reading, Stopped
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -41,9 +42,14 @@ class _Asked:
 
 
 class ReadingProcess:
-    """Reads one recording after another in a child, which is started when it is first needed."""
+    """Reads one recording after another in a child, which is started when it is first needed.
 
-    def __init__(self) -> None:
+    Args:
+        log_settings: How the child writes its log lines.
+    """
+
+    def __init__(self, log_settings: LogSettings) -> None:
+        self._log_settings = log_settings
         self._child: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Any, Any] | None = None
 
@@ -95,7 +101,9 @@ class ReadingProcess:
             # Nothing that other threads hold is copied into a process that is started anew.
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._child = context.Process(target=serve, args=(theirs,), name="audio", daemon=True)
+            self._child = context.Process(
+                target=serve, args=(theirs, self._log_settings), name="audio", daemon=True
+            )
             self._child.start()
             theirs.close()
         return self._connection
@@ -136,17 +144,21 @@ def _received(connection: "Connection[Any, Any]") -> Piece | Alive:
     return known
 
 
-def serve(connection: "Connection[Any, Any]") -> None:
+def serve(connection: "Connection[Any, Any]", log_settings: LogSettings) -> None:
     """Read what is asked for, one recording after another, until nobody is there; in a child."""
+    log.configure(log_settings)
     keep_blas_to_its_caller()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent ends this process
 
     def send(piece: Piece | Alive) -> None:
-        if isinstance(piece, np.ndarray):
-            connection.send(piece.shape)
-            connection.send_bytes(np.ascontiguousarray(piece, np.float32).data.cast("B"))
-        else:
-            connection.send(piece)
+        try:
+            if isinstance(piece, np.ndarray):
+                connection.send(piece.shape)
+                connection.send_bytes(np.ascontiguousarray(piece, np.float32).data.cast("B"))
+            else:
+                connection.send(piece)
+        except OSError as error:  # whoever asked is gone
+            raise Stopped from error
 
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from producer.settings import LogSettings
 from worker.audio.read_ahead import Reading
 from worker.audio.reading_process import ReadingProcess
 
@@ -39,11 +40,13 @@ class ReadingThreads:
         num_threads: Recordings read at once.
         timeout_s: Silence after which a reading is given up as `source_unreachable`.
         in_processes: Each thread reads in a process of its own.
+        log_settings: How those processes write their log lines.
     """
 
     num_threads: int
     timeout_s: float
     in_processes: bool = False
+    log_settings: LogSettings = field(default_factory=LogSettings)
     _line: "queue.SimpleQueue[Reading | None]" = field(default_factory=queue.SimpleQueue)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seats: list[_Seat] = field(default_factory=list)
@@ -116,7 +119,7 @@ class ReadingThreads:
             threading.Thread(target=self._work, args=(seat,), name="audio", daemon=True).start()
 
     def _work(self, seat: _Seat) -> None:
-        process = ReadingProcess() if self.in_processes else None
+        process = ReadingProcess(self.log_settings) if self.in_processes else None
         while (reading := self._line.get()) is not None:
             reading.begin()
             seat.reading = reading

@@ -71,7 +71,10 @@ class BatchEngine:
         self._broken: ScribefarmError | None = None
         audio = settings.audio
         self._readers = ReadingThreads(
-            audio.processes or audio.threads, audio.read_timeout_s, in_processes=audio.processes > 0
+            audio.processes or audio.threads,
+            audio.read_timeout_s,
+            in_processes=audio.processes > 0,
+            log_settings=settings.log,
         )
         self._host_thread = ThreadPoolExecutor(1, "host")
         self._can_read = True

@@ -7,6 +7,10 @@ import numpy as np
 from worker.models.numpy_math import FloatArray, Threads, product
 
 NORM_EPS = np.float32(1e-5)
+# A weight of this size is still near a core when the next row reads it.
+NEAR_BYTES = 1 << 22
+# Rows that each read a weight for itself.
+MOST_BY_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,24 @@ class Norm:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer: a weight (N, D), laid out in any way, and a bias (N,)."""
+    """A linear layer.
+
+    Attributes:
+        weight: (N, D), laid out in any way.
+        bias: (N,).
+        columns: The same weight laid out column by column, for `MOST_BY_COLUMNS` rows and fewer.
+    """
 
     weight: FloatArray
     bias: FloatArray
+    columns: FloatArray | None = None
 
     def __call__(self, x: FloatArray, threads: Threads) -> FloatArray:
         """Return x weight' + bias, (..., N), of x (..., D)."""
-        result = product(x.reshape(-1, x.shape[-1]), self.weight, threads)
+        rows = x.reshape(-1, x.shape[-1])
+        is_few = len(rows) <= MOST_BY_COLUMNS
+        weight = self.columns if is_few and self.columns is not None else self.weight
+        result = product(rows, weight, threads)
         result += self.bias
         return result.reshape(*x.shape[:-1], -1)
 
@@ -56,3 +70,13 @@ def by_columns(weight: FloatArray) -> FloatArray:
 def for_few_rows(weight: FloatArray) -> FloatArray:
     """Return a weight (N, D) laid out row by row, as `product` reads it fastest for few rows."""
     return np.ascontiguousarray(weight)
+
+
+def linear_for_few_rows(weight: FloatArray, bias: FloatArray) -> Linear:
+    """Return a layer for few rows, which has a second copy of a tall and small weight (N, D).
+
+    One row by 1536 x 384 takes 0.13 ms column by column, and 0.23 ms row by row (EPYC, with the weight
+    in none of its caches); five rows are as fast either way.
+    """
+    has_columns = len(weight) > weight.shape[1] and weight.nbytes <= NEAR_BYTES
+    return Linear(for_few_rows(weight), bias, by_columns(weight) if has_columns else None)

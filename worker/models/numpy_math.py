@@ -142,13 +142,21 @@ def product(x: FloatArray, weight: FloatArray, threads: Threads) -> FloatArray:
 
 
 def _multiply(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:
-    """Write x weight' to `result`; for few rows, a block of the weight's rows at a time."""
+    """Write x weight' to `result`; few rows one by one, or by blocks of the weight's rows."""
     if 1 < len(x) <= FEW_ROWS:
-        _multiply_few(x, weight, result)
+        if is_by_columns(weight):
+            np.matmul(x[:, None], weight.T, out=result[:, None])
+        else:
+            _multiply_few(x, weight, result)
     elif len(x) <= MANY_ROWS and weight.flags.c_contiguous:
         result[:] = (weight @ x.T).T
     else:
         np.matmul(x, weight.T, out=result)
+
+
+def is_by_columns(weight: FloatArray) -> bool:
+    """Return whether a weight (N, D), or some of one's rows, lies column by column."""
+    return weight.strides[0] < weight.strides[1]
 
 
 def _multiply_few(x: FloatArray, weight: FloatArray, result: FloatArray) -> None:

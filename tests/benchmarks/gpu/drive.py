@@ -6,6 +6,7 @@
 |---|---|---:|
 | model, speech | Whisper of random weights, and recordings, in memory | 25 |
 | device | ours without the engine; longer if MLX compiles its kernels first | 180 |
+| profile | what a step of ours asks of CUDA, call by call, and every kernel | 60 |
 | files | ours from files to results, at the device's best slots | 70 |
 | files-128 | the same with 128 slots | 70 |
 | redis | ours through the farm, at the slots of the better of these | 95 |
@@ -63,6 +64,7 @@ PARTS = {
     "model": Part(f"{GPU}.ours", (), 10, 60),
     "speech": Part(f"{GPU}.speech", ("--speech", "SPEECH"), 15, 60),
     "device": Part(f"{GPU}.device", ("--slots", "192,128,256,64"), 180, 300),
+    "profile": Part(f"{GPU}.profile", (), 60, 120),
     "files": Part(f"{GPU}.files", ("--slots", "BEST"), 70, 130),
     "files-128": Part(f"{GPU}.files", ("--slots", "128"), 70, 130),
     "redis": Part(f"{GPU}.through_redis", ("--slots", "BEST"), 95, 170),
@@ -86,6 +88,7 @@ PARTS = {
 # For a CPU, on which nothing is measured: all that can be run is run.
 TINY_FLAGS = {
     "device": ("--slots", "4,2", "--seconds", "2", "--warm", "1"),
+    "profile": ("--slots", "4", "--steps", "4"),
     "files": ("--seconds", "8", "--warm", "5"),
     "files-128": ("--seconds", "8", "--warm", "5", "--slots", "2"),
     "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24"),

@@ -638,21 +638,27 @@ def test_where_silence_is_skipped_so_is_text_that_nobody_speaks():
 
 
 @pytest.mark.parametrize(
-    ("skips", "avg_logprob", "speech_s", "text"),
+    ("skips", "first", "avg_logprob", "speech_s", "text"),
     [
-        (True, -4.3, 0.4, ""),
-        (False, -4.3, 0.4, " 1"),
-        (True, -2.9, 0.4, " 1"),
-        (True, -4.3, 2.1, " 1"),
+        (True, " Thank you.", -1.6, 0.4, ""),
+        (False, " Thank you.", -1.6, 0.4, " I am."),
+        (True, " i am", -1.6, 0.4, " I am."),
+        (True, " Thank you.", -1.4, 0.4, " I am."),
+        (True, " Thank you.", -1.6, 2.1, " I am."),
     ],
 )
 def test_where_silence_is_skipped_so_is_a_short_voice_that_no_temperature_finds_words_in(
-    skips, avg_logprob, speech_s, text
+    skips, first, avg_logprob, speech_s, text
 ):
-    """A laugh: neither without the job's asking, nor where text is likelier or the voice longer."""
+    """A laugh: not without the job's asking, nor where words stay, are likelier, or the voice longer."""
     speech = Speech((0.3, 0.3 + speech_s), (), skips)
-    script = Script([said(0.0, " 1", 2.0, avg_logprob=avg_logprob)], speech=speech)
-    transcription = script.run(Transcription(Options(**GREEDY), ENGLISH), 300)
+    decodes = [
+        said(0.0, first, 2.0, avg_logprob=-1.2),
+        said(0.0, " I am.", 2.0, avg_logprob=avg_logprob),
+    ]
+    script = Script(decodes, speech=speech)
+    options = Options(temperatures=(0.0, 1.0), best_of=1)
+    transcription = script.run(Transcription(options, ENGLISH), 300)
     assert transcription.text == text
     assert transcription.counts.windows == 1
     assert len(script.windows) == 1

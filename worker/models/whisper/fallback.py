@@ -28,12 +28,14 @@ class Attempt:
     Attributes:
         temperature: It was sampled at; 0 is greedy.
         text: Without timestamps.
+        first_text: That of the first temperature, where this is a later one.
     """
 
     decoded: Decoded
     temperature: float
     text: str
     options: Options
+    first_text: str | None = None
 
     @cached_property
     def compression_ratio(self) -> float:
@@ -53,6 +55,11 @@ class Attempt:
         threshold = self.options.logprob_threshold
         is_likely = threshold is not None and self.decoded.avg_logprob > threshold
         return self._sounds_silent and not is_likely
+
+    @property
+    def has_other_words(self) -> bool:
+        """Return whether the first temperature, of whose text a model is surest, gave other words."""
+        return self.first_text is not None and _letters(self.first_text) != _letters(self.text)
 
     @cached_property
     def flags(self) -> tuple[str, ...]:
@@ -87,6 +94,10 @@ class Attempt:
             self.decoded.no_speech_prob > DOUBTFUL_NO_SPEECH
             and self.decoded.avg_logprob < DOUBTFUL_LOGPROB
         )
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def likeliest(candidates: Sequence[Decoded], length_penalty: float | None) -> Decoded:

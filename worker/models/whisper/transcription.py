@@ -211,6 +211,7 @@ class Transcription:
             self._tokenizer, options, history, self._prompt_reset_since, self.limits.context_length
         )
         rules = row_rules(self._tokenizer, options)
+        first_text = None
         for number, temperature in enumerate(options.temperatures):
             request = self._decode(
                 states, prompt, sot_index, rules, temperature=temperature, attempt=number
@@ -220,9 +221,10 @@ class Transcription:
             self.counts.generated_tokens += sum(len(each.tokens) for each in candidates)
             decoded = likeliest(candidates, options.length_penalty)
             text = self._tokenizer.decode(decoded.tokens).strip()
-            attempt = Attempt(decoded, temperature, text, options)
+            attempt = Attempt(decoded, temperature, text, options, first_text)
             if not attempt.needs_fallback:
                 break
+            first_text = text if first_text is None else first_text
         return attempt
 
     def _decode(
@@ -289,7 +291,7 @@ class Transcription:
             return False
         start, end = self._seek / FRAMES_PER_SECOND, (self._seek + size) / FRAMES_PER_SECOND
         speech_s = self._speech.seconds_within(start, end)
-        return is_no_speech(attempt.decoded.avg_logprob, speech_s)
+        return is_no_speech(attempt, speech_s)
 
     def _flags_of(self, segment: Segment, *, unheard: bool) -> list[str]:
         """Return a segment's flags, with those that the whole recording is needed for."""
