@@ -74,7 +74,7 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     load = partial(load_family, calibrate="missing") if is_worth_it else load_family
     engine = BatchEngine(settings, load, Fetch(settings))
     _log_model(engine.model, time.perf_counter() - started)
-    _log_plan(engine.plan)
+    _log_plan(engine.plan, settings.audio.processes)
     code = EXIT_FORCED
     try:
         worker = FarmWorker(engine, settings, connection, name)
@@ -92,8 +92,8 @@ def _log_model(model: Model, load_s: float) -> None:
     structlog.get_logger().info("model_pinned", **model.model_dump(), load_s=round(load_s, 3))
 
 
-def _log_plan(plan: MemoryPlan) -> None:
-    """Say how much is computed at once from now on, and why."""
+def _log_plan(plan: MemoryPlan, processes: int) -> None:
+    """Say how much is computed at once from now on, and why; and if reading is too slow for it."""
     structlog.get_logger().info(
         "slots_chosen",
         slots=plan.slots,
@@ -102,3 +102,5 @@ def _log_plan(plan: MemoryPlan) -> None:
         rows=plan.rows,
         why=plan.why,
     )
+    if advice := plan.advice_on_reading(processes):
+        structlog.get_logger().warning("reading_is_slow", advice=advice)

@@ -1,5 +1,7 @@
 """How many rows and batched requests fit beside a model: arithmetic over its needs."""
 
+from dataclasses import replace
+
 import pytest
 
 from producer.errors import OutOfRange
@@ -55,6 +57,34 @@ def test_measured_times_are_followed_as_far_as_there_is_memory():
     for each in chosen:
         assert each.needed_bytes <= each.limit_bytes
     assert (chosen[-1].batch_size, chosen[-1].steps_ahead) == (32, 2)
+
+
+@pytest.mark.parametrize(
+    ("window_s", "processes", "wanted"),
+    [
+        (0.1, 0, None),
+        (0.05, 0, 1),
+        (0.0064, 0, 8),
+        (0.0064, 7, 8),
+        (0.0064, 8, None),
+        (None, 0, None),
+    ],
+)
+def test_a_device_faster_than_its_readers_says_how_many_it_needs(window_s, processes, wanted):
+    """Only where it was measured: ten windows a second for threads, twenty for each process."""
+    advice = replace(plan(10**12, times=FAST), window_s=window_s).advice_on_reading(processes)
+    if wanted is None:
+        assert advice is None
+    else:
+        assert f"audio.processes = {wanted}," in advice
+        assert f"takes {1 / window_s:.0f} windows" in advice
+
+
+def test_a_plan_knows_what_a_window_takes():
+    """From what was measured, with the sizes that are chosen."""
+    chosen = plan(10**12, times=FAST)
+    assert chosen.window_s == FAST.window_s(chosen.slots, chosen.batch_size)
+    assert plan(10**12).window_s is None
 
 
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():

@@ -165,6 +165,16 @@ def test_every_part_is_computed_once_and_by_the_caller_too():
         assert sorted(done) == list(range(length))
 
 
+def test_a_query_is_weighed_as_it_is_alone():
+    """To the bit, whatever the weights of the query beside it are."""
+    weights, v = normal(7, 2, 1, 20), normal(8, 2, 20, 4)
+    weights[1] += 500
+    together, alone = np.empty((2, 1, 4), np.float32), np.empty((1, 1, 4), np.float32)
+    numpy_math.attend_by(weights.copy(), v, None, together)
+    numpy_math.attend_by(weights[:1].copy(), v[:1], None, alone)
+    assert np.array_equal(together[0], alone[0])
+
+
 @pytest.mark.parametrize("shift", [0, 59, 61, -61, 500, -500])
 def test_weights_of_any_size_are_shared_out(shift):
     """As without the shift, where exp alone would be infinite, or nothing."""

@@ -51,6 +51,8 @@ def calibrate(
         typer.echo(json.dumps(_described(plan, times), indent=2))
     else:
         _print(effective.model.name, plan, times)
+        if advice := plan.advice_on_reading(effective.audio.processes):
+            Console().print(f"Reading is too slow: {advice}.", soft_wrap=True)
     if times is None:
         raise typer.Exit(1)
 

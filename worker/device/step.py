@@ -71,7 +71,7 @@ class Chooser:
             kept = logprobs if self.keep_logprobs else None
             tokens = sample_tokens(logprobs, state["step"], sampling, kind.stages).astype(mx.int32)
             chosen = mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
-            values, ids = highest(logprobs, count)  # lazy: computed where somebody searches
+            values, ids = highest(logprobs, count) if is_search else (chosen, tokens)
         if not is_search:
             return Chosen(tokens, chosen, kept), advance(state, tokens, rules)
         found = search(values, ids, state)

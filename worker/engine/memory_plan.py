@@ -1,5 +1,6 @@
 """How many rows and requests are computed at once: arithmetic over a model family's memory needs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,10 @@ from worker.engine.times import UNMEASURED, Sizes, Times
 # Rows that a window in every slot may have, if there is memory for them: the reference's command
 # follows five beams, and draws as many samples.
 ROWS_PER_SLOT = 5
+# Windows of 30 s a second that threads of one Python read in all, and that a process reads, beside an
+# engine whose thread is busy: 12 to 16, and 27 (tests/benchmarks/bench_feed.py).
+WINDOWS_OF_THREADS = 10
+WINDOWS_OF_A_PROCESS = 20
 NOT_MEASURED = "the device was not measured for this model: scribefarm-worker calibrate"
 
 
@@ -41,6 +46,7 @@ class MemoryPlan:
         more_rows: Rows beyond one a window: further samples and beams.
         steps_ahead: Steps that are on their way when one is read; they take no memory.
         why: What speaks for these sizes, in words.
+        window_s: A window's share of the device's time with them; None where it was not measured.
     """
 
     limit_bytes: int
@@ -50,6 +56,7 @@ class MemoryPlan:
     more_rows: int = 0
     steps_ahead: int = UNMEASURED.steps_ahead
     why: str = NOT_MEASURED
+    window_s: float | None = None
 
     @property
     def rows(self) -> int:
@@ -69,6 +76,25 @@ class MemoryPlan:
     def fits(self) -> bool:
         """Return whether it needs no more than it may."""
         return self.needed_bytes <= self.limit_bytes
+
+    def advice_on_reading(self, processes: int) -> str | None:
+        """Return what to set where the device is faster than recordings are read for it.
+
+        Args:
+            processes: That read; 0 for threads.
+        """
+        if self.window_s is None:
+            return None
+        windows_per_s = 1 / self.window_s
+        read = processes * WINDOWS_OF_A_PROCESS if processes else WINDOWS_OF_THREADS
+        if windows_per_s <= read:
+            return None
+        wanted = math.ceil(windows_per_s / WINDOWS_OF_A_PROCESS)
+        readers = f"{processes} processes" if processes else "threads of one Python"
+        return (
+            f"the device takes {windows_per_s:.0f} windows of 30 s a second, and {readers} read some "
+            f"{read}: set audio.processes = {wanted}, if there are as many processors"
+        )
 
     def __str__(self) -> str:
         return (
@@ -120,7 +146,8 @@ def plan_memory(
         limit_bytes, needs, sizes.slots, sizes.batch_size, steps_ahead=sizes.steps_ahead
     )
     if times is not None:
-        plan = replace(plan, why=times.reason(sizes.slots, sizes.batch_size))
+        at = sizes.slots, sizes.batch_size
+        plan = replace(plan, why=times.reason(*at), window_s=times.window_s(*at))
     return _with_rows(plan)
 
 

@@ -220,8 +220,10 @@ def attend_by(
     if unseen is not None:
         weights += unseen
     peaks = weights.max(axis=-1, keepdims=True)
-    if not np.abs(peaks).max() < SAFE_EXPONENT:
-        weights -= peaks
+    # Each query's own: what others in the batch have is nothing to it.
+    is_far = ~(np.abs(peaks) < SAFE_EXPONENT)
+    if is_far.any():
+        weights -= np.where(is_far, peaks, np.float32(0))
     np.exp(weights, out=weights)
     np.matmul(weights, v, out=read)
     # A product with ones takes a quarter of a sum's time.
