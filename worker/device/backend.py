@@ -1,11 +1,14 @@
 """The device that MLX computes on: its dtype, its environment, and how it says that memory is short."""
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from producer.errors import DeviceLost, OutOfMemory
 
@@ -86,6 +89,12 @@ def translated_errors() -> Iterator[None]:
         if any(word in said for word in DEVICE_LOST_WORDS):
             raise DeviceLost("device", "must finish what it was given", str(error)) from error
         raise
+
+
+@functools.cache
+def uploaded(make: Callable[..., NDArray[np.float32]], *sizes: int) -> mx.array:
+    """Return what a function makes of some sizes as an array that goes to the device once."""
+    return mx.array(make(*sizes))
 
 
 def started_stack(arrays: list[mx.array]) -> mx.array:

@@ -10,6 +10,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.device.backend import uploaded
 from worker.models.mel import mel_filterbank
 from worker.models.parakeet.config import FeatureConfig
 
@@ -45,9 +46,9 @@ def log_mel(config: FeatureConfig, rows: mx.array, num_samples: mx.array) -> mx.
     count = 1 + (rows.shape[1] - config.n_fft) // config.hop_length
     shape = (rows.shape[0], count, config.n_fft)
     frames = mx.as_strided(rows, shape, (rows.shape[1], config.hop_length, 1))
-    spectrum = mx.fft.rfft(frames * mx.array(hann_window(config.n_fft, config.window_length)))
+    spectrum = mx.fft.rfft(frames * uploaded(hann_window, config.n_fft, config.window_length))
     power = mx.square(mx.real(spectrum)) + mx.square(mx.imag(spectrum))
-    mels = mx.log(power @ mx.array(mel_filterbank(config.n_fft, config.n_mels)) + LOG_GUARD)
+    mels = mx.log(power @ uploaded(mel_filterbank, config.n_fft, config.n_mels) + LOG_GUARD)
     num_frames = (num_samples // config.hop_length)[:, None, None]
     is_frame = mx.arange(count)[:, None] < num_frames
     return mx.where(is_frame, _normalized(mels, is_frame, num_frames, config), 0.0)

@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from producer.errors import DiskFull
-from worker.device.backend import translated_errors
+from worker.device.backend import translated_errors, uploaded
 from worker.models.mel import mel_filterbank
 
 N_FFT = 400  # 25 ms
@@ -56,9 +56,9 @@ def log_mel_frames(samples: np.ndarray, n_mels: int) -> mx.array:
     """
     count = 1 + (samples.shape[0] - N_FFT) // HOP_LENGTH
     frames = mx.as_strided(mx.array(samples), (count, N_FFT), (HOP_LENGTH, 1))
-    spectrum = mx.fft.rfft(frames * mx.array(hann_window()))
+    spectrum = mx.fft.rfft(frames * uploaded(hann_window))
     power = mx.square(mx.abs(spectrum))
-    return mx.log10(mx.maximum(power @ mx.array(mel_filterbank(N_FFT, n_mels)), 1e-10))
+    return mx.log10(mx.maximum(power @ uploaded(mel_filterbank, N_FFT, n_mels), 1e-10))
 
 
 class LogMelStream:
