@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.bench_parakeet_gpu --audio FOLDER
         [--parts transformers,encoder,device,reading,parakeet] [--batches 16,64,128,256]
-        [--threads 4,8,14] [--slots 256] [--seconds 15] [--shapes 0.6b] [--model /dev/shm/parakeet]
+        [--processes 4,8,14] [--slots 256] [--seconds 15] [--shapes 0.6b] [--model /dev/shm/parakeet]
 
 `transformers`: its batched `generate`, features on the device; and its encoder alone. `encoder`,
 `device`: ours, features in, states and tokens out: one batch after another (`at once`), and rows
 that join as others leave (`joining`). `reading`: what one thread reads of the files. `parakeet`: the
-whole engine from the files to results, and where the time went, once for each of `--threads`: making
-the model takes some 20 s, and then each engine 12 to 20 s to warm up and `--warm` + `--seconds`.
+whole engine from the files to results, and where the time went, once for each number of reading
+`--processes`: making the model takes some 20 s, and then each engine 12 to 20 s to warm up and
+`--warm` + `--seconds`.
 
 FOLDER holds recordings of real speech; pieces of 30 s are cut from them. bfloat16. Prints figures as
 lines of JSON and tables. `--shapes tiny` tries it out on a CPU. Beside Whisper: gpu/drive.py.
@@ -129,11 +130,11 @@ def markdown(report):
             yield f"| {batch} | " + " | ".join(map(str, cells)) + " |"
         yield ""
     if "engine" in report:
-        yield "| slots, threads | times real time | GPU busy | reading cores | engine's thread: CPU |"
+        yield "| slots, processes | times real time | GPU busy | reading cores | engine's thread: CPU |"
         yield "|---|---:|---:|---:|---:|"
         for row in report["engine"]:
             yield (
-                f"| {row['slots']}, {row['threads']} | {row['audio_times_real_time']} |"
+                f"| {row['slots']}, {row["processes"]} | {row['audio_times_real_time']} |"
                 f" {row['gpu_busy_percent']} % | {row['cores']['reading']} |"
                 f" {row['cores']['engine']} |"
             )
@@ -158,7 +159,7 @@ def parsed():
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--parts", default="transformers,encoder,device,reading,parakeet")
     parser.add_argument("--batches", type=numbers, default=[16, 64, 128, 256])
-    parser.add_argument("--threads", type=numbers, default=[4, 8, 14])
+    parser.add_argument("--processes", type=numbers, default=[4, 8, 14])
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--warm", type=float, default=10)

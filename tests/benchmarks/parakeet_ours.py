@@ -146,17 +146,17 @@ def bench_reading(folder):
 def bench_engine(report, arguments):
     """Time the whole engine from files to results, once for each number of reading processes."""
     paths = sorted(str(path) for path in arguments.audio.glob("*.flac"))
-    for threads in arguments.threads:
+    for processes in arguments.processes:
         settings = Settings(
             worker={"slots": arguments.slots},
-            audio={"processes": threads, "listen": not arguments.vad},
+            audio={"processes": processes, "listen": not arguments.vad},
             model={"name": str(arguments.model)},
         )
         started = time.perf_counter()
         engine = BatchEngine(settings, load_family)
         row = {
             "slots": arguments.slots,
-            "threads": threads,
+            "processes": processes,
             "loaded_s": round(time.perf_counter() - started, 1),
             "encoded_together_at_most": engine._family.plan.batch_size,
         }
