@@ -134,7 +134,7 @@ def markdown(report):
         yield "|---|---:|---:|---:|---:|"
         for row in report["engine"]:
             yield (
-                f"| {row['slots']}, {row["processes"]} | {row['audio_times_real_time']} |"
+                f"| {row['slots']}, {row['processes']} | {row['audio_times_real_time']} |"
                 f" {row['gpu_busy_percent']} % | {row['cores']['reading']} |"
                 f" {row['cores']['engine']} |"
             )
