@@ -20,17 +20,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from producer.job import Job
+from producer.job import Options
 from producer.result import Model
 from producer.settings import Settings
-from tests.benchmarks.gpu.engine_run import cores_by_thread
+from tests.benchmarks.gpu.engine_run import steady
 from tests.benchmarks.gpu.speech import write_recordings
 from tests.benchmarks.run import SHARED_DATA
 from worker.audio.blas import keep_blas_to_its_caller
 from worker.engine.engine import BatchEngine
 from worker.engine.family import Counts
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
-from worker.engine.messages import Done, Failed, Ticket
 from worker.engine.requests import Rows, ask
 
 SLOTS, BATCH = 192, 64
@@ -139,51 +138,14 @@ class PlayedFamily:
         return 0
 
 
-class Feed:
-    """Keeps an engine full of recordings, and counts the windows that are done."""
-
-    def __init__(self, engine, paths):
-        self._engine, self._paths, self._next = engine, paths, 0
-        for _ in range(engine.capacity):
-            self._submit()
-
-    def _submit(self):
-        key, path = str(self._next), self._paths[self._next % len(self._paths)]
-        self._engine.submit(Ticket(key, key, Job(source=str(path))))
-        self._next += 1
-
-    def run_for(self, seconds):
-        """Return the windows of the recordings that ended in some seconds."""
-        windows, until = 0, time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            for event in self._engine.poll(0.05):
-                if isinstance(event, Failed):
-                    raise event.error
-                if isinstance(event, Done):
-                    windows += event.transcript.timing.windows
-                    self._submit()
-        return windows
-
-
 def measured(way, folder, arguments):
     """Return the figures of one way to read; it takes its own process, whose threads it leaves."""
     name, _, count = way.partition("=")
     work = LockedThenBusy(arguments.python_ms, arguments.launch_ms)
     settings = Settings(audio={"processes": 0, name: int(count)})
     engine = BatchEngine(settings, lambda _: PlayedFamily(work))
-    feed = Feed(engine, sorted(folder.glob("*.flac")))
-    feed.run_for(WARM_S)
-    cores, before, started = cores_by_thread(), engine.stats.figures(), time.perf_counter()
-    windows = feed.run_for(arguments.seconds)
-    taken = time.perf_counter() - started
-    after, spent = cores_by_thread(), engine.stats.figures()
-    steps = max(1, spent["steps"] - before["steps"])
-    return {
-        "way": way,
-        "windows_per_s": round(windows / taken, 1),
-        "cores": {name: round((after[name] - cores[name]) / taken, 2) for name in after},
-        "step_ms": round(1e3 * (spent["step_s"] - before["step_s"]) / steps, 2),
-    }
+    figures = steady(engine, sorted(folder.glob("*.flac")), Options(), WARM_S, arguments.seconds)
+    return {"way": way} | {name: figures[name] for name in ("windows_per_s", "cores", "step_ms")}
 
 
 def main():
@@ -205,7 +167,7 @@ def main():
         asked = (*step, f"--seconds={arguments.seconds}", str(folder))
         for way in arguments.ways.split(","):
             command = (sys.executable, "-m", "tests.benchmarks.bench_feed", f"--ways={way}", *asked)
-            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

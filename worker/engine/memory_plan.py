@@ -11,7 +11,7 @@ from worker.engine.times import UNMEASURED, Sizes, Times
 # follows five beams, and draws as many samples.
 ROWS_PER_SLOT = 5
 # Windows of 30 s a second that threads of one Python read in all, and that a process reads, beside an
-# engine whose thread is busy: 12 to 16, and 27 (tests/benchmarks/bench_feed.py).
+# engine whose thread is busy: 12 to 17, and 25 to 27 (tests/benchmarks/bench_feed.py).
 WINDOWS_OF_THREADS = 10
 WINDOWS_OF_A_PROCESS = 20
 NOT_MEASURED = "the device was not measured for this model: scribefarm-worker calibrate"

@@ -105,18 +105,22 @@ def together(family, windows, slots, warm_s, seconds):
     return rate
 
 
+def filled(stepper, windows, rows, steps):
+    """Return the stepper with all rows in use, for twice so many steps at least: nobody leaves."""
+    for key in range(rows):
+        stepper.add(key, windows.next(tokens=2 * steps + 2 * WARM_STEPS))
+    for _ in range(WARM_STEPS):
+        stepper.step()
+    return stepper
+
+
 def step_costs(family, windows, rows, steps):
     """Return a step's milliseconds with all rows in use, and the host's part of them.
 
     `host` is the time of the thread in which it did not wait for the device; `dispatch` is starting a
     step while the device has nothing else to do, so that no queue is in the way.
     """
-    stepper = family.stepper
-    # Enough for all steps here: nobody leaves.
-    for key in range(rows):
-        stepper.add(key, windows.next(tokens=2 * steps + 2 * WARM_STEPS))
-    for _ in range(WARM_STEPS):
-        stepper.step()
+    stepper = filled(family.stepper, windows, rows, steps)
     waited, busy, started = stepper.wait_s, time.thread_time(), time.perf_counter()
     for _ in range(steps):
         stepper.step()

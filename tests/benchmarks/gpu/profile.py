@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from producer.settings import Settings
-from tests.benchmarks.gpu.device import WARM_STEPS, Windows
+from tests.benchmarks.gpu.device import Windows, filled
 from tests.benchmarks.gpu.ours import write_model
 from tests.benchmarks.gpu.shapes import leave, parser, tell
 from worker.models.load import pin
@@ -78,11 +78,8 @@ def main():
     settings = Settings(model={"name": str(arguments.model)}, worker={"slots": arguments.slots})
     family = load(settings)
     pin(family, settings)
-    windows, stepper, steps = Windows(family, arguments.shapes), family.stepper, arguments.steps
-    for key in range(arguments.slots):
-        stepper.add(key, windows.next(tokens=2 * steps + 2 * WARM_STEPS))
-    for _ in range(WARM_STEPS):
-        stepper.step()
+    windows, steps = Windows(family, arguments.shapes), arguments.steps
+    stepper = filled(family.stepper, windows, arguments.slots, steps)
     traced(stepper.step)  # CUPTI is slow to start
     events, seconds = traced(lambda: [stepper.step() for _ in range(steps)])
     tell(
