@@ -57,16 +57,16 @@ def by_name(events, kinds, steps):
     }
 
 
-def busy_ms(events):
-    """Return the milliseconds in which at least one event of the device's was under way."""
-    spans = sorted(
-        (event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in DEVICE
-    )
-    busy, end = 0.0, float("-inf")
-    for start, stop in spans:
-        busy += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return busy / 1e3
+def spans(events):
+    """Return (start, end) of the times in which anything ran on the device, microseconds, in order."""
+    found = []
+    seen = (event for event in events if event.get("cat") in DEVICE)
+    for start, end in sorted((event["ts"], event["ts"] + event["dur"]) for event in seen):
+        if found and start <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], end)
+        else:
+            found.append([start, end])
+    return found
 
 
 def main():
@@ -86,7 +86,7 @@ def main():
         {
             "slots": arguments.slots,
             "step_ms": round(1e3 * seconds / steps, 3),
-            "device_busy_ms": round(busy_ms(events) / steps, 3),
+            "device_busy_ms": round(sum(b - a for a, b in spans(events)) / 1e3 / steps, 3),
             "host": by_name(events, HOST, steps),
             "device": by_name(events, DEVICE, steps),
         }
