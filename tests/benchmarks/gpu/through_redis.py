@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import distributions
 from pathlib import Path
 
 from producer import embedded
@@ -110,17 +109,6 @@ def figures(connection, ends, cores):
     }
 
 
-def python_path(folder):
-    """Return where the worker finds its modules, and its package's version if none is installed."""
-    found = [os.environ.get("PYTHONPATH", "")]
-    if not any(distributions(name="scribefarm")):
-        metadata = folder / "site" / "scribefarm-0.dist-info" / "METADATA"
-        metadata.parent.mkdir(parents=True)
-        metadata.write_text("Metadata-Version: 2.1\nName: scribefarm\nVersion: 0\n")
-        found.append(str(folder / "site"))
-    return os.pathsep.join(found)
-
-
 def run(arguments, folder):
     """Start server and worker, and tell what the worker commits."""
     # On a real disk a server syncs once a second; so does this one, in memory.
@@ -133,7 +121,7 @@ def run(arguments, folder):
         arguments.started = time.perf_counter()
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker", "run", "--name", "bench"],
-            env=os.environ | settings.to_environment() | {"PYTHONPATH": python_path(folder)},
+            env=os.environ | settings.to_environment(),
             stdout=sys.stderr,
         )
         ends, cores = wait_for(connection, worker, num_jobs, arguments)

@@ -94,8 +94,8 @@ _TOP_TOKENS = r"""
   time_sum = block_sum(time_sum, shared);
   const float of_time = time_sum == 0 ? -INFINITY : time.value + logf(time_sum);
   const float of_text = text_sum == 0 ? -INFINITY : text.value + logf(text_sum);
-  // A timestamp is due if all of them together are likelier than the likeliest text.
-  const bool is_due = has_rules && of_time > text.value;
+  // A timestamp is due if all of them together are likelier than the likeliest text, which a NaN hides.
+  const bool is_due = has_rules && of_time > text.value && !isnan(of_text);
   const float highest = fmaxf(of_time, of_text);
   const float of_all = is_due || of_text == -INFINITY ? of_time
       : of_time == -INFINITY ? of_text
