@@ -35,8 +35,6 @@ def bench_ours(report, arguments, parts):
 def bench_network(report, arguments, *, with_rows):
     """Time the encoder, and features in to tokens out, over the batches."""
     from tests.benchmarks.bench_parakeet_gpu import best_of, read_pieces
-
-    # Imported here: Parakeet's backend turns CUDA graphs off, and Whisper's is to have them.
     from worker.models.parakeet.backend import make_network
     from worker.models.parakeet.buckets import bucket_of
     from worker.models.parakeet.weights.load import load_weights
@@ -160,7 +158,8 @@ def bench_engine(report, arguments):
             "loaded_s": round(time.perf_counter() - started, 1),
             "encoded_together_at_most": engine._family.plan.batch_size,
         }
-        row |= steady(engine, paths, Options(), arguments.warm, arguments.seconds)
+        times = arguments.warm, arguments.seconds
+        row |= steady(engine, paths, Options(), *times, traced_s=arguments.traced)
         engine.stop()
         report.setdefault("engine", []).append(row)
         print(json.dumps({"engine": report["engine"]}), flush=True)

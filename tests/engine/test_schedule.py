@@ -161,18 +161,40 @@ def test_a_reply_that_waits_for_the_device_is_read_after_the_next_step_was_start
     desk = Desk(steps=50)
     desk.begin("row", Decode(1))
     desk.turns(1)
-    started_at = desk.stats.steps
     track = desk.begin("a", Weigh("a"))
+    desk.turns(1)
+    assert (desk.batches, desk.reads) == ([["a"]], [])
+    started_at = desk.stats.steps
     desk.turns(1)
     assert desk.reads == [(["a"], started_at + 1)]
     assert track.transcription.replies == ["a"]
 
 
-def test_one_recordings_next_request_joins_in_the_same_turn():
+def test_a_batch_is_handed_over_while_the_device_has_a_step_to_do():
+    """Else it would do nothing meanwhile."""
+    desk = Desk(steps=50, batch_size=1)
+    desk.begin("row", Decode(1))
+    desk.turns(1)
+    desk.begin("a", Encode("a"))
+    step = desk.stepper.step
+
+    def look_and_step():
+        assert desk.batches == []
+        return step()
+
+    desk.stepper.step = look_and_step
+    desk.turns(1)
+    assert desk.batches == [["a"]]
+
+
+def test_one_recordings_next_request_joins_the_next_step():
     """Encoded, it waits for no further turn to be decoded."""
     desk = Desk(steps=1)
     track = desk.begin("a", Encode("a"), Decode(7))
     desk.turns(1)
+    assert desk.schedule.has_started_batch
+    desk.turns(1)
+    assert not desk.schedule.has_started_batch
     assert desk.stepper.ended == [(7, 0)]
     assert len(track.transcription.replies) == 2
 
@@ -209,7 +231,7 @@ def test_a_reply_that_finds_no_room_is_asked_for_again_in_smaller_batches():
     desk.reply_room = 0
     desk.stepper.num_slots = 1
     desk.begin("e", Weigh("e"))
-    desk.turns(1)
+    desk.turns(2)
     assert type(desk.events[-1]) is Failed
     assert type(desk.events[-1].error) is OutOfMemory
 
@@ -219,7 +241,7 @@ LOST = DeviceLost("device", "must finish what it was given")
 
 def test_a_lost_device_fails_no_recording_and_ends_the_schedule():
     """At a step, at a batch or at its reply: the farm gives all recordings to others."""
-    stepped, started, read = Desk(), Desk(), Desk()
+    stepped, started, read = Desk(steps=50), Desk(steps=50), Desk(steps=50)
     stepped.stepper.step_errors.append(LOST)
     stepped.begin("a", Decode(1))
     for desk, request in ((started, Encode("a")), (read, Weigh("a"))):
@@ -228,7 +250,7 @@ def test_a_lost_device_fails_no_recording_and_ends_the_schedule():
     started.fail_with = read.fail_reading_with = LOST
     for desk in (stepped, started, read):
         with pytest.raises(DeviceLost):
-            desk.turns(1)
+            desk.turns(6)
         assert desk.events == []
 
 

@@ -188,12 +188,15 @@ class BatchEngine:
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.
 
-        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile.
+        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile. A batch that was just
+        started gives more time.
         """
+        has_batch = self._schedule.has_started_batch
+        receiving_s = self.plan.receiving_s if has_batch else RECEIVE_S
         try:
             message = self._first_message()
             with self.stats.receive:
-                until = time.perf_counter() + RECEIVE_S
+                until = time.perf_counter() + receiving_s
                 message()
                 while time.perf_counter() < until:
                     self._inbox.get_nowait()()

@@ -97,6 +97,10 @@ class Transcription(Protocol):
         """
 
 
+def _all_alike(_request: Batched[Any]) -> None:
+    """Return the one kind of requests that are all computed alike."""
+
+
 @dataclass(frozen=True)
 class Computation:
     """How one type of `Batched` request is computed.
@@ -108,11 +112,13 @@ class Computation:
             device has no room; the engine then tries fewer at once.
         batch_size: Most requests that are computed together.
         patience_steps: How many steps a request waits for others while rows are being stepped.
+        kind_of: Says which requests belong together: a batch is of one kind.
     """
 
     start: Callable[[list[Any]], Replies]
     batch_size: int
     patience_steps: int = 0
+    kind_of: Callable[[Any], Hashable] = _all_alike
 
 
 class Stepper(Protocol):

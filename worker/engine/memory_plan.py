@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from producer.errors import OutOfRange
-from worker.engine.times import UNMEASURED, Sizes, Times
+from worker.engine.times import RECEIVE_S, UNMEASURED, Sizes, Times
 
 # Rows that a window in every slot may have, if there is memory for them: the reference's command
 # follows five beams, and draws as many samples.
@@ -47,6 +47,7 @@ class MemoryPlan:
         steps_ahead: Steps that are on their way when one is read; they take no memory.
         why: What speaks for these sizes, in words.
         window_s: A window's share of the device's time with them; None where it was not measured.
+        receiving_s: How long audio is taken while the device computes a batch.
     """
 
     limit_bytes: int
@@ -57,6 +58,7 @@ class MemoryPlan:
     steps_ahead: int = UNMEASURED.steps_ahead
     why: str = NOT_MEASURED
     window_s: float | None = None
+    receiving_s: float = RECEIVE_S
 
     @property
     def rows(self) -> int:
@@ -147,7 +149,12 @@ def plan_memory(
     )
     if times is not None:
         at = sizes.slots, sizes.batch_size
-        plan = replace(plan, why=times.reason(*at), window_s=times.window_s(*at))
+        plan = replace(
+            plan,
+            why=times.reason(*at),
+            window_s=times.window_s(*at),
+            receiving_s=times.receiving_s(sizes.batch_size),
+        )
     return _with_rows(plan)
 
 

@@ -1,58 +1,30 @@
 """Which recording gets what of the device next: the engine's policy, without its threads.
 
 ```
-turn:   batches -> full batches of what waits longest; whatever waits, if the device is idle
-        step    -> every row of the stepper one step further
+turn:   step    -> every row of the stepper one step further
         replies -> what is ready goes back to its recording, which asks for the next thing
+        batches -> full batches of what waits longest; whatever waits, if the device is idle
 ```
+
+A batch comes last: while it is handed over, the device has a step to do.
 """
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from producer.errors import DeviceLost, Internal, OutOfMemory, ScribefarmError
 from worker.engine.checkpoints import signed
-from worker.engine.family import Computation, Family
+from worker.engine.family import Family
 from worker.engine.messages import Checkpoint, Done, Event, Failed
 from worker.engine.requests import Batched, Compute, Request, Rows
 from worker.engine.stats import EngineStats
 from worker.engine.track import Track
+from worker.engine.waiting import Asked, Waiting
 
 _log = structlog.get_logger()
-
-
-@dataclass
-class Waiting:
-    """The requests of one type that wait to be computed together, oldest first.
-
-    Attributes:
-        batch_size: Most at once; halved when the device had no room.
-    """
-
-    computation: Computation
-    batch_size: int
-    requests: deque[tuple[Track, Batched[Any]]] = field(default_factory=deque)
-
-    def is_due(self, *, device_is_idle: bool) -> bool:
-        """Return whether a batch is started: full, waited for long enough, or nothing else to do."""
-        if not self.requests:
-            return False
-        oldest, _ = self.requests[0]
-        is_full = len(self.requests) >= self.batch_size
-        return is_full or device_is_idle or oldest.waited > self.computation.patience_steps
-
-    def take(self) -> list[tuple[Track, Batched[Any]]]:
-        """Remove and return the next batch."""
-        size = min(self.batch_size, len(self.requests))
-        return [self.requests.popleft() for _ in range(size)]
-
-    def drop(self, track: Track) -> None:
-        """Forget a recording's request."""
-        self.requests = deque(item for item in self.requests if item[0] is not track)
 
 
 @dataclass(frozen=True)
@@ -60,7 +32,7 @@ class Unread:
     """A batch that was started, and what waits for its replies."""
 
     waiting: Waiting
-    batch: list[tuple[Track, Batched[Any]]]
+    batch: list[Asked]
     read: Callable[[], Any]
 
 
@@ -73,6 +45,10 @@ class Schedule:
         compute: Runs host work elsewhere, and `advance`s or `fail`s the track with the result in
             this thread.
         stats: Counted up.
+
+    Attributes:
+        tracks: The recordings that are held, by execution id.
+        has_started_batch: Whether the last turn gave the device a batch that had waited for company.
     """
 
     def __init__(
@@ -93,11 +69,12 @@ class Schedule:
         }
         self._unread: list[Unread] = []
         self.tracks: dict[str, Track] = {}
+        self.has_started_batch = False
 
     @property
     def is_idle(self) -> bool:
         """Return whether a turn would do nothing."""
-        waits = any(waiting.requests for waiting in self._waiting.values()) or self._unread
+        waits = any(self._waiting.values()) or self._unread
         return not waits and (self._stepper is None or self._stepper.num_wanted == 0)
 
     def add(self, track: Track) -> None:
@@ -111,13 +88,14 @@ class Schedule:
             DeviceLost: no recording can be worked on here any more.
             Exception: a defect of the family's; what happens to a single recording is emitted.
         """
-        with self._stats.batch:
-            for waiting in self._waiting.values():
-                self._start_batches(waiting)
         with self._stats.step:
             self._step()
         with self._stats.reply:
             self._read_replies()
+        with self._stats.batch:
+            self.has_started_batch = False
+            for waiting in self._waiting.values():
+                self._start_batches(waiting)
 
     def advance(self, track: Track, reply: object = None) -> None:
         """Send a recording what it waited for, and take what it asks for next."""
@@ -153,7 +131,7 @@ class Schedule:
     def _take(self, track: Track, request: Request[Any]) -> None:
         match request:
             case Batched():
-                self._waiting[type(request)].requests.append((track, request))
+                self._waiting[type(request)].add((track, request))
             case Rows() if self._stepper is not None:
                 self._stepper.add(track.key, request)
             case Compute():
@@ -163,27 +141,26 @@ class Schedule:
 
     def _start_batches(self, waiting: Waiting) -> None:
         """Start what is due of one type; of a type that waits for full batches, one a turn."""
-        for track, _ in waiting.requests:
-            track.waited += 1
+        waiting.count_turn()
         is_patient = waiting.computation.patience_steps > 0
         idle = self._stepper is None or self._stepper.num_active == 0
-        while waiting.is_due(device_is_idle=idle):
-            if not self._start_batch(waiting) or is_patient:
+        while batch := waiting.take_due(device_is_idle=idle):
+            if not self._start_batch(waiting, batch) or is_patient:
                 return
 
-    def _start_batch(self, waiting: Waiting) -> bool:
+    def _start_batch(self, waiting: Waiting, batch: list[Asked]) -> bool:
         """Start one batch; False if the device had no room for it."""
-        batch = waiting.take()
         try:
             replies = waiting.computation.start([request for _, request in batch])
         except OutOfMemory as error:
-            waiting.requests.extendleft(reversed(batch))
+            waiting.put_back(batch)
             self._make_room(waiting, [track for track, _ in batch], error)
             return False
         tracks = [track for track, _ in batch]
         for track in tracks:
             track.waited = 0
         if waiting.computation.patience_steps:
+            self.has_started_batch = True
             self._stats.batches += 1
             self._stats.batched_requests += len(batch)
         if callable(replies):
@@ -238,8 +215,7 @@ class Schedule:
                 replies = each.read()
             except OutOfMemory as error:
                 # Asked for again, fewer at once; recordings may have left meanwhile.
-                held = [item for item in each.batch if self._is_held(item[0])]
-                each.waiting.requests.extendleft(reversed(held))
+                each.waiting.put_back([asked for asked in each.batch if self._is_held(asked[0])])
                 self._make_room(each.waiting, tracks, error)
                 continue
             except DeviceLost:

@@ -17,8 +17,9 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 # The engine's thread takes audio between two steps for at most this long; the device has steps to
-# go on with meanwhile.
+# go on with meanwhile. While a batch is computed it takes audio for half of the batch's time.
 RECEIVE_S = 0.005
+RECEIVING_SHARE = 0.5
 # Slots are as good as the best if a window takes so much longer with them; a batch costs only the
 # time in which it holds the device.
 TOLERANCE = 0.03
@@ -149,6 +150,11 @@ class Times:
         if not self.step_s:
             return encoding_s
         return encoding_s + self.steps * self.step_of(slots) / slots
+
+    def receiving_s(self, batch: int) -> float:
+        """Return how long the engine's thread may take audio behind a batch of so many."""
+        batch_s = _at(self.encode_s, batch) if self.hides_host else 0.0
+        return max(RECEIVE_S, RECEIVING_SHARE * batch_s)
 
     def step_of(self, rows: int) -> float:
         """Return the seconds of a step of so many rows."""

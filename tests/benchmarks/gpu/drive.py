@@ -8,7 +8,6 @@
 | device | ours without the engine; longer if MLX compiles its kernels first | 180 |
 | profile | what a step of ours asks of CUDA, call by call, and every kernel | 60 |
 | files | ours from files to results, at the device's best slots | 70 |
-| trace | what the device did while the engine ran, and why it did nothing | 50 |
 | files-128 | the same with 128 slots | 70 |
 | redis | ours through the farm, at the slots of the better of these | 95 |
 | parakeet | ours from files, with Parakeet 0.6b's shapes | 100 |
@@ -66,13 +65,12 @@ PARTS = {
     "speech": Part(f"{GPU}.speech", ("--speech", "SPEECH"), 15, 60),
     "device": Part(f"{GPU}.device", ("--slots", "192,128,256,64"), 180, 300),
     "profile": Part(f"{GPU}.profile", (), 60, 120),
-    "files": Part(f"{GPU}.files", ("--slots", "BEST"), 70, 130),
-    "trace": Part(f"{GPU}.trace", ("--slots", "BEST"), 50, 120),
+    "files": Part(f"{GPU}.files", ("--slots", "BEST", "--traced", "0.7"), 70, 150),
     "files-128": Part(f"{GPU}.files", ("--slots", "128"), 70, 130),
     "redis": Part(f"{GPU}.through_redis", ("--slots", "BEST"), 95, 170),
     "parakeet": Part(
         "tests.benchmarks.bench_parakeet_gpu",
-        ("--parts", "parakeet", "--processes", "14", "--slots", "256"),
+        ("--parts", "parakeet", "--processes", "14", "--slots", "256", "--traced", "0.7"),
         100,
         170,
     ),
@@ -92,9 +90,8 @@ TINY_FLAGS = {
     "device": ("--slots", "4,2", "--seconds", "2", "--warm", "1"),
     "profile": ("--slots", "4", "--steps", "4"),
     "files": ("--seconds", "8", "--warm", "5", "--processes", "2"),
-    "trace": ("--warm", "5", "--processes", "2"),
     "files-128": ("--seconds", "8", "--warm", "5", "--slots", "2", "--processes", "2"),
-    "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24"),
+    "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24", "--processes", "2"),
     "parakeet-vad": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "parakeet": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "transformers": ("--batches", "2"),

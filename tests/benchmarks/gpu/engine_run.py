@@ -72,8 +72,11 @@ def windows_per_s(ends):
     return sum(windows for _, windows in ends[1:]) / (ends[-1][0] - ends[0][0])
 
 
-def steady(engine, paths, options, warm_s, seconds):
-    """Return what the engine does in some seconds once it is warm, and where the time went."""
+def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
+    """Return what the engine does in some seconds once it is warm, and where the time went.
+
+    Then, if it is asked for, what the device does in some seconds more; see trace.py.
+    """
     recordings = Recordings(engine, paths, options)
     recordings.run_for(warm_s)
     audio_s, words, first_end = recordings.audio_s, recordings.words, len(recordings.ends)
@@ -86,7 +89,7 @@ def steady(engine, paths, options, warm_s, seconds):
     spent = {name: value - before[name] for name, value in spent.items()}
     heard_s = recordings.audio_s - audio_s
     ends = recordings.ends[first_end:]
-    return {
+    figures = {
         "audio_times_real_time": round(heard_s / taken),
         "windows_per_s": round(windows_per_s(ends), 2),
         "recordings": len(ends),
@@ -102,6 +105,12 @@ def steady(engine, paths, options, warm_s, seconds):
         "requests_a_batch": round(spent["batched_requests"] / max(1, spent["batches"]), 1),
         "peak_gb": round(mx.get_peak_memory() / 1e9, 1),
     }
+    if traced_s:
+        # Imported here: it needs torch.
+        from tests.benchmarks.gpu.trace import trace
+
+        figures["trace"] = trace(recordings, traced_s)
+    return figures
 
 
 def cores_by_thread():

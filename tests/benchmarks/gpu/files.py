@@ -1,6 +1,8 @@
 """Ours from files to results: the whole engine, and where its time went.
 
-python -m tests.benchmarks.gpu.files [--slots 192] [--threads 8] [--recordings FOLDER]
+    python -m tests.benchmarks.gpu.files [--slots 192] [--processes 12] [--recordings FOLDER] [--traced 1]
+
+`--traced` adds what the device did in some seconds more; see trace.py.
 """
 
 import time
@@ -28,6 +30,7 @@ def engine_parser(doc):
     flags.add_argument("--slots", type=int, default=192)
     flags.add_argument("--threads", type=int, default=8, help="that read recordings")
     flags.add_argument("--processes", type=int, default=12, help="in their place; 0: threads")
+    flags.add_argument("--traced", type=float, default=0, help="seconds")
     return flags
 
 
@@ -47,7 +50,8 @@ def main():
         }
     )
     options = every_window_alike(arguments.shapes)
-    figures = steady(engine, paths, options, arguments.warm, arguments.seconds)
+    seconds = arguments.seconds
+    figures = steady(engine, paths, options, arguments.warm, seconds, traced_s=arguments.traced)
     tell(figures)
     tell({"times_real_time": round(figures["windows_per_s"] * WINDOW_S)})
     engine.stop()

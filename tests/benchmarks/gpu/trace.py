@@ -1,11 +1,10 @@
-"""What the device did while the whole engine ran, and what the engine's thread did while it had nothing to do.
+"""What the device did while the whole engine ran, and what the engine's thread did while it did nothing.
 
-    python -m tests.benchmarks.gpu.trace [--slots 192] [--traced 1.0] [--recordings FOLDER]
+    python -m tests.benchmarks.gpu.files --traced 1
 
-The engine is kept full as in files.py; then PyTorch's profiler listens to CUPTI, which slows the engine
-somewhat. `busy_share` is the part of the time in which anything ran on the device; `idle_by_activity`
-the rest, by what the engine's thread was at (see `worker.engine.stats`). Every event is in
-$OUT/trace.json.gz, too. Without a GPU nothing is seen there.
+PyTorch's profiler listens to CUPTI, which slows the engine somewhat. `busy_share` is the part of the time in which anything ran on the device; `idle_by_activity`
+the rest, by what the engine's thread was at (see `worker.engine.stats`). Every event is in a file of
+$OUT, too. Without a GPU nothing is seen there.
 """
 
 import gzip
@@ -14,18 +13,13 @@ import os
 import time
 from bisect import bisect_right
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from tests.benchmarks.gpu.engine_run import Recordings
-from tests.benchmarks.gpu.files import engine_parser, engine_settings
-from tests.benchmarks.gpu.ours import every_window_alike, write_model
 from tests.benchmarks.gpu.profile import DEVICE, HOST, by_name, spans, traced
-from tests.benchmarks.gpu.shapes import leave, tell
-from worker.engine.engine import BatchEngine
 from worker.engine.stats import Stopwatch
-from worker.models.load import load_family
 
 ACTIVITIES = ("idle", "receive", "batch", "step", "reply")
 MARK = "scribefarm: begins"
@@ -56,12 +50,14 @@ def activities_in(events, diaries, began):
     """Return (start, end, name) of the diaries' blocks in order, in the events' microseconds."""
     [mark] = [event["ts"] for event in events if event.get("name") == MARK and "ts" in event][:1]
     blocks = [(*block, name) for name, diary in diaries.items() for block in diary.blocks]
-    return sorted((mark + (a - began) * 1e6, mark + (b - began) * 1e6, name) for a, b, name in blocks)
+    return sorted(
+        (mark + (a - began) * 1e6, mark + (b - began) * 1e6, name) for a, b, name in blocks
+    )
 
 
 def gaps(busy):
     """Return (start, end) of what lies between spans that do not overlap."""
-    between = zip(busy, busy[1:], strict=False)
+    between = pairwise(busy)
     return [(a, b) for (_, a), (b, _) in between if b - a >= SHORTEST_GAP_US]
 
 
@@ -93,59 +89,42 @@ def longest(idle, activities, count=12):
 
 
 def keep_events(events, activities):
-    """Write what was seen to $OUT, compressed."""
+    """Write what was seen to a file of $OUT, compressed."""
     kept = [
         (event["cat"], event["name"][:60], event.get("tid"), event["ts"], event["dur"])
         for event in events
         if event.get("cat") in HOST + DEVICE
     ]
-    path = Path(os.environ.get("OUT", "/tmp")) / "trace.json.gz"
+    path = Path(os.environ.get("OUT", "/tmp")) / f"trace-{os.getpid()}.json.gz"
     with gzip.open(path, "wt", 5) as file:
         json.dump({"events": kept, "activities": activities}, file)
 
 
-def main():
-    flags = engine_parser(__doc__)
-    flags.add_argument("--traced", type=float, default=1.0, help="seconds")
-    arguments = flags.parse_args()
-    write_model(arguments.model, arguments.shapes)
-    paths = sorted(arguments.recordings.glob("*.flac"))
-    engine = BatchEngine(engine_settings(arguments), load_family)
-    recordings = Recordings(engine, paths, every_window_alike(arguments.shapes))
-    recordings.run_for(arguments.warm)
+def trace(recordings, seconds):
+    """Return what the device did in some seconds of a full and warm engine."""
+    engine = recordings.engine
     traced(lambda: recordings.run_for(0.2))  # CUPTI is slow to start
     diaries, began = keep_diaries(engine.stats), []
 
     def run():
         began.append(time.perf_counter())
         with torch.profiler.record_function(MARK):
-            recordings.run_for(arguments.traced)
+            recordings.run_for(seconds)
 
     windows, row_steps = engine.stats.batched_requests, engine.stats.row_steps
-    events, seconds = traced(run)
+    events, taken = traced(run)
     activities = activities_in(events, diaries, began[0])
     busy = spans(events)
     idle = gaps(busy)
     by_activity = shared_out(idle, activities)
-    tell(
-        {
-            "slots": arguments.slots,
-            "seconds": round(seconds, 2),
-            "windows_per_s": round((engine.stats.batched_requests - windows) / seconds, 1),
-            "row_steps_per_s": round((engine.stats.row_steps - row_steps) / seconds),
-            "busy_share": round(sum(b - a for a, b in busy) / 1e6 / seconds, 3),
-            "idle_by_activity": {
-                name: round(us / 1e6 / seconds, 3) for name, us in by_activity.items()
-            },
-            "longest_gaps_ms": longest(idle, activities),
-            "host": by_name(events, HOST, seconds),
-            "device": by_name(events, DEVICE, seconds),
-        }
-    )
     keep_events(events, activities)
-    engine.stop()
-    leave()
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "seconds": round(taken, 2),
+        "windows_per_s": round((engine.stats.batched_requests - windows) / taken, 1),
+        "row_steps_per_s": round((engine.stats.row_steps - row_steps) / taken),
+        "busy_share": round(sum(b - a for a, b in busy) / 1e6 / taken, 3),
+        "idle_by_activity": {name: round(us / 1e6 / taken, 3) for name, us in by_activity.items()},
+        "longest_gaps_ms": longest(idle, activities),
+        "host": by_name(events, HOST, taken),
+        "device": by_name(events, DEVICE, taken),
+    }

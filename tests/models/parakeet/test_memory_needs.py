@@ -48,6 +48,6 @@ def test_a_head_needs_its_block_and_ctc_no_rows():
 def test_as_many_pieces_are_encoded_together_as_come_together_and_fit():
     """Those that rows leave behind within the patience; where memory is short, fewer."""
     wide = plan_of(large_config(), 80)
-    assert (wide.slots, wide.batch_size) == (256, 32)
+    assert (wide.slots, wide.batch_size) == (256, 64)
     tight = plan_of(large_config(), 5.3)
     assert 1 < tight.batch_size < wide.batch_size

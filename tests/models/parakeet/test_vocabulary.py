@@ -95,3 +95,9 @@ def test_what_is_no_sentencepiece_is_refused(data):
     """Broken off, nonsense, or a text that is none."""
     with pytest.raises(InvalidModel, match="SentencePiece"):
         from_sentencepiece(data, "it")
+
+
+def test_spoken_are_the_tokens_with_a_letter_or_a_digit():
+    """Punctuation, spaces, special pieces and bytes are none."""
+    vocabulary = Vocabulary(("<unk>", "\u2581a", ",", "\u2581", "7", "<0x41>", "<0xC3>", "\u00e9"))
+    assert vocabulary.spoken == {1, 4, 5, 7}

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from worker.device.backend import uploaded
 from worker.models.parakeet.config import EncoderConfig
 from worker.models.parakeet.layers import fused, is_within, on_cuda, silu
 from worker.models.parakeet.subsampling import Subsampling
@@ -185,7 +186,7 @@ class Encoder(nn.Module):
         """Return states (B, T, D) of `pre_encode`'s output, for pieces of so many frames (B,)."""
         x = subsampled * self.input_scale
         length, width = x.shape[1:]
-        positions = mx.array(relative_positions(length, width)).astype(x.dtype)
+        positions = uploaded(relative_positions, length, width).astype(x.dtype)
         is_frame = is_within(num_frames, length)
         for layer in self.layers:
             x = layer(x, positions, is_frame)

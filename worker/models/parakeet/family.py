@@ -18,6 +18,7 @@ from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
 from worker.models.backend import Backend
 from worker.models.parakeet.backend import make_network
+from worker.models.parakeet.buckets import bucket_of
 from worker.models.parakeet.cut import LONGEST_PIECE
 from worker.models.parakeet.drift import LanguageDetector
 from worker.models.parakeet.figures import figures
@@ -30,9 +31,9 @@ from worker.models.parakeet.transcription import ModelFacts, Transcription
 from worker.models.parakeet.weights.load import load_weights
 from worker.models.parakeet.weights.parameters import Weights
 
-# A piece waits at most this many steps for others to be encoded with it. A step of the stepper is
-# several labels of every row, and a piece takes about ten.
-PATIENCE_STEPS = 2
+# A piece waits at most this many steps for others of its length to be encoded with it. A step of the
+# stepper is several labels of every row, and a piece takes about ten.
+PATIENCE_STEPS = 6
 # Calls of `Network.advance` for the longest piece: 130 tokens in 30 s of LibriSpeech, half as many
 # blanks, sixteen of both a call on a GPU (tests/benchmarks/RESULTS.md, 2026-11-29 19:30).
 STEPS_PER_PIECE = 12
@@ -105,14 +106,19 @@ class ParakeetFamily:
         self.stepper = None
         together = plan.batch_size
         if self._facts.is_ctc:
-            label = Computation(self._label_ctc, together, PATIENCE_STEPS)
+            label = Computation(self._label_ctc, together, PATIENCE_STEPS, self._bucket_of)
             self.computations = {LabelCtc: label}
         else:
             self.stepper = self._make_stepper(plan.slots, plan.steps_ahead)
-            self.computations = {Encode: Computation(self._encode, together, PATIENCE_STEPS)}
+            encode = Computation(self._encode, together, PATIENCE_STEPS, self._bucket_of)
+            self.computations = {Encode: encode}
         if self._facts.hears_speech:
             self.computations |= {HearSpeech: Computation(self._hear_speech, 1)}
         self._warm_up()
+
+    def _bucket_of(self, request: Encode | LabelCtc) -> int:
+        """Return what a piece is padded to: only pieces of one bucket share a launch."""
+        return bucket_of(self.config.num_frames(request.samples.size))
 
     def _warm_up(self) -> None:
         samples = _noise()

@@ -72,7 +72,7 @@ def words_of(
         text = vocabulary.text(tokens)
         if not text.strip():
             continue
-        spoken = [label for label in group if _is_spoken(vocabulary.text([label.token]))] or group
+        spoken = [label for label in group if label.token in vocabulary.spoken] or group
         first, last = spoken[0], spoken[-1]
         earliest = words[-1].end if words else piece.start_s
         start = _between(earliest, piece.start_s + frame_s * first.frame, piece.end_s)
@@ -138,10 +138,6 @@ def _groups(labels: Sequence[Label], vocabulary: Vocabulary) -> Iterator[list[La
 
 def _between(least: float, value: float, most: float) -> float:
     return min(max(least, value), most)
-
-
-def _is_spoken(text: str) -> bool:
-    return any(char.isalnum() for char in text)
 
 
 def _sentences(words: Sequence[TimedWord]) -> Iterator[list[TimedWord]]:

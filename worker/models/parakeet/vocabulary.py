@@ -31,6 +31,12 @@ class Vocabulary:
         found = (index for index, piece in enumerate(self.pieces) if _SPECIAL.fullmatch(piece))
         return self.marked | frozenset(found)
 
+    @cached_property
+    def spoken(self) -> frozenset[int]:
+        """Ids that have a letter or a digit: somebody takes time to say them."""
+        ids = range(len(self.pieces))
+        return frozenset(id_ for id_ in ids if any(map(str.isalnum, self.text([id_]))))
+
     def starts_word(self, token: int) -> bool:
         """Return whether a token begins with a space."""
         return self.pieces[token].startswith(WORD_START)
@@ -40,11 +46,18 @@ class Vocabulary:
 
         Bytes that are no UTF-8 become U+FFFD.
         """
-        data = bytearray()
-        for token in tokens:
-            if token in self.special:
-                continue
-            piece = self.pieces[token]
-            byte = _BYTE.fullmatch(piece)
-            data += bytes([int(byte[1], 16)]) if byte else piece.encode(errors="replace")
+        data = b"".join([self._bytes[token] for token in tokens])
         return data.decode(errors="replace").replace(WORD_START, " ")
+
+    @cached_property
+    def _bytes(self) -> tuple[bytes, ...]:
+        """What each token adds to a text."""
+        return tuple(
+            b"" if token in self.special else _bytes_of(piece)
+            for token, piece in enumerate(self.pieces)
+        )
+
+
+def _bytes_of(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.encode(errors="replace")

@@ -1,0 +1,74 @@
+"""Batched requests that wait for company: which of them are computed together, and when."""
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from worker.engine.family import Computation
+from worker.engine.requests import Batched
+from worker.engine.track import Track
+
+Asked: TypeAlias = tuple[Track, Batched[Any]]
+"""A request, and the recording that waits for its reply."""
+
+
+@dataclass
+class Waiting:
+    """The requests of one type that wait to be computed together.
+
+    Attributes:
+        computation: What they wait for.
+        batch_size: Most at once; halved when the device had no room.
+    """
+
+    computation: Computation
+    batch_size: int
+    _queues: dict[Hashable, deque[Asked]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return sum(map(len, self._queues.values()))
+
+    def add(self, asked: Asked) -> None:
+        """Let a request wait behind its like."""
+        self._queue(asked).append(asked)
+
+    def put_back(self, batch: list[Asked]) -> None:
+        """Let requests that were taken wait again, before all others of theirs."""
+        for asked in reversed(batch):
+            self._queue(asked).appendleft(asked)
+
+    def count_turn(self) -> None:
+        """Take note that all that wait have waited for one step more."""
+        for queue in self._queues.values():
+            for track, _ in queue:
+                track.waited += 1
+
+    def take_due(self, *, device_is_idle: bool) -> list[Asked]:
+        """Remove and return a batch; nothing unless one is full, has waited, or the device is idle.
+
+        Of several the one whose first request has waited longest.
+        """
+        full = [queue for queue in self._queues.values() if len(queue) >= self.batch_size]
+        queues = full or [queue for queue in self._queues.values() if queue]
+        if not queues:
+            return []
+        queue = max(queues, key=_waited)
+        if not (full or device_is_idle or _waited(queue) > self.computation.patience_steps):
+            return []
+        return [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+
+    def drop(self, track: Track) -> None:
+        """Forget a recording's request."""
+        for kind, queue in self._queues.items():
+            self._queues[kind] = deque(asked for asked in queue if asked[0] is not track)
+
+    def _queue(self, asked: Asked) -> deque[Asked]:
+        _, request = asked
+        return self._queues.setdefault(self.computation.kind_of(request), deque())
+
+
+def _waited(queue: deque[Asked]) -> int:
+    track, _ = queue[0]
+    return track.waited
