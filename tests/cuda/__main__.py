@@ -1,6 +1,6 @@
 """Compare each CUDA kernel with its twin in MLX's own operations, on random and on hostile numbers.
 
-    python -m tests.cuda [add_and_norm gelu own_attention audio_attention top_tokens]
+    python -m tests.cuda [add_and_norm gelu own_attention audio_attention top_tokens sending]
 
 Prints a line a comparison; ends with 1 at the first that fails. It needs an NVIDIA GPU, so that no
 suite of a machine without one runs it.
@@ -14,10 +14,11 @@ import numpy as np
 from mlx import nn
 
 from producer.job import Options
-from worker.device.backend import set_up_cuda
+from worker.device.backend import on_cuda, set_up_cuda
 from worker.device.rules import NO_RULES, BatchedRules
+from worker.device.sending import PINNED_BYTES, PinnedRing, _ring, send
 from worker.models.whisper import layers
-from worker.models.whisper.layers import Norm, on_cuda, up_to
+from worker.models.whisper.layers import Norm, up_to
 from worker.models.whisper.prompt import row_rules
 from worker.models.whisper.step_kernels import CudaKernels, Places, PlainKernels
 from worker.models.whisper.tokenizer import Tokenizer
@@ -160,6 +161,29 @@ def check_top_tokens():
             assert alike.all(), (name, np.argwhere(~alike)[:5])
 
 
+def check_sending():
+    """All sizes, and more than the ring holds, while the device is far behind."""
+    assert isinstance(_ring(), PinnedRing)
+    choose = np.random.default_rng(0)
+    late = mx.random.normal((8192, 8192))
+    for _ in range(8):
+        late = late @ late / 8192
+    mx.async_eval(late)
+    sizes = [1, 3, 4, 5, 480_240, 481_000, 7, *choose.integers(1, 600_000, 60).tolist()]
+    sizes += [PINNED_BYTES // 8, PINNED_BYTES // 8 + 1, 30 * 480_000, 2 * 480_000]
+    given = [choose.random(size, np.float32) for size in sizes]
+    held = np.empty(max(sizes), np.float32)
+    found = []
+    for numbers in given:
+        held[: numbers.size] = numbers  # as a reader's memory, which is used again at once
+        found.append(send(held[: numbers.size]))
+    for numbers, each in zip(given, found, strict=True):
+        assert np.array_equal(np.array(each), numbers), numbers.size
+    shaped = given[-1].reshape(2, 3, -1)
+    assert np.array_equal(np.array(send(shaped)), shaped)
+    print(f"sending: {len(sizes)} sizes are equal", flush=True)
+
+
 def main():
     set_up_cuda(mx.float16)
     if not on_cuda():
@@ -170,6 +194,7 @@ def main():
         "own_attention": check_own_attention,
         "audio_attention": check_audio_attention,
         "top_tokens": check_top_tokens,
+        "sending": check_sending,
     }
     asked = sys.argv[1:] or list(checks)
     for name in asked:

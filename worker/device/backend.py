@@ -25,6 +25,12 @@ def on_gpu() -> bool:
     return bool(mx.default_device().type == mx.gpu)
 
 
+@functools.cache
+def on_cuda() -> bool:
+    """Return whether MLX computes on CUDA."""
+    return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
+
+
 def choose_dtype(name: str) -> mx.Dtype:
     """Return the asked dtype; `auto` is float16 on a GPU and float32 on a CPU, where half is slow."""
     return DTYPES[name] if name != "auto" else (mx.float16 if on_gpu() else mx.float32)

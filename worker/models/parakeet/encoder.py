@@ -11,9 +11,9 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from worker.device.backend import uploaded
+from worker.device.backend import on_cuda, uploaded
 from worker.models.parakeet.config import EncoderConfig
-from worker.models.parakeet.layers import fused, is_within, on_cuda, silu
+from worker.models.parakeet.layers import fused, is_within, silu
 from worker.models.parakeet.subsampling import Subsampling
 
 

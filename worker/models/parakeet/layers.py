@@ -35,9 +35,3 @@ def silu(x: mx.array) -> mx.array:
 def is_within(num_frames: mx.array, length: int) -> mx.array:
     """Return which of `length` frames lie within pieces of so many frames (B,); (B, length)."""
     return mx.arange(length) < num_frames[:, None]
-
-
-@functools.cache
-def on_cuda() -> bool:
-    """Return whether MLX computes on CUDA."""
-    return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)

@@ -9,6 +9,7 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from worker.device.backend import on_gpu, translated_errors
+from worker.device.sending import send
 from worker.models.parakeet import greedy
 from worker.models.parakeet.buckets import Padded, grouped
 from worker.models.parakeet.ctc import collapsed
@@ -135,7 +136,7 @@ class Parakeet(nn.Module):
 
     def features(self, pieces: Sequence[Samples], bucket: int) -> tuple[mx.array, mx.array]:
         """Return features (B, 8 bucket, M) of pieces of one bucket, and their mel frames (B,)."""
-        rows = mx.array(self._padded(pieces, bucket))
+        rows = send(self._padded(pieces, bucket))
         num_samples = mx.array([samples.size for samples in pieces], mx.int32)
         # Uploads first, and apart from what is computed: hardly two batches are cut alike.
         mx.async_eval(rows, num_samples)

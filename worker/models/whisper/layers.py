@@ -3,12 +3,12 @@
 Shapes: B rows, T tokens or positions, S = 1500 audio positions, D width, H heads, K = D / H.
 """
 
-import functools
 import math
 
 import mlx.core as mx
 from mlx import nn
 
+from worker.device.backend import on_cuda
 from worker.models.whisper.cuda.norm import gelu as cuda_gelu
 
 
@@ -123,12 +123,6 @@ def _added_on_cuda(mask: mx.array | str | None, dtype: mx.Dtype) -> mx.array | s
     if mask is None or isinstance(mask, str):
         return mask
     return mx.where(mask, 0.0, -mx.inf).astype(dtype)
-
-
-@functools.cache
-def on_cuda() -> bool:
-    """Return whether MLX computes on CUDA."""
-    return bool(mx.cuda.is_available() and mx.default_device().type == mx.gpu)
 
 
 def up_to(positions: mx.array, length: int) -> mx.array:

@@ -18,6 +18,7 @@ import numpy as np
 
 from producer.errors import DiskFull
 from worker.device.backend import translated_errors, uploaded
+from worker.device.sending import send
 from worker.models.mel import mel_filterbank
 
 N_FFT = 400  # 25 ms
@@ -55,7 +56,7 @@ def log_mel_frames(samples: np.ndarray, n_mels: int) -> mx.array:
         Shape (1 + (n - 400) // 160, n_mels), float32, at least -10.
     """
     count = 1 + (samples.shape[0] - N_FFT) // HOP_LENGTH
-    frames = mx.as_strided(mx.array(samples), (count, N_FFT), (HOP_LENGTH, 1))
+    frames = mx.as_strided(send(samples), (count, N_FFT), (HOP_LENGTH, 1))
     spectrum = mx.fft.rfft(frames * uploaded(hann_window))
     power = mx.square(mx.abs(spectrum))
     return mx.log10(mx.maximum(power @ uploaded(mel_filterbank, N_FFT, n_mels), 1e-10))

@@ -9,12 +9,12 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
+from worker.device.backend import on_cuda
 from worker.device.rules import State
 from worker.models.whisper.layers import (
     DecoderBlock,
     EncoderBlock,
     gelu,
-    on_cuda,
     own_and_ancestors,
     split_heads,
     up_to,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import mlx.core as mx
 from mlx import nn
 
+from worker.device.backend import on_cuda
 from worker.device.rules import State
 from worker.device.top_tokens import top_tokens
 from worker.models.whisper.cuda import attention as cuda_attention
@@ -19,7 +20,6 @@ from worker.models.whisper.layers import (
     Norm,
     attention,
     merge_heads,
-    on_cuda,
     put,
     split_heads,
     split_qkv,
