@@ -1,8 +1,10 @@
 """The engine's policy over a fake device, then the real one: many recordings, each as if alone."""
 
+import queue
 import threading
 import time
 import wave
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -27,6 +29,8 @@ from tests.stage.fake_family import BEGIN, FakeFamily, words_of
 from worker.audio.read_ahead import BLOCKS_AHEAD, End, Reading, Start
 from worker.engine.engine import BatchEngine
 from worker.engine.messages import Done, Failed, Opened, Progress, Ticket
+from worker.engine.stats import EngineStats
+from worker.engine.times import RECEIVE_S
 from worker.models.whisper.tokenizer import Tokenizer
 
 WINDOW_SAMPLES = 480_000
@@ -226,6 +230,20 @@ def test_windows_are_encoded_in_batches_and_a_lone_one_does_not_wait_for_ever(
     collect(engine, 5)
     assert family.batches[-2:] == [4, 1]
     assert sum(family.batches) == 10
+
+
+@pytest.mark.parametrize(("behind_a_batch", "taken"), [(False, 3), (True, 12)])
+def test_audio_is_taken_for_longer_while_the_device_computes_a_batch(behind_a_batch, taken):
+    """Between two steps a few blocks, so that the rows go on; behind a batch all that came."""
+    engine = object.__new__(BatchEngine)
+    engine._inbox, engine.stats = queue.SimpleQueue(), EngineStats()
+    engine._schedule = SimpleNamespace(is_idle=False, has_started_batch=behind_a_batch)
+    engine._family = SimpleNamespace(plan=SimpleNamespace(receiving_s=200 * RECEIVE_S))
+    for _ in range(12):
+        engine._inbox.put(lambda: time.sleep(RECEIVE_S / 2))
+    engine._receive()
+    assert 0 < 12 - engine._inbox.qsize() <= taken
+    assert engine._inbox.empty() is behind_a_batch
 
 
 def test_reading_stays_a_few_blocks_ahead(record, wait_until):

@@ -6,7 +6,7 @@ import pytest
 
 from producer.errors import OutOfRange
 from worker.engine.memory_plan import MemoryNeeds, plan_memory
-from worker.engine.times import UNMEASURED, Times
+from worker.engine.times import RECEIVE_S, UNMEASURED, Times
 
 # tiny.en's, about.
 NEEDS = MemoryNeeds(
@@ -84,7 +84,9 @@ def test_a_plan_knows_what_a_window_takes():
     """From what was measured, with the sizes that are chosen."""
     chosen = plan(10**12, times=FAST)
     assert chosen.window_s == FAST.window_s(chosen.slots, chosen.batch_size)
+    assert chosen.receiving_s == FAST.receiving_s(chosen.batch_size) > RECEIVE_S
     assert plan(10**12).window_s is None
+    assert plan(10**12).receiving_s == RECEIVE_S
 
 
 def test_slots_that_do_not_fit_are_refused_with_the_arithmetic():

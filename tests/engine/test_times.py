@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.engine.times import MOST_SIZE, Times, rising
+from worker.engine.times import MOST_SIZE, RECEIVE_S, Times, rising
 
 TIMES = Times(
     encode_s=((1, 1.0), (2, 1.8), (4, 3.5)),
@@ -43,6 +43,14 @@ def test_steps_run_ahead_where_they_hide_the_hosts_work(unhidden_s, ahead):
     """NumPy computes in the host's own time: a step ahead would only be one more at each end."""
     times = Times(**vars(TIMES) | {"unhidden_s": unhidden_s})
     assert times.steps_ahead(8) == ahead
+
+
+def test_behind_a_batch_there_is_half_of_its_time_for_audio():
+    """Where the device goes on while the host works, and never less than between steps."""
+    times = Times(**vars(TIMES) | {"encode_s": ((1, 0.006), (4, 0.080)), "unhidden_s": None})
+    assert [times.receiving_s(size) for size in (1, 4)] == [RECEIVE_S, 0.040]
+    in_the_hosts_place = Times(**vars(times) | {"unhidden_s": 0.010})
+    assert in_the_hosts_place.receiving_s(4) == RECEIVE_S
 
 
 @pytest.mark.parametrize(("step_s", "ahead"), [(0.0005, 4), (0.002, 3), (0.003, 2), (0.02, 1)])
