@@ -165,6 +165,7 @@ def parsed():
     parser.add_argument("--warm", type=float, default=10)
     parser.add_argument("--shapes", default="0.6b", choices=("0.6b", "tiny"))
     parser.add_argument("--model", type=Path, default=Path("/dev/shm/parakeet"))
+    parser.add_argument("--memory-bytes", type=int, help="of the device, for another beside it")
     parser.add_argument("--traced", type=float, default=0, help="seconds; see gpu/trace.py")
     parser.add_argument("--vad", action="store_true", help="with a voice activity head")
     return parser.parse_args()

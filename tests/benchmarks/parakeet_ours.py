@@ -146,7 +146,7 @@ def bench_engine(report, arguments):
     paths = sorted(str(path) for path in arguments.audio.glob("*.flac"))
     for processes in arguments.processes:
         settings = Settings(
-            worker={"slots": arguments.slots},
+            worker={"slots": arguments.slots, "memory_limit_bytes": arguments.memory_bytes},
             audio={"processes": processes, "listen": not arguments.vad},
             model={"name": str(arguments.model)},
         )

@@ -19,7 +19,7 @@ def engine_settings(arguments, **sections):
     """Return the settings of both rows with an engine: from files, and through Redis."""
     return Settings(
         model={"name": str(arguments.model)},
-        worker={"slots": arguments.slots},
+        worker={"slots": arguments.slots, "memory_limit_bytes": arguments.memory_bytes},
         audio={"threads": arguments.threads, "processes": arguments.processes},
         **sections,
     )
@@ -31,6 +31,7 @@ def engine_parser(doc):
     flags.add_argument("--threads", type=int, default=8, help="that read recordings")
     flags.add_argument("--processes", type=int, default=12, help="in their place; 0: threads")
     flags.add_argument("--traced", type=float, default=0, help="seconds")
+    flags.add_argument("--memory-bytes", type=int, help="of the device, for another beside it")
     return flags
 
 
