@@ -91,7 +91,7 @@ def test_elsewhere_mlx_takes_them():
 
 
 def test_without_pinned_memory_mlx_takes_them(monkeypatch):
-    """The driver may have none to give; a line of the log says so."""
+    """The driver may have none to give."""
     driver = SimpleNamespace(cuMemHostAlloc=lambda *_: 2)
     monkeypatch.setattr(sending.ctypes, "CDLL", lambda _: driver)
     monkeypatch.setattr(sending, "on_cuda", lambda: True)

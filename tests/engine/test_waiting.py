@@ -13,7 +13,7 @@ PATIENCE = 2
 @pytest.fixture
 def waiting():
     """Requests are texts here, and those of one length belong together."""
-    return Waiting(Computation(list, 3, PATIENCE, kind_of=len), batch_size=3)
+    return Waiting(Computation(list, 4, PATIENCE, kind_of=len), batch_size=4)
 
 
 def ask(waiting, *requests):
@@ -30,18 +30,26 @@ def taken(waiting, *, device_is_idle=False):
 
 def test_a_batch_is_of_one_kind_and_the_others_keep_waiting(waiting):
     """What is computed in launches of its own gains nothing from company."""
-    ask(waiting, "aa", "b", "cc", "d", "ee")
-    assert taken(waiting) == ["aa", "cc", "ee"]
+    ask(waiting, "aa", "b", "cc", "d", "ee", "ff")
+    assert taken(waiting) == ["aa", "cc", "ee", "ff"]
     assert taken(waiting) == []
     assert len(waiting) == 2
+
+
+def test_a_batch_is_a_power_of_two():
+    """A device sees few shapes; the rest has its turn at once."""
+    waiting = Waiting(Computation(list, 8, PATIENCE), batch_size=8)
+    ask(waiting, *"abcdefghijklmno")
+    sizes = [len(taken(waiting, device_is_idle=True)) for _ in range(5)]
+    assert sizes == [8, 4, 2, 1, 0]
 
 
 def test_a_full_batch_goes_before_an_older_request_that_has_no_company(waiting):
     """The device is used best so; the older one has its turn when its patience is over."""
     [old] = ask(waiting, "b")
     old.waited = PATIENCE + 1
-    ask(waiting, "aa", "cc", "ee")
-    assert taken(waiting) == ["aa", "cc", "ee"]
+    ask(waiting, "aa", "cc", "ee", "ff")
+    assert taken(waiting) == ["aa", "cc", "ee", "ff"]
     assert taken(waiting) == ["b"]
 
 

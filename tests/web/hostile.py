@@ -13,7 +13,7 @@ NAMES = (
     f"{QUOTES}.wav",
     f"{CONTROLS}.wav",
     "javascript:alert(1)",
-    "{{ 7 * 7 }}{% raw %}.wav",
+    "{{ 7 * 1093 }}{% raw %}.wav",
     "../../../../etc/passwd",
     "&lt;i&gt;&amp;#x3c;.wav",
     "日本語 \u0627\u0644\u0639 \u200f.wav",
@@ -25,7 +25,7 @@ def hostile(root):
     made = []
     for number, name in enumerate(NAMES):
         path = write_tone(root / "odd" / f"{number}.wav", 2)
-        text = f" {SCRIPT} {QUOTES} {CONTROLS} {{{{ 6 * 7 }}}} needle{number}"
+        text = f" {SCRIPT} {QUOTES} {CONTROLS} {{{{ 6 * 1093 }}}} needle{number}"
         segments = [*said(["A plain beginning."]), _segment(text)]
         answer = transcript(
             segments,

@@ -15,7 +15,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from worker.device.backend import on_cuda
@@ -36,8 +35,6 @@ _READ = r"""
     for (int64_t each = at; each < count[0]; ++each) numbers[each] = given[each];
   }
 """
-
-_log = structlog.get_logger()
 
 
 def send(numbers: NDArray[np.float32]) -> mx.array:
@@ -88,7 +85,6 @@ def _ring() -> PinnedRing | None:
     size, flags = ctypes.c_size_t(PINNED_BYTES), ctypes.c_uint(_PORTABLE | _MAPPED)
     code = ctypes.CDLL("libcuda.so.1").cuMemHostAlloc(ctypes.byref(pointer), size, flags)
     if code != 0 or pointer.value is None:
-        _log.warning("no pinned memory", code=code, bytes=PINNED_BYTES)
         return None
     numbers = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
     memory = np.ctypeslib.as_array(numbers, (PINNED_BYTES // ctypes.sizeof(ctypes.c_float),))

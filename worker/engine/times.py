@@ -10,22 +10,27 @@ start to its text, only rise. So the smallest sizes are chosen that come near th
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
-# The engine's thread takes audio between two steps for at most this long; the device has steps to
-# go on with meanwhile. While a batch is computed it takes audio for half of the batch's time.
-RECEIVE_S = 0.005
+# What the engine's thread may do beside a step, while the device has steps to go on with: take audio,
+# let windows join, see to those that ended.
+BESIDE_STEP_S = 0.005
+# Audio is taken between two steps for so long and one block; behind a batch for half of its time.
+RECEIVE_S = 0.002
 RECEIVING_SHARE = 0.5
 # Slots are as good as the best if a window takes so much longer with them; a batch costs only the
 # time in which it holds the device.
 TOLERANCE = 0.03
 BATCH_TOLERANCE = 0.01
+# Handing over a batch takes the host some 10 ms, whatever its size (H200): shorter ones are enlarged
+# up to this, if it costs the device nothing.
+SHORT_BATCH_S = 0.1
 # A window that has ended costs a step more for each that was under way: at most this share of its own.
-MOST_SHARE_AHEAD = 0.04
+MOST_SHARE_AHEAD = 0.05
 # Steps that hide the host's work are this much shorter than those that wait for it; less is noise.
 HIDDEN_SHARE = 0.05
 MOST_SIZE = 1024
@@ -100,7 +105,7 @@ class Times:
             raise ValueError(msg)
 
     def choose(self, fits: Callable[[int, int], bool], slots: int | None = None) -> Sizes | None:
-        """Return the smallest sizes that are as good as the best; None if no sizes fit.
+        """Return the smallest slots that are as good as the best, and a batch; None if none fit.
 
         Args:
             fits: Whether there is memory for so many slots and such a batch.
@@ -118,11 +123,16 @@ class Times:
         best_s = min(self.window_s(*pair) for pair in pairs)
         enough = (pair for pair in pairs if self.window_s(*pair) <= (1 + TOLERANCE) * best_s)
         number, _ = min(enough)
-        batches = [batch for each, batch in pairs if each == number]
-        best_s = min(self.window_s(number, batch) for batch in batches)
-        enough_s = (1 + BATCH_TOLERANCE) * best_s
-        batch = min(each for each in batches if self.window_s(number, each) <= enough_s)
+        batch = self._batch(number, [batch for each, batch in pairs if each == number])
         return Sizes(number, batch, self.steps_ahead(number))
+
+    def _batch(self, slots: int, batches: Sequence[int]) -> int:
+        """Return the largest of the short batches that are as good as the best, else the smallest."""
+        best_s = min(self.window_s(slots, batch) for batch in batches)
+        enough_s = (1 + BATCH_TOLERANCE) * best_s
+        enough = [batch for batch in batches if self.window_s(slots, batch) <= enough_s]
+        short = [batch for batch in enough if _at(self.encode_s, batch) <= SHORT_BATCH_S]
+        return max(short, default=min(enough))
 
     def slot_sizes(self) -> list[int]:
         """Return the slots to choose from: powers of two, and one and a half of them.
@@ -193,7 +203,7 @@ class Times:
             return 1
         if not self.hides_host:
             return 0
-        wanted = math.ceil((RECEIVE_S + self.host_of(slots)) / self.step_of(slots))
+        wanted = math.ceil((BESIDE_STEP_S + self.host_of(slots)) / self.step_of(slots))
         return max(1, min(wanted, int(MOST_SHARE_AHEAD * self.steps)))
 
 

@@ -34,7 +34,7 @@ def test_marks_are_known_by_their_form():
     """And by what the tokenizer's file says."""
     assert VOCABULARY.special == {0, 4, 7, 9}
     assert Vocabulary(PIECES, frozenset({8})).special == {0, 4, 7, 8, 9}
-    assert [VOCABULARY.starts_word(token) for token in (1, 3, 4)] == [True, False, False]
+    assert [token in VOCABULARY.word_starts for token in (1, 3, 4)] == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from producer.result import Segment, Word
 from worker.models.parakeet.cut import Piece
@@ -23,8 +23,7 @@ REPETITIVE_RATIO = 2.4
 _DIGITS = 3
 
 
-@dataclass(frozen=True)
-class TimedWord:
+class TimedWord(NamedTuple):
     """A word of a piece.
 
     Attributes:
@@ -67,12 +66,13 @@ def words_of(
         frame_s: Seconds of a frame of the encoder.
     """
     words: list[TimedWord] = []
+    is_spoken = vocabulary.spoken
     for group in _groups(labels, vocabulary):
-        tokens = tuple(label.token for label in group)
+        tokens = tuple([label.token for label in group])
         text = vocabulary.text(tokens)
         if not text.strip():
             continue
-        spoken = [label for label in group if label.token in vocabulary.spoken] or group
+        spoken = [label for label in group if label.token in is_spoken] or group
         first, last = spoken[0], spoken[-1]
         earliest = words[-1].end if words else piece.start_s
         start = _between(earliest, piece.start_s + frame_s * first.frame, piece.end_s)
@@ -84,7 +84,7 @@ def words_of(
                 start=start,
                 end=_between(start, end, piece.end_s),
                 tokens=tokens,
-                logprobs=tuple(label.logprob for label in group),
+                logprobs=tuple([label.logprob for label in group]),
             )
         )
     return words
@@ -124,11 +124,12 @@ def segments_of(words: Sequence[TimedWord], piece: Piece, *, with_words: bool) -
 
 def _groups(labels: Sequence[Label], vocabulary: Vocabulary) -> Iterator[list[Label]]:
     """Yield the labels of each word; special ones are in none."""
+    special, word_starts = vocabulary.special, vocabulary.word_starts
     group: list[Label] = []
     for label in labels:
-        if label.token in vocabulary.special:
+        if label.token in special:
             continue
-        if group and vocabulary.starts_word(label.token):
+        if group and label.token in word_starts:
             yield group
             group = []
         group.append(label)

@@ -37,9 +37,11 @@ class Vocabulary:
         ids = range(len(self.pieces))
         return frozenset(id_ for id_ in ids if any(map(str.isalnum, self.text([id_]))))
 
-    def starts_word(self, token: int) -> bool:
-        """Return whether a token begins with a space."""
-        return self.pieces[token].startswith(WORD_START)
+    @cached_property
+    def word_starts(self) -> frozenset[int]:
+        """Ids that begin with a space."""
+        found = (id_ for id_, piece in enumerate(self.pieces) if piece.startswith(WORD_START))
+        return frozenset(found)
 
     def text(self, tokens: Iterable[int]) -> str:
         """Return what tokens say, without special ones; a word's first piece brings its space.
