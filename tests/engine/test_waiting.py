@@ -44,13 +44,24 @@ def test_a_batch_is_a_power_of_two():
     assert sizes == [8, 4, 2, 1, 0]
 
 
-def test_a_full_batch_goes_before_an_older_request_that_has_no_company(waiting):
-    """The device is used best so; the older one has its turn when its patience is over."""
-    [old] = ask(waiting, "b")
-    old.waited = PATIENCE + 1
+def test_a_full_batch_goes_before_an_older_request_that_may_still_wait(waiting):
+    """The device is used best so."""
+    ask(waiting, "b")
+    waiting.count_turn()
     ask(waiting, "aa", "cc", "ee", "ff")
     assert taken(waiting) == ["aa", "cc", "ee", "ff"]
-    assert taken(waiting) == ["b"]
+    assert taken(waiting) == []
+
+
+def test_no_kind_waits_for_ever_while_another_has_a_full_batch_at_every_turn(waiting):
+    """Its turn comes when its patience is over, and it is the oldest."""
+    ask(waiting, "b")
+    seen = []
+    for _ in range(PATIENCE + 2):
+        ask(waiting, "aa", "cc", "ee", "ff")
+        waiting.count_turn()
+        seen.append(taken(waiting)[0])
+    assert seen == ["aa", "aa", "b", "aa"]
 
 
 def test_whoever_has_waited_long_enough_is_computed_with_the_company_there_is(waiting):

@@ -48,16 +48,19 @@ class Waiting:
     def take_due(self, *, device_is_idle: bool) -> list[Asked]:
         """Remove and return a batch; nothing unless one is full, has waited, or the device is idle.
 
-        Of several the one whose first request has waited longest. A batch is a power of two: what a
-        device must find out about each shape it does only for few (cuDNN 0.19 s, H200).
+        Of several the one whose first request has waited longest, so that no kind waits for ever. A
+        batch is a power of two: what a device must find out about each shape it does only for few
+        (cuDNN 0.19 s, H200).
         """
-        full = [queue for queue in self._queues.values() if len(queue) >= self.batch_size]
-        queues = full or [queue for queue in self._queues.values() if queue]
-        if not queues:
+        patience = -1 if device_is_idle else self.computation.patience_steps
+        due = [
+            queue
+            for queue in self._queues.values()
+            if len(queue) >= self.batch_size or (queue and _waited(queue) > patience)
+        ]
+        if not due:
             return []
-        queue = max(queues, key=_waited)
-        if not (full or device_is_idle or _waited(queue) > self.computation.patience_steps):
-            return []
+        queue = max(due, key=_waited)
         most = min(self.batch_size, len(queue))
         return [queue.popleft() for _ in range(1 << (most.bit_length() - 1))]
 
