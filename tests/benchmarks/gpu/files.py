@@ -54,7 +54,9 @@ def main():
     seconds = arguments.seconds
     figures = steady(engine, paths, options, arguments.warm, seconds, traced_s=arguments.traced)
     tell(figures)
-    tell({"times_real_time": round(figures["windows_per_s"] * WINDOW_S)})
+    # Not a number where fewer than two recordings ended: a short run, to compile kernels.
+    if figures["windows_per_s"] > 0:
+        tell({"times_real_time": round(figures["windows_per_s"] * WINDOW_S)})
     engine.stop()
     leave()
 
