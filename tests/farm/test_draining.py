@@ -1,6 +1,7 @@
 """`scribefarm drain`: one worker of many is asked to end, from any machine."""
 
 import pytest
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from typer.testing import CliRunner
 
 from producer import draining
@@ -9,6 +10,7 @@ from producer.errors import InvalidOptions, NoWorker
 from producer.fleet import live_workers
 from tests.stage.fake_engine import FakeEngine, job
 from tests.stage.farm import wait_until
+from worker.farm.drainable_worker import DrainableWorker
 
 
 def alive(farm):
@@ -42,6 +44,21 @@ def test_only_the_named_one_of_several_drains(farm):
     assert asked == second.worker.name
     assert second.wait() == 0
     assert alive(farm) == [first.worker.name]
+
+
+def test_a_worker_listens_before_anybody_can_see_it(farm, monkeypatch):
+    """A command is said once: one that came in between would be lost."""
+    listeners, born = [], DrainableWorker.register_birth
+
+    def born_listening(worker):
+        [(_, count)] = worker.connection.pubsub_numsub(PUBSUB_CHANNEL_TEMPLATE % worker.name)
+        listeners.append(count)
+        born(worker)
+
+    monkeypatch.setattr(DrainableWorker, "register_birth", born_listening)
+    farm.start()
+    wait_until(lambda: alive(farm))
+    assert listeners == [1]
 
 
 def test_a_name_that_nobody_has_is_wrong_usage_with_the_name_that_was_meant(farm):

@@ -62,8 +62,9 @@ class DrainableWorker(BaseWorker):
         if threading.current_thread() is threading.main_thread():
             handlers = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
         try:
-            self.register_birth()  # type: ignore[no-untyped-call]
+            # First: who sees it alive may ask it to drain, and nobody repeats a command.
             self.subscribe()  # type: ignore[no-untyped-call]
+            self.register_birth()  # type: ignore[no-untyped-call]
             _log.info("worker_started", worker=self.name, queues=self.queue_names(), **facts)
             yield
         finally:
