@@ -17,7 +17,7 @@ def test_limits_are_those_of_the_plan_and_memory_is_never_wired(monkeypatch, gpu
     for name in ("set_memory_limit", "set_cache_limit", "set_wired_limit"):
         monkeypatch.setattr(mx, name, lambda size, name=name: given.update({name: size}))
     monkeypatch.setattr(memory_limits, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(mx.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(memory_limits, "on_cuda", lambda: cuda)
     set_memory_limits(1_000_000_000)
     assert given == {"set_memory_limit": 1_000_000_000, "set_cache_limit": cache}
 

@@ -4,7 +4,7 @@ import os
 
 import mlx.core as mx
 
-from worker.device.backend import on_gpu
+from worker.device.backend import on_cuda, on_gpu
 
 # Of the machine's memory where the device does not say what it recommends: the rest is the
 # system's, the page cache's and other programs'.
@@ -35,9 +35,9 @@ def set_memory_limits(limit_bytes: int) -> None:
 
 
 def _cache_share() -> float:
-    if not on_gpu():
-        return CACHE_SHARE
-    return CACHE_SHARE_ON_CUDA if mx.cuda.is_available() else CACHE_SHARE_ON_METAL
+    if on_cuda():
+        return CACHE_SHARE_ON_CUDA
+    return CACHE_SHARE_ON_METAL if on_gpu() else CACHE_SHARE
 
 
 def device_memory_bytes() -> int:

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.gpu.files --traced 1
 
-PyTorch's profiler listens to CUPTI, which slows the engine somewhat. `busy_share` is the part of the time in which anything ran on the device; `idle_by_activity`
-the rest, by what the engine's thread was at (see `worker.engine.stats`). Every event is in a file of
-$OUT, too. Without a GPU nothing is seen there.
+PyTorch's profiler listens to CUPTI, which slows the engine somewhat. `busy_share` is the part of the
+time in which anything ran on the device; `idle_by_activity` the rest, by what the engine's thread was
+at (see `worker.engine.stats`). Every event is in a file of $OUT, too. Without a GPU nothing is seen there.
 """
 
 import gzip

@@ -66,13 +66,12 @@ def words_of(
         frame_s: Seconds of a frame of the encoder.
     """
     words: list[TimedWord] = []
-    is_spoken = vocabulary.spoken
     for group in _groups(labels, vocabulary):
         tokens = tuple([label.token for label in group])
         text = vocabulary.text(tokens)
         if not text.strip():
             continue
-        spoken = [label for label in group if label.token in is_spoken] or group
+        spoken = [label for label in group if label.token in vocabulary.spoken] or group
         first, last = spoken[0], spoken[-1]
         earliest = words[-1].end if words else piece.start_s
         start = _between(earliest, piece.start_s + frame_s * first.frame, piece.end_s)
