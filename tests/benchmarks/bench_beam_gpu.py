@@ -19,6 +19,7 @@ from producer.errors import ScribefarmError
 from producer.settings import Settings
 from tests.benchmarks.gpu.ours import OneWindow, dimensions, every_window_alike, random_weights
 from tests.benchmarks.gpu.shapes import TOKENS, WINDOW_S, leave
+from tests.stage.replies import all_replies
 from worker.device.backend import set_up_cuda
 from worker.device.decode_request import BeamSearch, Decode
 from worker.models.load import pin
@@ -41,7 +42,7 @@ def windows_per_s(family, beams, seconds):
     until = float("inf")
     while time.perf_counter() < until:
         if not states:
-            states = family.encode([Encode(0, 3000, features=mel)] * batch_size)
+            states = all_replies(family.encode([Encode(0, 3000, features=mel)] * batch_size))
         while states and stepper.num_wanted < slots:
             stepper.add(next_id, decode(states.pop(), tokenizer, rules, beams))
             next_id += 1
@@ -73,7 +74,7 @@ def step_ms(family, beams, steps=40):
     stepper, slots = family.stepper, min(family.plan.slots, family.plan.rows // beams)
     tokenizer = Tokenizer(dimensions().n_vocab, "en", "transcribe")
     rules = row_rules(tokenizer, every_window_alike())
-    states = family.encode([Encode(0, 3000, features=OneWindow())])[0]
+    [states] = all_replies(family.encode([Encode(0, 3000, features=OneWindow())]))
     mx.eval(states)
     stepper.reset()
     for key in range(slots):

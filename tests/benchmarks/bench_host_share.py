@@ -80,6 +80,7 @@ def main():
     arguments = parser.parse_args()
 
     from producer.settings import load_settings
+    from tests.stage.replies import all_replies
     from worker.audio.recording import load_audio
     from worker.cli.machine import blas_library, machine, versions
     from worker.cli.measure import clip, write_window
@@ -95,7 +96,7 @@ def main():
     mel = family.features()
     mel.push(samples)
     mel.finish()
-    [states] = family.encode([Encode(0, 3000, features=mel)])
+    [states] = all_replies(family.encode([Encode(0, 3000, features=mel)]))
     start_rows(family, states, arguments.rows)
     report = {
         "machine": machine() | {"blas": blas_library(settings)},

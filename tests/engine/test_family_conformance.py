@@ -11,6 +11,7 @@ from producer.settings import Settings
 from tests.stage.fake_family import FakeFamily
 from tests.stage.families.frames import Frames
 from tests.stage.families.pieces import Pieces
+from tests.stage.replies import all_replies
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.tiny_parakeets import random_parakeet, tiny_config
 from worker.engine.checkpoints import signed, usable
@@ -91,8 +92,7 @@ def answer(family, request):
     assert isinstance(request, Batched)
     computation = family.computations[type(request)]
     assert computation.batch_size >= 1
-    replies = computation.start([request, request])
-    one, other = replies() if callable(replies) else replies
+    one, other = all_replies(computation.start([request, request]))
     assert all(map(np.array_equal, _parts(one), _parts(other)))
     return one
 

@@ -61,7 +61,7 @@ def test_short_batches_are_enlarged_where_it_costs_the_device_nothing(encode_s, 
 
 def test_behind_a_batch_there_is_half_of_its_time_for_audio():
     """Where the device goes on while the host works, and never less than between steps."""
-    times = Times(**vars(TIMES) | {"encode_s": ((1, 0.003), (4, 0.080)), "unhidden_s": None})
+    times = Times(**vars(TIMES) | {"encode_s": ((1, 0.001), (4, 0.080)), "unhidden_s": None})
     assert [times.receiving_s(size) for size in (1, 4)] == [RECEIVE_S, 0.040]
     in_the_hosts_place = Times(**vars(times) | {"unhidden_s": 0.010})
     assert in_the_hosts_place.receiving_s(4) == RECEIVE_S

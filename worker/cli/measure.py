@@ -19,7 +19,7 @@ from producer.settings import Settings
 from worker.audio.recording import SAMPLE_RATE_HZ, load_audio
 from worker.cli.machine import blas_library, peak_resident_bytes
 from worker.engine.engine import BatchEngine
-from worker.engine.family import Computation, Family, Replies
+from worker.engine.family import Computation, Family, Replies, handed_over
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.models.load import load_family
@@ -55,7 +55,7 @@ class EncoderClock:
             started = time.perf_counter()
             mx.synchronize()
             before = time.perf_counter()
-            replies = computation.start(requests)
+            replies = handed_over(computation.start(requests))
             mx.synchronize()  # whatever a family's replies are
             self.before_encode_s += before - started
             self.encoder_s += time.perf_counter() - before

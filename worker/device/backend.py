@@ -4,13 +4,16 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from producer.errors import DeviceLost, OutOfMemory
+
+Result = TypeVar("Result")
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 # How MLX's allocators say that there is no room, on Metal, CUDA and the CPU.
@@ -95,6 +98,18 @@ def translated_errors() -> Iterator[None]:
         if any(word in said for word in DEVICE_LOST_WORDS):
             raise DeviceLost("device", "must finish what it was given", str(error)) from error
         raise
+
+
+def with_translated_errors(parts: Generator[None, None, Result]) -> Generator[None, None, Result]:
+    """Return the same generator, whose errors are translated."""
+    while True:
+        with translated_errors():
+            try:
+                next(parts)
+            except StopIteration as ended:
+                result: Result = ended.value
+                return result
+        yield
 
 
 @functools.cache

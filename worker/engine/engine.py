@@ -84,7 +84,8 @@ class BatchEngine:
         self._is_loaded.wait()
         if self._broken is not None:
             raise self._broken
-        self.capacity = self.plan.slots + self.plan.batch_size
+        # A batch is under way while the next one gathers.
+        self.capacity = self.plan.slots + 2 * self.plan.batch_size
 
     # Called from any thread.
 
@@ -188,11 +189,10 @@ class BatchEngine:
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.
 
-        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile. A batch that was just
-        started gives more time.
+        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile. What was just handed
+        over of a batch gives more time.
         """
-        has_batch = self._schedule.has_started_batch
-        receiving_s = self.plan.receiving_s if has_batch else RECEIVE_S
+        receiving_s = max(RECEIVE_S, self._schedule.share_handed_over * self.plan.receiving_s)
         try:
             message = self._first_message()
             with self.stats.receive:

@@ -8,7 +8,7 @@ Every method is called from the engine's thread, the only one that may use the d
 it says otherwise.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -17,11 +17,21 @@ from producer.result import Model, Segment
 from worker.audio.reader import Samples
 from worker.engine.memory_plan import MemoryNeeds, MemoryPlan
 from worker.engine.messages import Checkpoint
+from worker.engine.parts import run_through
 from worker.engine.requests import Batched, Requests, Rows
 from worker.engine.speech import Speech
 
 Replies: TypeAlias = Sequence[Any] | Callable[[], Sequence[Any]]
 """One reply a request, in order; or a function that waits for the device and returns them."""
+
+Parts: TypeAlias = Generator[None, None, Replies]
+"""Hands a batch to the device part by part, one each time it is resumed, and returns the replies."""
+
+
+def handed_over(started: Replies | Parts) -> Replies:
+    """Hand over all parts of a batch at once, and return its replies."""
+    return run_through(started) if isinstance(started, Generator) else started
+
 
 StepOutcome: TypeAlias = tuple[Hashable, Any]
 """The key that rows were added with, and their reply, or the `ScribefarmError` they ended with."""
@@ -108,17 +118,20 @@ class Computation:
     Attributes:
         start: Starts computing a batch. It returns the replies if they need no waiting (arrays that
             the device has yet to compute, handed back to it later), else a function that waits for
-            them, which is called after the next step was started. It raises `OutOfMemory` if the
-            device has no room; the engine then tries fewer at once.
+            them, which is called after the next step was started. Where a batch takes the device
+            much longer than a step, it returns the batch's parts: rows are stepped between them. It
+            raises `OutOfMemory` if the device has no room; the engine then tries fewer at once.
         batch_size: Most requests that are computed together.
         patience_steps: How many steps a request waits for others while rows are being stepped.
         kind_of: Says which requests belong together: a batch is of one kind.
+        num_parts: In which a batch is handed over.
     """
 
-    start: Callable[[list[Any]], Replies]
+    start: Callable[[list[Any]], Replies | Parts]
     batch_size: int
     patience_steps: int = 0
     kind_of: Callable[[Any], Hashable] = _all_alike
+    num_parts: int = 1
 
 
 class Stepper(Protocol):

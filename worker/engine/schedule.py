@@ -3,37 +3,28 @@
 ```
 turn:   step    -> every row of the stepper one step further
         replies -> what is ready goes back to its recording, which asks for the next thing
+        parts   -> of batches that are under way; all of them, if the device is idle
         batches -> full batches of what waits longest; whatever waits, if the device is idle
 ```
 
-A batch comes last: while it is handed over, the device has a step to do.
+Batches come last: while they are handed over, the device has a step to do.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from producer.errors import DeviceLost, Internal, OutOfMemory, ScribefarmError
+from worker.engine.batches import Batches
 from worker.engine.checkpoints import signed
 from worker.engine.family import Family
 from worker.engine.messages import Checkpoint, Done, Event, Failed
 from worker.engine.requests import Batched, Compute, Request, Rows
 from worker.engine.stats import EngineStats
 from worker.engine.track import Track
-from worker.engine.waiting import Asked, Waiting
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A batch that was started, and what waits for its replies."""
-
-    waiting: Waiting
-    batch: list[Asked]
-    read: Callable[[], Any]
 
 
 class Schedule:
@@ -48,7 +39,6 @@ class Schedule:
 
     Attributes:
         tracks: The recordings that are held, by execution id.
-        has_started_batch: Whether the last turn gave the device a batch that had waited for company.
     """
 
     def __init__(
@@ -63,19 +53,19 @@ class Schedule:
         self._emit = emit
         self._compute = compute
         self._stats = stats
-        self._waiting = {
-            kind: Waiting(computation, computation.batch_size)
-            for kind, computation in family.computations.items()
-        }
-        self._unread: list[Unread] = []
+        self._batches = Batches(family, self, stats)
         self.tracks: dict[str, Track] = {}
-        self.has_started_batch = False
 
     @property
     def is_idle(self) -> bool:
         """Return whether a turn would do nothing."""
-        waits = any(self._waiting.values()) or self._unread
-        return not waits and (self._stepper is None or self._stepper.num_wanted == 0)
+        has_rows = self._stepper is not None and self._stepper.num_wanted > 0
+        return self._batches.are_done and not has_rows
+
+    @property
+    def share_handed_over(self) -> float:
+        """Return what the last turn gave the device of a batch; see `Batches`."""
+        return self._batches.share_handed_over
 
     def add(self, track: Track) -> None:
         """Hold a recording, which `advance` starts once its audio was read."""
@@ -91,15 +81,13 @@ class Schedule:
         with self._stats.step:
             self._step()
         with self._stats.reply:
-            self._read_replies()
+            self._batches.read_replies()
         with self._stats.batch:
-            self.has_started_batch = False
-            for waiting in self._waiting.values():
-                self._start_batches(waiting)
+            self._batches.hand_over()
 
     def advance(self, track: Track, reply: object = None) -> None:
         """Send a recording what it waited for, and take what it asks for next."""
-        if track.requests is None or not self._is_held(track):
+        if track.requests is None or not self.is_held(track):
             return
         try:
             request = track.requests.send(reply)
@@ -117,9 +105,13 @@ class Schedule:
             _log.exception("transcription failed", **track.ticket.named())
             self.fail(track, Internal("transcription", "must not fail", repr(error)))
 
+    def is_held(self, track: Track) -> bool:
+        """Return whether a recording has not left."""
+        return self.tracks.get(track.key) is track
+
     def fail(self, track: Track, error: ScribefarmError) -> None:
         """Let one recording leave with an error; the others do not notice."""
-        if self._is_held(track):
+        if self.is_held(track):
             self._leave(track)
             self._emit(Failed(track.key, error))
 
@@ -131,52 +123,13 @@ class Schedule:
     def _take(self, track: Track, request: Request[Any]) -> None:
         match request:
             case Batched():
-                self._waiting[type(request)].add((track, request))
+                self._batches.add(track, request)
             case Rows() if self._stepper is not None:
                 self._stepper.add(track.key, request)
             case Compute():
                 self._compute(track, request)
             case _:
                 raise TypeError(f"no family of ours computes {type(request).__name__}")
-
-    def _start_batches(self, waiting: Waiting) -> None:
-        """Start what is due of one type; of a type that waits for full batches, one a turn."""
-        waiting.count_turn()
-        is_patient = waiting.computation.patience_steps > 0
-        idle = self._stepper is None or self._stepper.num_active == 0
-        while batch := waiting.take_due(device_is_idle=idle):
-            if not self._start_batch(waiting, batch) or is_patient:
-                return
-
-    def _start_batch(self, waiting: Waiting, batch: list[Asked]) -> bool:
-        """Start one batch; False if the device had no room for it."""
-        try:
-            replies = waiting.computation.start([request for _, request in batch])
-        except OutOfMemory as error:
-            waiting.put_back(batch)
-            self._make_room(waiting, [track for track, _ in batch], error)
-            return False
-        tracks = [track for track, _ in batch]
-        for track in tracks:
-            track.waited = 0
-        if waiting.computation.patience_steps:
-            self.has_started_batch = True
-            self._stats.batches += 1
-            self._stats.batched_requests += len(batch)
-        if callable(replies):
-            self._unread.append(Unread(waiting, batch, replies))
-        else:
-            for track, reply in zip(tracks, replies, strict=True):
-                self.advance(track, reply)
-        return True
-
-    def _make_room(self, waiting: Waiting, tracks: list[Track], error: OutOfMemory) -> None:
-        """Compute half as many at once from now on, then step half the rows, then give up."""
-        if waiting.batch_size > 1:
-            waiting.batch_size //= 2
-        elif self._stepper is None or not self._stepper.shrink():
-            for track in tracks:
-                self.fail(track, error)
 
     def _step(self) -> None:
         """Advance every row, and start what ended rows and waiting ones make possible."""
@@ -206,27 +159,6 @@ class Schedule:
             else:
                 self.advance(track, outcome)
 
-    def _read_replies(self) -> None:
-        """Read the replies of batches that were started before this turn's step."""
-        unread, self._unread = self._unread, []
-        for each in unread:
-            tracks = [track for track, _ in each.batch]
-            try:
-                replies = each.read()
-            except OutOfMemory as error:
-                # Asked for again, fewer at once; recordings may have left meanwhile.
-                each.waiting.put_back([asked for asked in each.batch if self._is_held(asked[0])])
-                self._make_room(each.waiting, tracks, error)
-                continue
-            except DeviceLost:
-                raise
-            except ScribefarmError as error:
-                for track in tracks:
-                    self.fail(track, error)
-                continue
-            for track, reply in zip(tracks, replies, strict=True):
-                self.advance(track, reply)
-
     def _fail_all(self, error: ScribefarmError) -> None:
         """Let every recording leave that has begun: the device failed, and may fail again."""
         if self._stepper is not None:
@@ -246,10 +178,6 @@ class Schedule:
     def _leave(self, track: Track) -> None:
         del self.tracks[track.key]
         track.reading.stop()
-        for waiting in self._waiting.values():
-            waiting.drop(track)
+        self._batches.drop(track)
         if self._stepper is not None:
             self._stepper.drop(track.key)
-
-    def _is_held(self, track: Track) -> bool:
-        return self.tracks.get(track.key) is track

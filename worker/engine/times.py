@@ -19,8 +19,9 @@ from pydantic import ConfigDict, Field
 # What the engine's thread may do beside a step, while the device has steps to go on with: take audio,
 # let windows join, see to those that ended.
 BESIDE_STEP_S = 0.005
-# Audio is taken between two steps for so long and one block; behind a batch for half of its time.
-RECEIVE_S = 0.002
+# Audio is taken between two steps for so long and one block; behind a part of a batch for half of its
+# time.
+RECEIVE_S = 0.001
 RECEIVING_SHARE = 0.5
 # Slots are as good as the best if a window takes so much longer with them; a batch costs only the
 # time in which it holds the device.

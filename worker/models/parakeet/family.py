@@ -1,6 +1,6 @@
 """Parakeet as the engine drives it: its network, its batched computations, its stepper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -11,10 +11,18 @@ from producer.job import Options
 from producer.parakeet_options import check_options
 from producer.result import Model
 from producer.settings import Settings
-from worker.device.backend import choose_dtype, dtype_name, set_up_cuda, translated_errors
+from worker.device.backend import (
+    choose_dtype,
+    dtype_name,
+    on_cuda,
+    set_up_cuda,
+    translated_errors,
+    with_translated_errors,
+)
 from worker.engine.family import Computation, Rehearsal
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
+from worker.engine.parts import run_through
 from worker.engine.requests import Batched
 from worker.models.backend import Backend
 from worker.models.parakeet.backend import make_network
@@ -73,7 +81,7 @@ class ParakeetFamily:
             detector=LanguageDetector(languages) if len(languages) > 1 else None,
         )
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
-        self.needs = memory_needs(config, weights_bytes, dtype.size)
+        self.needs = memory_needs(config, weights_bytes, dtype.size, keeps_all=on_cuda())
 
     def rehearsal(self) -> Rehearsal:
         """Return the longest pieces, of faint noise."""
@@ -95,7 +103,7 @@ class ParakeetFamily:
         samples = _noise()
         if self._facts.is_ctc:
             return list(self._label_ctc([LabelCtc(samples)] * count)())
-        encoded = self._encode([Encode(samples)] * count)
+        encoded = run_through(self._encode([Encode(samples)] * count))
         with translated_errors():
             mx.eval([each.states for each in encoded])
         return encoded
@@ -110,7 +118,13 @@ class ParakeetFamily:
             self.computations = {LabelCtc: label}
         else:
             self.stepper = self._make_stepper(plan.slots, plan.steps_ahead)
-            encode = Computation(self._encode, together, PATIENCE_STEPS, self._bucket_of)
+            encode = Computation(
+                self._encode,
+                together,
+                PATIENCE_STEPS,
+                self._bucket_of,
+                self.network.num_encoder_parts,
+            )
             self.computations = {Encode: encode}
         if self._facts.hears_speech:
             self.computations |= {HearSpeech: Computation(self._hear_speech, 1)}
@@ -125,7 +139,7 @@ class ParakeetFamily:
         if self.stepper is None:
             self._label_ctc([LabelCtc(samples)])()
             return
-        (encoded,) = self._encode([Encode(samples)])
+        (encoded,) = run_through(self._encode([Encode(samples)]))
         self.stepper.add("warm-up", Recognize(encoded))
         while self.stepper.num_wanted:
             self.stepper.step()
@@ -142,9 +156,9 @@ class ParakeetFamily:
         """Return one recording's way through its pieces."""
         return Transcription(options, self._facts, checkpoint)
 
-    def _encode(self, requests: Sequence[Encode]) -> list[Encoded]:
-        with translated_errors():
-            return self.network.encode([request.samples for request in requests])
+    def _encode(self, requests: Sequence[Encode]) -> Generator[None, None, list[Encoded]]:
+        pieces = [request.samples for request in requests]
+        return with_translated_errors(self.network.encode_in_parts(pieces))
 
     def _label_ctc(self, requests: Sequence[LabelCtc]) -> Callable[[], Sequence[Any]]:
         return self._read(self.network.label_ctc, requests)

@@ -1,6 +1,6 @@
 """Parakeet's network in MLX: a `network_base.Network`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -8,8 +8,9 @@ import numpy as np
 from mlx import nn
 from numpy.typing import NDArray
 
-from worker.device.backend import on_gpu, translated_errors
+from worker.device.backend import on_gpu, translated_errors, with_translated_errors
 from worker.device.sending import send
+from worker.engine.parts import run_through
 from worker.models.parakeet import greedy
 from worker.models.parakeet.buckets import Padded, grouped
 from worker.models.parakeet.ctc import collapsed
@@ -71,16 +72,30 @@ class Parakeet(nn.Module):
         """Start features and encoder alone; (frames, D) of each piece, with its padding."""
         return self._by_piece(pieces, self.encoder)
 
+    @property
+    def num_encoder_parts(self) -> int:
+        """In how many parts `encode_in_parts` starts pieces of one bucket."""
+        return self.encoder.num_parts
+
+    def encode_in_parts(self, pieces: Sequence[Samples]) -> Generator[None, None, list[Encoded]]:
+        """Start `encode` part by part, one each time it is resumed."""
+        states: list[Any] = [None] * len(pieces)
+        for bucket, indices in grouped(pieces, self.config).items():
+            subsampled, num_frames = self._subsampled(pieces, indices, bucket)
+            x = subsampled
+            for x in self.encoder.in_parts(subsampled, num_frames):
+                mx.async_eval(x)
+                yield
+            projected = self.transducer.enc(x)
+            mx.async_eval(projected)
+            for index, row in zip(indices, projected, strict=True):
+                states[index] = row
+        lengths = [self.config.num_frames(samples.size) for samples in pieces]
+        return [Encoded(*each) for each in zip(states, lengths, strict=True)]
+
     def encode(self, pieces: Sequence[Samples]) -> list[Encoded]:
         """Start features and encoder, and the joint network's share of it; waits for nothing."""
-
-        def compute(subsampled: mx.array, num_frames: mx.array) -> mx.array:
-            projected: mx.array = self.transducer.enc(self.encoder(subsampled, num_frames))
-            return projected
-
-        states = self._by_piece(pieces, compute)
-        num_frames = [self.config.num_frames(samples.size) for samples in pieces]
-        return [Encoded(*each) for each in zip(states, num_frames, strict=True)]
+        return run_through(with_translated_errors(self.encode_in_parts(pieces)))
 
     def label_ctc(self, pieces: Sequence[Samples]) -> Callable[[], list[tuple[Label, ...]]]:
         """Start everything up to CTC's labels; what is returned waits for them."""
@@ -124,15 +139,20 @@ class Parakeet(nn.Module):
         found: list[Any] = [None] * len(pieces)
         with translated_errors():
             for bucket, indices in grouped(pieces, self.config).items():
-                mel, num_mels = self.features([pieces[index] for index in indices], bucket)
-                subsampled = self.encoder.pre_encode(mel.astype(self._dtype), num_mels)
-                num_frames = self.encoder.pre_encode.num_frames(num_mels)
-                rows = compute(subsampled, num_frames)
+                rows = compute(*self._subsampled(pieces, indices, bucket))
                 mx.async_eval(rows)
                 rows = list(zip(*rows, strict=True)) if isinstance(rows, tuple) else list(rows)
                 for index, row in zip(indices, rows, strict=True):
                     found[index] = row
         return found
+
+    def _subsampled(
+        self, pieces: Sequence[Samples], indices: Sequence[int], bucket: int
+    ) -> tuple[mx.array, mx.array]:
+        """Return the encoder's input (B, T, D) of pieces of one bucket, and their frames (B,)."""
+        mel, num_mels = self.features([pieces[index] for index in indices], bucket)
+        subsampled = self.encoder.pre_encode(mel.astype(self._dtype), num_mels)
+        return subsampled, self.encoder.pre_encode.num_frames(num_mels)
 
     def features(self, pieces: Sequence[Samples], bucket: int) -> tuple[mx.array, mx.array]:
         """Return features (B, 8 bucket, M) of pieces of one bucket, and their mel frames (B,)."""

@@ -1,6 +1,6 @@
 """What the family and the stepper ask of a Parakeet network, MLX's or NumPy's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -51,6 +51,13 @@ class Network(Protocol):
 
     def encode(self, pieces: Sequence[Samples]) -> list[Encoded]:
         """Start features and encoder, and the joint network's share of it; waits for nothing."""
+
+    @property
+    def num_encoder_parts(self) -> int:
+        """In how many parts `encode_in_parts` starts pieces of one length."""
+
+    def encode_in_parts(self, pieces: Sequence[Samples]) -> Generator[None, None, list[Encoded]]:
+        """Start `encode` part by part, one each time it is resumed."""
 
     def label_ctc(self, pieces: Sequence[Samples]) -> Callable[[], list[tuple[Label, ...]]]:
         """Start everything up to CTC's labels; what is returned waits for them."""

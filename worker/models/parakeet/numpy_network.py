@@ -5,7 +5,7 @@ MLX's Linux wheel brings the reference BLAS, fifty times slower than NumPy's own
 thread and its helpers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -77,6 +77,14 @@ class NumpyParakeet:
         made = iter(self._subsampling([mel for mel in mels if len(mel)]))
         nothing = np.zeros((0, self.config.encoder.width), np.float32)
         return [next(made) if len(mel) else nothing for mel in mels]
+
+    num_encoder_parts = 1
+
+    def encode_in_parts(self, pieces: Sequence[Samples]) -> Generator[None, None, list[Encoded]]:
+        """Compute all of it: nothing is stepped here while pieces are encoded."""
+        encoded = self.encode(pieces)
+        yield
+        return encoded
 
     def encode(self, pieces: Sequence[Samples]) -> list[Encoded]:
         """Return the encoder's output, and the joint network's share of it."""

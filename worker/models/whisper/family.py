@@ -14,16 +14,18 @@ from producer.settings import Settings
 from worker.device.backend import (
     choose_dtype,
     dtype_name,
+    on_cuda,
     on_gpu,
     set_up_cuda,
     started_stack,
     translated_errors,
+    with_translated_errors,
 )
 from worker.device.decode_request import Decode
 from worker.device.decoder import SHORT_PROMPT
 from worker.device.stepper import TokenStepper
 from worker.device.warm_up import warm_up
-from worker.engine.family import Computation, Rehearsal
+from worker.engine.family import Computation, Parts, Rehearsal
 from worker.engine.memory_plan import MemoryPlan
 from worker.engine.messages import Checkpoint
 from worker.engine.requests import Batched
@@ -78,7 +80,13 @@ class WhisperFamily:
         self._num_beams = num_beams
         weights_bytes = sum(array.nbytes for array in weights.arrays.values())
         has_scores = not (on_gpu() or computes_in_numpy(dtype, backend))
-        self.needs = memory_needs(weights.dims, weights_bytes, dtype.size, has_scores=has_scores)
+        self.needs = memory_needs(
+            weights.dims,
+            weights_bytes,
+            dtype.size,
+            has_scores=has_scores,
+            keeps_all=on_cuda(),
+        )
 
     def rehearsal(self) -> Rehearsal:
         """Return windows of silence, and rows that no token ends."""
@@ -121,7 +129,12 @@ class WhisperFamily:
             self.network, plan.slots, plan.rows, steps_ahead=plan.steps_ahead
         )
         self.computations = {
-            Encode: Computation(self.encode, plan.batch_size, PATIENCE_STEPS),
+            Encode: Computation(
+                self.encode,
+                plan.batch_size,
+                PATIENCE_STEPS,
+                num_parts=self.network.num_encoder_parts,
+            ),
             DetectLanguage: Computation(self.detect_language, plan.batch_size),
             Align: Computation(self.align, plan.batch_size),
         }
@@ -158,16 +171,20 @@ class WhisperFamily:
         num_beams = min(_num_beams(options), self.stepper.decoder.max_rows)
         return options.model_copy(update={"beam_size": num_beams})
 
-    def encode(self, requests: Sequence[Encode]) -> list[mx.array]:
+    def encode(self, requests: Sequence[Encode]) -> Parts:
         """Start encoding windows; the states are computed by when they are first used."""
-        with translated_errors():
-            mels = [_window(request) for request in requests]
-            for mel in mels:
-                # Separately, see `Decoder`: hardly two batches are cut alike.
-                mx.async_eval(mel)
-            states = self.network.encode_audio(started_stack(mels))
-            mx.async_eval(states)
-            return list(states)
+        return with_translated_errors(self._encode(requests))
+
+    def _encode(self, requests: Sequence[Encode]) -> Parts:
+        mels = [_window(request) for request in requests]
+        for mel in mels:
+            # Separately, see `Decoder`: hardly two batches are cut alike.
+            mx.async_eval(mel)
+        part: tuple[mx.array, ...] = ()
+        for part in self.network.encode_in_parts(started_stack(mels)):
+            mx.async_eval(part)
+            yield
+        return list(part[-1])
 
     def detect_language(self, requests: Sequence[DetectLanguage]) -> Any:
         """Start weighing language tokens; what is returned waits for the probabilities."""

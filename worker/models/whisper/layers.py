@@ -84,9 +84,9 @@ class EncoderBlock(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.attn = SelfAttention(width, num_heads)
-        self.attn_ln = nn.LayerNorm(width)
+        self.attn_ln = Norm(width)
         self.mlp = MLP(width)
-        self.mlp_ln = nn.LayerNorm(width)
+        self.mlp_ln = Norm(width)
 
     def attend(self, normed: mx.array) -> mx.array:
         """Return the self-attention of normalised x (B, S, D), the same shape."""

@@ -5,54 +5,29 @@ of K beams each. Every array of a decoder cache has windows on its first axis, s
 inserted and dropped without knowing the network.
 """
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 import numpy as np
 from mlx import nn
 
 from worker.device.backend import on_cuda
 from worker.device.rules import State
+from worker.models.whisper.encoder import AudioEncoder
 from worker.models.whisper.layers import (
     DecoderBlock,
-    EncoderBlock,
-    gelu,
     own_and_ancestors,
     split_heads,
     up_to,
 )
 from worker.models.whisper.log_mel import log_mel_frames
 from worker.models.whisper.network_base import Cache, NetworkBase
-from worker.models.whisper.step_kernels import Places, PlainKernels, log_normalizer, step_kernels
+from worker.models.whisper.step_kernels import Places, log_normalizer, step_kernels
 from worker.models.whisper.weights.fuse import fuse_projections
-from worker.models.whisper.weights.parameters import Dimensions, Weights, sinusoids
+from worker.models.whisper.weights.parameters import Dimensions, Weights
 
 # Rows of logits start at multiples of 256 bytes then.
 VOCABULARY_STEP = 64
-
-
-class AudioEncoder(nn.Module):
-    """Two convolutions (the second halves the frame rate), positions, transformer blocks."""
-
-    def __init__(self, dims: Dimensions, dtype: mx.Dtype) -> None:
-        super().__init__()
-        width = dims.n_audio_state
-        self.conv1 = nn.Conv1d(dims.n_mels, width, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
-        # OpenAI's checkpoints hold the positions in float16; the reference computes with these.
-        positions = sinusoids(dims.n_audio_ctx, width).astype(np.float16)
-        self._positions = mx.array(positions).astype(dtype)
-        self.blocks = [EncoderBlock(width, dims.n_audio_head) for _ in range(dims.n_audio_layer)]
-        self.ln_post = nn.LayerNorm(width)
-
-    def __call__(self, mel: mx.array, kernels: PlainKernels) -> mx.array:
-        """Return the states (B, S, D) of log-mel windows (B, 3000, n_mels)."""
-        x = gelu(self.conv2(gelu(self.conv1(mel))))
-        x = x + self._positions
-        normed = self.blocks[0].attn_ln(x)
-        following = [*(block.attn_ln for block in self.blocks[1:]), self.ln_post]
-        for block, next_norm in zip(self.blocks, following, strict=True):
-            x, normed = kernels.add_and_norm(x, block.attend(normed), block.mlp_ln)
-            x, normed = kernels.add_and_norm(x, block.mlp(normed), next_norm)
-        return normed
 
 
 class TextDecoder(nn.Module):
@@ -134,9 +109,19 @@ class Whisper(NetworkBase, nn.Module):
         """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
         return log_mel_frames(samples, self.dims.n_mels)
 
+    @property
+    def num_encoder_parts(self) -> int:
+        """How much `encode_in_parts` yields."""
+        return self.encoder.num_parts
+
+    def encode_in_parts(self, mel: mx.array) -> Iterator[tuple[mx.array, ...]]:
+        """Yield what is to be computed, part by part; the last array of all is what encoding gives."""
+        yield from self.encoder.in_parts(mel.astype(self._dtype), self._kernels)
+
     def encode_audio(self, mel: mx.array) -> mx.array:
         """Return encoder states (B, S, D) of normalised log-mel windows (B, 3000, n_mels)."""
-        return self.encoder(mel.astype(self._dtype), self._kernels)
+        *_, (_, states) = self.encode_in_parts(mel)
+        return states
 
     def prefill(self, states: mx.array, prompts: mx.array, at: mx.array) -> tuple[mx.array, Cache]:
         """Read right-padded prompts and start a cache, as long as they are.

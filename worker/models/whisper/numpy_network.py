@@ -7,7 +7,7 @@ and go as MLX's, whose memory NumPy shares. Shapes are named as in `worker.model
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -77,6 +77,12 @@ class NumpyWhisper(NetworkBase):
     def log_mel_frames(self, samples: FloatArray) -> mx.array:
         """Return raw log10 mel energies; see `worker.models.whisper.log_mel.log_mel_frames`."""
         return mx.array(log_mel_frames(samples, self.dims.n_mels, self._threads))
+
+    num_encoder_parts = 1
+
+    def encode_in_parts(self, mel: mx.array) -> Iterator[tuple[mx.array, ...]]:
+        """Yield the states: nothing is stepped here while windows are encoded."""
+        yield (self.encode_audio(mel),)
 
     @counted
     def encode_audio(self, mel: mx.array) -> mx.array:
