@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from worker.engine.family import Computation
-from worker.engine.waiting import Waiting
+from worker.engine.waiting import MORE_PATIENCE, Waiting
 
 PATIENCE = 2
 
@@ -101,3 +101,15 @@ def test_a_dropped_recordings_request_is_forgotten(waiting):
     waiting.drop(first)
     assert taken(waiting, device_is_idle=True) == ["bb"]
     assert not waiting
+
+
+def test_while_others_are_under_way_a_batch_that_is_not_full_fills_up(waiting):
+    """The device has enough to do; but nothing waits for ever."""
+    ask(waiting, "b")
+    waited = 0
+    while not waiting.take_due(device_is_idle=False, others_are_under_way=True):
+        waiting.count_turn()
+        waited += 1
+    assert waited == MORE_PATIENCE * PATIENCE + 1
+    ask(waiting, "aa", "cc", "ee", "ff")
+    assert len(waiting.take_due(device_is_idle=False, others_are_under_way=True)) == 4

@@ -117,9 +117,14 @@ class Batches:
         """Start what is due of one type; of a type that waits for full batches, one a turn."""
         waiting.count_turn()
         is_patient = waiting.computation.patience_steps > 0
-        while batch := waiting.take_due(device_is_idle=self._has_no_rows()):
+        while batch := waiting.take_due(
+            device_is_idle=self._has_no_rows(), others_are_under_way=self._are_under_way(waiting)
+        ):
             if not self._start(waiting, batch) or is_patient:
                 return
+
+    def _are_under_way(self, waiting: Waiting) -> bool:
+        return any(each.waiting is waiting for each in self._under_way)
 
     def _start(self, waiting: Waiting, batch: list[Asked]) -> bool:
         """Start one batch; False if the device had no room for it."""

@@ -84,8 +84,8 @@ class BatchEngine:
         self._is_loaded.wait()
         if self._broken is not None:
             raise self._broken
-        # A batch is under way while the next one gathers.
-        self.capacity = self.plan.slots + 2 * self.plan.batch_size
+        # One batch gathers, one is under way, and one has slots to wait for.
+        self.capacity = self.plan.slots + 3 * self.plan.batch_size
 
     # Called from any thread.
 

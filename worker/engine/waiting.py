@@ -9,6 +9,9 @@ from worker.engine.family import Computation
 from worker.engine.requests import Batched
 from worker.engine.track import Track
 
+# Times the patience, while other batches of the type are under way.
+MORE_PATIENCE = 8
+
 Asked: TypeAlias = tuple[Track, Batched[Any]]
 """A request, and the recording that waits for its reply."""
 
@@ -45,14 +48,17 @@ class Waiting:
             for track, _ in queue:
                 track.waited += 1
 
-    def take_due(self, *, device_is_idle: bool) -> list[Asked]:
+    def take_due(self, *, device_is_idle: bool, others_are_under_way: bool = False) -> list[Asked]:
         """Remove and return a batch; nothing unless one is full, has waited, or the device is idle.
 
+        While others of the type are under way, one that is not full waits much longer: it fills up.
         Of several the one whose first request has waited longest, so that no kind waits for ever. A
         batch is a power of two: what a device must find out about each shape it does only for few
         (cuDNN 0.19 s, H200).
         """
         patience = -1 if device_is_idle else self.computation.patience_steps
+        if others_are_under_way:
+            patience *= MORE_PATIENCE
         due = [
             queue
             for queue in self._queues.values()

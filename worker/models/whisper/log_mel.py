@@ -8,6 +8,7 @@ cut, with the maximum that was known only at the end.
 import functools
 import os
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ SILENCE = -10.0  # log10 of the floor, 1e-10
 TAIL_FRAMES = 3
 # A recording's last frames are computed in steps of 5 s: uploading 30 s takes a GPU's host 1 ms.
 TAIL_STEP = 500
+
+_scratch = threading.local()
 
 # What a network offers: see `log_mel_frames`, whose mels it knows.
 ComputeFrames: TypeAlias = Callable[[np.ndarray], mx.array]
@@ -81,13 +84,16 @@ class LogMelStream:
         self._compute_frames = compute_frames
         self.num_samples = 0
         self._frames_done = 0
-        # What is not framed yet; filled in place, since gathering pieces must cost one copy.
-        self._waiting = np.empty(self._ADVANCE + self._OVERLAP, dtype=np.float32)
+        # What is not framed yet, as it came, and how many samples that is.
+        self._pieces: list[np.ndarray] = []
         self._num_waiting = 0
         self._start: np.ndarray | None = np.zeros(0, dtype=np.float32)
 
     def push(self, samples: np.ndarray) -> list[mx.array]:
-        """Take samples (n,) and return the blocks of 3000 frames that they complete."""
+        """Take samples (n,), which stay as they are, and return the blocks that they complete.
+
+        A block is 3000 frames.
+        """
         self.num_samples += samples.size
         return self._advance(samples)
 
@@ -98,7 +104,6 @@ class LogMelStream:
             self._advance(np.zeros(self._REFLECTED + 1, dtype=np.float32))
         blocks = []
         while missing > 0:
-            self._waiting[self._num_waiting :] = 0.0
             steps = -(-min(missing, WINDOW_FRAMES) // TAIL_STEP)
             blocks.append(self._frame_block(steps * TAIL_STEP)[:missing])
             missing -= WINDOW_FRAMES
@@ -106,7 +111,7 @@ class LogMelStream:
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
         if self._start is None:
-            return self._fill(samples)
+            return self._take(samples)
         # Frame 0 is centred on sample 0; the reference reflects what lies before it.
         missing = self._REFLECTED + 1 - self._start.size
         start = np.concatenate([self._start, samples[:missing]])
@@ -115,29 +120,49 @@ class LogMelStream:
             return []
         self._start, mirrored = None, start[:0:-1]
         return [
-            block for part in (mirrored, start, samples[missing:]) for block in self._fill(part)
+            block for part in (mirrored, start, samples[missing:]) for block in self._take(part)
         ]
 
-    def _fill(self, samples: np.ndarray) -> list[mx.array]:
-        """Add samples to those that wait, and return the blocks that they complete."""
+    def _take(self, samples: np.ndarray) -> list[mx.array]:
+        """Let samples wait, and return the blocks that are complete."""
+        self._pieces.append(samples)
+        self._num_waiting += samples.size
         blocks = []
-        while samples.size:
-            taken = min(samples.size, self._waiting.size - self._num_waiting)
-            self._waiting[self._num_waiting : self._num_waiting + taken] = samples[:taken]
-            self._num_waiting += taken
-            samples = samples[taken:]
-            if self._num_waiting == self._waiting.size:
-                blocks.append(self._frame_block())
+        while self._num_waiting >= self._ADVANCE + self._OVERLAP:
+            blocks.append(self._frame_block())
         return blocks
 
     def _frame_block(self, count: int = WINDOW_FRAMES) -> mx.array:
-        """Start computing a block's first frames, and keep what the next block shares with it."""
-        samples = self._waiting[: count * HOP_LENGTH + self._OVERLAP]
-        block = self._compute_frames(samples)
-        self._waiting[: self._OVERLAP] = self._waiting[self._ADVANCE :]
-        self._num_waiting = self._OVERLAP
+        """Start computing a block's first frames, of what waits and silence behind it."""
+        block = self._compute_frames(self._joined(count * HOP_LENGTH + self._OVERLAP))
+        self._forget(self._ADVANCE)
         self._frames_done += WINDOW_FRAMES
         return block
+
+    def _joined(self, size: int) -> np.ndarray:
+        """Return the next samples in one piece, good until the next call in this thread.
+
+        All recordings share that memory, which the processor has near: a block is copied twice on its
+        way to the device.
+        """
+        if not hasattr(_scratch, "samples"):
+            _scratch.samples = np.empty(self._ADVANCE + self._OVERLAP, dtype=np.float32)
+        joined: np.ndarray = _scratch.samples[:size]
+        filled = 0
+        for piece in self._pieces:
+            taken = min(piece.size, size - filled)
+            joined[filled : filled + taken] = piece[:taken]
+            filled += taken
+        joined[filled:] = 0.0
+        return joined
+
+    def _forget(self, count: int) -> None:
+        """Drop the next samples."""
+        self._num_waiting = max(0, self._num_waiting - count)
+        while self._pieces and count >= self._pieces[0].size:
+            count -= self._pieces.pop(0).size
+        if self._pieces:
+            self._pieces[0] = self._pieces[0][count:]
 
 
 class LogMel:
