@@ -54,6 +54,7 @@ POLL_IDLE_S = 0.25
 # Pause after a claim that found nothing; a job that comes meanwhile waits half of it on average.
 CLAIM_IDLE_S = 0.25
 DUE_EVERY_S = 1.0
+DEADLINES_EVERY_S = 0.25
 TIDY_EVERY_S = 60.0
 
 EXIT_OK = 0
@@ -165,7 +166,8 @@ class FarmWorker(DrainableWorker):
         if self._outage.may_retry:
             self._sync_with_server()
         self._held.submit_checked()
-        self._held.enforce_deadlines()
+        if self._is_due("deadlines", DEADLINES_EVERY_S):
+            self._held.enforce_deadlines()
         self._awake.note(has_work=bool(self._held))
 
     def _note_reading_threads(self, *, can_read: bool) -> None:

@@ -6,6 +6,7 @@ RQ does these steps in several commands, and loses or repeats jobs between them
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -79,7 +80,7 @@ class Claim:
     oversized: str
     fields: dict[str, bytes]
 
-    @property
+    @cached_property
     def traceparent(self) -> TraceParent | None:
         """Return the trace that the job belongs to, and the span that asked for it."""
         return TraceParent.read(self.fields[TRACEPARENT_FIELD].decode(errors="replace"))
