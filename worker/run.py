@@ -1,6 +1,5 @@
 """`scribefarm-worker run`, and the one place where all parts of the worker meet."""
 
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,6 @@ from worker.farm.farm_worker import EXIT_FORCED, FarmWorker
 from worker.log_file import follow
 from worker.sources.fetch import Fetch
 from worker.status_pages import check_packages, status_pages
-
-# How long a thread may keep Python's lock from another. The engine's thread gives it back at every call
-# of MLX: a neighbour that works 40 % of the time made 1.8 ms of its work 3.1 with Python's own 5 ms, and
-# 2.5 to 2.8 with 0.2 to 1 ms (two cores).
-LOCK_TURN_S = 0.0005
 
 app = typer.Typer()
 
@@ -64,7 +58,6 @@ def run(
 def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     """Load the model, then claim: a worker that cannot work takes nobody's job."""
     check_packages(settings.worker.metrics_listen)
-    sys.setswitchinterval(LOCK_TURN_S)
     connection = connect(settings)
     # Imports MLX: not for --help.
     try:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from producer.errors import EmptyInput, LengthMismatch, NonFinite, OutOfRange, RankMismatch
 from tests.stage.tiny_models import tiny_random_whisper
 from tests.stage.toy_model import EOS, NUM_VOCAB, ScriptedModel, ToyModel, toy_audio
+from worker.device.batch import SHRINK_AFTER
 from worker.device.decode_request import RowRules, TimestampRules
 from worker.device.decoder import Decoder
 from worker.device.row import Row
@@ -192,6 +193,21 @@ def test_the_batch_has_few_sizes_and_follows_the_rows():
     assert sizes[6:] == sorted(sizes[6:], reverse=True)
     assert sizes[-1] == 1
     assert lengths == [len(row.tokens) for row in rows]
+
+
+def test_windows_that_come_and_go_by_turns_are_not_moved_each_time():
+    """Half of the places may be empty for some steps; then the rest moves together."""
+    decoder, stays = Decoder(ToyModel(), 8), Asked(max_tokens=100, eos=frozenset())
+    decoder.insert([stays.row() for _ in range(4)])
+    for _ in range(3):
+        decoder.insert([Asked(max_tokens=3, eos=frozenset()).row() for _ in range(4)])
+        for _ in range(SHRINK_AFTER):
+            decoder.step()
+            assert decoder.num_rows == 8
+        assert decoder.num_active == 4
+    while decoder.num_rows == 8:
+        decoder.step()
+    assert (decoder.num_rows, decoder.num_active) == (4, 4)
 
 
 def test_more_rows_than_places_are_refused():

@@ -66,7 +66,7 @@ def window_s(device, slots, batch):
 @pytest.mark.parametrize(
     ("make", "compiles", "chosen"),
     [
-        (h100, True, Sizes(slots=256, batch_size=32, steps_ahead=2)),
+        (h100, True, Sizes(slots=256, batch_size=16, steps_ahead=2)),
         (m4, True, Sizes(slots=8, batch_size=1, steps_ahead=1)),
         (two_cores, False, Sizes(slots=32, batch_size=1, steps_ahead=0)),
     ],

@@ -48,7 +48,7 @@ def test_steps_run_ahead_where_they_hide_the_hosts_work(unhidden_s, ahead):
 @pytest.mark.parametrize(
     ("encode_s", "batch"),
     [
-        (((1, 0.060), (2, 0.1199), (4, 0.239)), 2),  # 4 would be longer than a short batch
+        (((1, 0.030), (2, 0.0599), (4, 0.119)), 2),  # 4 would be longer than a short batch
         (((1, 0.300), (2, 0.550), (4, 1.000)), 4),  # whatever gains is taken
         (((1, 0.200), (2, 0.399), (4, 0.798)), 1),  # none is short
     ],

@@ -138,10 +138,27 @@ def _received(connection: "Connection[Any, Any]") -> Piece | Alive:
         raise piece
     if isinstance(piece, tuple):
         samples = np.empty(piece, np.float32)
-        connection.recv_bytes_into(samples.data.cast("B"))
+        _read_into(connection.fileno(), samples.data.cast("B"))
         return samples
     known: Piece | Alive = piece
     return known
+
+
+def _read_into(descriptor: int, memory: memoryview) -> None:
+    """Fill memory with what comes; raises EOFError if nobody sends any more.
+
+    A connection's own way would copy it twice, holding Python's lock.
+    """
+    while memory:
+        num_read = os.readv(descriptor, [memory])
+        if not num_read:
+            raise EOFError
+        memory = memory[num_read:]
+
+
+def _write(descriptor: int, memory: memoryview) -> None:
+    while memory:
+        memory = memory[os.write(descriptor, memory) :]
 
 
 def serve(connection: "Connection[Any, Any]", log_settings: LogSettings) -> None:
@@ -154,7 +171,7 @@ def serve(connection: "Connection[Any, Any]", log_settings: LogSettings) -> None
         try:
             if isinstance(piece, np.ndarray):
                 connection.send(piece.shape)
-                connection.send_bytes(np.ascontiguousarray(piece, np.float32).data.cast("B"))
+                _write(connection.fileno(), np.ascontiguousarray(piece, np.float32).data.cast("B"))
             else:
                 connection.send(piece)
         except OSError as error:  # whoever asked is gone

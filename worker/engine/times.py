@@ -29,7 +29,7 @@ TOLERANCE = 0.03
 BATCH_TOLERANCE = 0.01
 # Handing over a batch takes the host 15 to 30 ms, whatever its size (H200): shorter ones are enlarged
 # up to this, if it costs the device nothing.
-SHORT_BATCH_S = 0.2
+SHORT_BATCH_S = 0.1
 # A window that has ended costs a step more for each that was under way: at most this share of its own.
 MOST_SHARE_AHEAD = 0.05
 # Steps that hide the host's work are this much shorter than those that wait for it; less is noise.

@@ -104,9 +104,13 @@ class LogMelStream:
             self._advance(np.zeros(self._REFLECTED + 1, dtype=np.float32))
         blocks = []
         while missing > 0:
-            steps = -(-min(missing, WINDOW_FRAMES) // TAIL_STEP)
-            blocks.append(self._frame_block(steps * TAIL_STEP)[:missing])
-            missing -= WINDOW_FRAMES
+            # The few frames behind a last whole block are computed with it.
+            taken = missing if missing <= WINDOW_FRAMES + TAIL_STEP else WINDOW_FRAMES
+            frames = self._frame_block(-(-taken // TAIL_STEP) * TAIL_STEP)
+            blocks.append(frames[: min(taken, WINDOW_FRAMES)])
+            if taken > WINDOW_FRAMES:
+                blocks.append(frames[WINDOW_FRAMES:taken])
+            missing -= taken
         return blocks
 
     def _advance(self, samples: np.ndarray) -> list[mx.array]:
@@ -146,7 +150,8 @@ class LogMelStream:
         way to the device.
         """
         if not hasattr(_scratch, "samples"):
-            _scratch.samples = np.empty(self._ADVANCE + self._OVERLAP, dtype=np.float32)
+            most = (WINDOW_FRAMES + TAIL_STEP) * HOP_LENGTH + self._OVERLAP
+            _scratch.samples = np.empty(most, dtype=np.float32)
         joined: np.ndarray = _scratch.samples[:size]
         filled = 0
         for piece in self._pieces:
