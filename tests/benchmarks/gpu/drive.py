@@ -9,9 +9,10 @@
 | profile | what a step of ours asks of CUDA, call by call, and every kernel | 60 |
 | files | ours from files to results, at the device's best slots | 70 |
 | files-128 | the same with 128 slots | 70 |
+| memory | hours and short files through a full engine | 100 |
 | redis | ours through the farm, at the slots of the better of these | 95 |
-| parakeet | ours from files, with Parakeet 0.6b's shapes | 100 |
-| parakeet-vad | the same with a head that hears voices, in Silero's place | 100 |
+| parakeet | ours from files, with Parakeet 0.6b's shapes; cuDNN makes plans for 20 s | 130 |
+| parakeet-vad | the same with a head that hears voices, in Silero's place | 130 |
 | transformers | generate alone over its batches | 75 |
 | static | the same with a static cache, decoder and encoder compiled | 120 |
 | pipeline | its pipeline from the same files to text | 110 |
@@ -61,6 +62,7 @@ class Part:
     limit_s: int
 
 
+PARAKEET = ("--parts", "parakeet", "--processes", "14", "--slots", "256", "--warm", "40")
 PARTS = {
     "model": Part(f"{GPU}.ours", (), 10, 60),
     "speech": Part(f"{GPU}.speech", ("--speech", "SPEECH"), 15, 60),
@@ -68,18 +70,19 @@ PARTS = {
     "profile": Part(f"{GPU}.profile", (), 60, 120),
     "files": Part(f"{GPU}.files", ("--slots", "BEST", "--traced", "0.7"), 70, 150),
     "files-128": Part(f"{GPU}.files", ("--slots", "128"), 70, 130),
+    "memory": Part(f"{GPU}.memory", ("--slots", "BEST"), 100, 130),
     "redis": Part(f"{GPU}.through_redis", ("--slots", "BEST"), 95, 170),
     "parakeet": Part(
         "tests.benchmarks.bench_parakeet_gpu",
-        ("--parts", "parakeet", "--processes", "14", "--slots", "256", "--traced", "0.7"),
-        100,
-        170,
+        (*PARAKEET, "--traced", "0.7"),
+        130,
+        200,
     ),
     "parakeet-vad": Part(
         "tests.benchmarks.bench_parakeet_gpu",
-        ("--parts", "parakeet", "--processes", "14", "--slots", "256", "--vad"),
-        100,
-        170,
+        (*PARAKEET, "--vad"),
+        130,
+        200,
     ),
     "transformers": Part(f"{GPU}.transformers_rows", (), 75, 150),
     "static": Part(f"{GPU}.transformers_rows", ("--static", "--batches", "192,256"), 120, 200),
@@ -92,6 +95,7 @@ TINY_FLAGS = {
     "profile": ("--slots", "4", "--steps", "4"),
     "files": ("--seconds", "8", "--warm", "5", "--processes", "2"),
     "files-128": ("--seconds", "8", "--warm", "5", "--slots", "2", "--processes", "2"),
+    "memory": ("--seconds", "8", "--warm", "3", "--processes", "2"),
     "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24", "--processes", "2"),
     "parakeet-vad": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "parakeet": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
