@@ -45,6 +45,15 @@ def test_a_head_needs_its_block_and_ctc_no_rows():
     assert memory_needs(tiny_config(ctc=True), 0, 4).row_bytes == 0
 
 
+def test_where_all_layers_are_handed_over_at_once_all_that_they_make_counts():
+    """On CUDA; rows are as ever."""
+    plain, all_kept = (
+        memory_needs(large_config(), WEIGHTS, 2, keeps_all=kept) for kept in (False, True)
+    )
+    assert 5 * plain.request_bytes < all_kept.request_bytes < 1.5 * GB
+    assert all_kept.row_bytes == plain.row_bytes
+
+
 def test_as_many_pieces_are_encoded_together_as_come_together_and_fit():
     """Those that rows leave behind within the patience; where memory is short, fewer."""
     wide = plan_of(large_config(), 80)
