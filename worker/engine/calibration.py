@@ -99,7 +99,7 @@ class Timer:
         """
         runs: list[tuple[bool, float, float]] = []
         seconds = spent_s = 0.0
-        while not runs or (self.has_time(seconds) and (len(runs) < REPEATS or spent_s < REPEAT_S)):
+        while not runs or self._should_repeat(len(runs), seconds, spent_s):
             self.warm_up(prepare)
             started = self._clock()
             waited_s, is_complete = run()
@@ -107,9 +107,16 @@ class Timer:
             spent_s += taken_s
             runs.append((not is_complete, taken_s, max(0.0, taken_s - waited_s)))
             seconds = min(each for _, each, _ in runs) if self.compiles else taken_s
-            self.left_s -= seconds
+        self.left_s -= len(runs) * seconds if self.compiles else spent_s
         worst, seconds, _ = min(runs)
         return seconds, min(host_s for each, _, host_s in runs if each == worst)
+
+    def _should_repeat(self, num_runs: int, seconds: float, spent_s: float) -> bool:
+        """Return whether a run is worth another one; the first may have waited where things compile."""
+        if num_runs < REPEATS and self.compiles:
+            return not self.is_cut_short
+        has_time = self.has_time(seconds + (0.0 if self.compiles else spent_s))
+        return has_time and (num_runs < REPEATS or spent_s < REPEAT_S)
 
 
 def measure(
