@@ -36,7 +36,7 @@ from producer.formats import FORMATS
 from producer.job import Job
 from producer.models_served import is_served
 from producer.pending import PendingJobs
-from producer.queue import submit
+from producer.queue import job_id_of, submit
 from producer.result import Failure, Transcript
 from producer.waiting import wait_for_results
 
@@ -148,7 +148,10 @@ def _transcribe(
 ) -> None:
     num_jobs, num_done = len(asked), 0
     printer = _Printer(session, output)
+    stdin_ids: set[str] = set()
     try:
+        # Known before they are enqueued: from then on an interrupt must cancel them.
+        stdin_ids |= {job_id_of(job, session.settings) for each, job in asked if each.is_stdin}
         ids = _enqueue(session, [job for _, job in asked])
         printer.expect((recording for recording, _ in asked), ids)
         num_jobs = len(set(ids))
@@ -166,7 +169,7 @@ def _transcribe(
             f"interrupted with {num_done} of {num_jobs} done; the rest stays in the queue. "
             "The same command goes on where this one stopped."
         )
-        if lost := printer.waiting_for_stdin():
+        if lost := printer.not_done(stdin_ids):
             note("not so what came on standard input: it is cancelled, since its file goes now.")
             list(cancel_jobs(session.connection, session.settings, lost))
         raise typer.Exit(Exit.INTERRUPTED) from None
@@ -232,13 +235,9 @@ class _Printer:
             recording, job_id = self._waiting.popleft()
             self._put_out(recording, self._outcomes[job_id])
 
-    def waiting_for_stdin(self) -> list[str]:
-        """Return the job of what came on stdin, if it is not done."""
-        return [
-            job_id
-            for recording, job_id in self._waiting
-            if recording.is_stdin and job_id not in self._outcomes
-        ]
+    def not_done(self, job_ids: set[str]) -> set[str]:
+        """Return those of some jobs whose results have not come."""
+        return job_ids - self._outcomes.keys()
 
     def _put_out(self, recording: Recording, outcome: Transcript | Failure) -> None:
         if isinstance(outcome, Failure):
