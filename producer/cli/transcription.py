@@ -148,10 +148,9 @@ def _transcribe(
 ) -> None:
     num_jobs, num_done = len(asked), 0
     printer = _Printer(session, output)
-    stdin_ids: set[str] = set()
+    # Known before they are enqueued: from then on an interrupt must cancel them.
+    stdin_ids = {job_id_of(job, session.settings) for each, job in asked if each.is_stdin}
     try:
-        # Known before they are enqueued: from then on an interrupt must cancel them.
-        stdin_ids |= {job_id_of(job, session.settings) for each, job in asked if each.is_stdin}
         ids = _enqueue(session, [job for _, job in asked])
         printer.expect((recording for recording, _ in asked), ids)
         num_jobs = len(set(ids))

@@ -115,11 +115,9 @@ class Batch:
 
     def fit_rows(self) -> bool:
         """Move the windows together if half have left for good; return whether anything was moved."""
-        if 2 * self.num_windows > len(self.groups):
-            self._half_empty_steps = 0
-            return False
-        self._half_empty_steps += 1
-        if self._pad_rows and self._half_empty_steps <= SHRINK_AFTER:
+        is_half_empty = 2 * self.num_windows <= len(self.groups)
+        self._half_empty_steps = self._half_empty_steps + 1 if is_half_empty else 0
+        if self._half_empty_steps <= (SHRINK_AFTER if self._pad_rows else 0):
             return False
         self._half_empty_steps = 0
         self._resize(self.num_windows)
