@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -27,38 +26,6 @@ HOUR = SHARED_AUDIO / "long" / "kerstin-60min.opus"
 SAMPLE_EVERY_S = 0.25
 MAX_GROWTH = 1.05
 MINUTE_S = 60.0
-
-
-class MemoryLog(threading.Thread):
-    """Notes the memory of MLX (in use, kept for reuse) and of the process, with the time."""
-
-    def __init__(self, mx):
-        super().__init__(daemon=True)
-        self._mx = mx
-        self._ended = threading.Event()
-        self._process = psutil.Process()
-        self._began = time.perf_counter()
-        self.samples = []
-
-    def run(self):
-        while not self._ended.wait(SAMPLE_EVERY_S):
-            mlx = self._mx.get_active_memory() + self._mx.get_cache_memory()
-            elapsed = time.perf_counter() - self._began
-            self.samples.append((elapsed, mlx, self._process.memory_info().rss))
-
-    def stop(self):
-        self._ended.set()
-        self.join()
-
-    def by_minute(self):
-        """Return the highest (MLX, resident) bytes of each whole minute, and of a last part."""
-        minutes = {}
-        for elapsed, *sizes in self.samples:
-            number = int(elapsed // MINUTE_S)
-            minutes[number] = [
-                max(pair) for pair in zip(minutes.get(number, sizes), sizes, strict=True)
-            ]
-        return [minutes[number] for number in sorted(minutes)]
 
 
 def cut_short_files(folder, count):
@@ -116,6 +83,7 @@ def main():
     import mlx.core as mx
 
     from producer.settings import load_settings
+    from tests.benchmarks.memory_log import MemoryLog
     from worker.cli.machine import blas_library, machine, versions
     from worker.cli.measure import Workbench
     from worker.engine.messages import Done
@@ -125,7 +93,13 @@ def main():
     with tempfile.TemporaryDirectory() as name, Workbench(settings) as bench:
         folder = Path(name)
         sources = [cut_hour(folder, arguments.minutes), *cut_short_files(folder, arguments.short)]
-        memory = MemoryLog(mx)
+        process = psutil.Process()
+
+        def sizes():
+            mlx = mx.get_active_memory() + mx.get_cache_memory()
+            return mlx, process.memory_info().rss
+
+        memory = MemoryLog(sizes, SAMPLE_EVERY_S)
         memory.start()
         started = time.perf_counter()
 
@@ -136,7 +110,7 @@ def main():
         # As users run it: fallback included, so that rows, prompts and shapes vary.
         measured = bench.run(sources, settings.options, on_event=note)
         memory.stop()
-    minutes = memory.by_minute()
+    minutes = memory.by_span(MINUTE_S)
     growth = [last / first for first, last in zip(minutes[0], minutes[-1], strict=True)]
     report = {
         "machine": machine() | {"blas": blas_library(settings)},

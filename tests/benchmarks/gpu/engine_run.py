@@ -3,6 +3,7 @@
 import subprocess
 import threading
 import time
+from itertools import cycle
 from pathlib import Path
 
 import mlx.core as mx
@@ -17,15 +18,18 @@ HZ = 100  # the kernel's ticks in /proc
 class Recordings:
     """Keeps an engine full, and adds up what it is done with.
 
+    Args:
+        engine: Idle.
+        jobs: An iterator without an end.
+
     Attributes:
         audio_s: Audio seconds that need not be looked at again.
         windows: That were decoded, whole recordings at a time.
         ends: Time (perf_counter) and windows of each recording that is done.
     """
 
-    def __init__(self, engine, paths, options):
-        self.engine, self._paths, self._options = engine, paths, options
-        self._next = 0
+    def __init__(self, engine, jobs):
+        self.engine, self._jobs = engine, enumerate(jobs)
         self._done_s = {}
         self.audio_s = 0.0
         self.words = 0
@@ -34,10 +38,8 @@ class Recordings:
             self._submit()
 
     def _submit(self):
-        key = str(self._next)
-        source = str(self._paths[self._next % len(self._paths)])
-        self.engine.submit(Ticket(key, key, Job(source=source, options=self._options)))
-        self._next += 1
+        number, job = next(self._jobs)
+        self.engine.submit(Ticket(str(number), str(number), job))
 
     def take(self, event):
         """Count an event; submit another recording where one has left."""
@@ -77,7 +79,9 @@ def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
 
     Then, if it is asked for, what the device does in some seconds more; see trace.py.
     """
-    recordings = Recordings(engine, paths, options)
+    recordings = Recordings(
+        engine, (Job(source=str(path), options=options) for path in cycle(paths))
+    )
     recordings.run_for(warm_s)
     audio_s, words, first_end = recordings.audio_s, recordings.words, len(recordings.ends)
     before, cores = engine.stats.figures(), cores_by_thread()
