@@ -22,7 +22,7 @@ def test_ours_is_held_against_the_best_that_transformers_reached():
 
 def test_redis_is_held_against_the_engine_with_as_many_slots():
     other = {"times_real_time": 3300, "windows_per_s": 110.0, "slots": 128, "processes": 8}
-    assert "same slots | 0.95 |" in markdown(FIGURES | {"files-128": other})
+    assert "same slots | 0.95 |" in markdown(FIGURES | {"files-256": other})
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -1,7 +1,7 @@
 """Batches that are handed to the device part by part, with steps between."""
 
 from producer.errors import Cancelled
-from tests.stage.desk import Decode, Desk, Encode
+from tests.stage.desk import BEHIND_BATCH_S, Decode, Desk, Encode
 
 
 def stepping(**sizes):
@@ -42,8 +42,8 @@ def test_what_was_handed_over_of_a_batch_is_told():
     shares = []
     for _ in range(5):
         desk.turns(1)
-        shares.append(desk.schedule.share_handed_over)
-    assert shares == [1 / 3, 1 / 3, 1 / 3, 0, 0]
+        shares.append(round(desk.schedule.receiving_s / BEHIND_BATCH_S, 2))
+    assert shares == [0.33, 0.33, 0.33, 0, 0]
 
 
 def test_without_rows_all_parts_are_handed_over_at_once():

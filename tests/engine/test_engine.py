@@ -237,8 +237,9 @@ def test_audio_is_taken_for_longer_while_the_device_computes_a_batch(behind_a_ba
     """Between two steps a few blocks, so that the rows go on; behind a batch all that came."""
     engine = object.__new__(BatchEngine)
     engine._inbox, engine.stats = queue.SimpleQueue(), EngineStats()
-    engine._schedule = SimpleNamespace(is_idle=False, share_handed_over=float(behind_a_batch))
-    engine._family = SimpleNamespace(plan=SimpleNamespace(receiving_s=200 * RECEIVE_S))
+    engine._schedule = SimpleNamespace(
+        is_idle=False, receiving_s=(200 if behind_a_batch else 1) * RECEIVE_S
+    )
     for _ in range(12):
         engine._inbox.put(lambda: time.sleep(RECEIVE_S / 2))
     engine._receive()

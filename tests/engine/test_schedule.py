@@ -5,9 +5,10 @@ import time
 import pytest
 
 from producer.errors import Cancelled, DeviceLost, Internal, OutOfMemory
-from tests.stage.desk import Decode, Desk, Encode, Weigh
+from tests.stage.desk import BEHIND_BATCH_S, Decode, Desk, Encode, Weigh
 from worker.engine.messages import Checkpoint, Done, Failed, Progress
 from worker.engine.requests import Batched, Compute
+from worker.engine.times import RECEIVE_S
 
 
 def test_an_idle_schedule_says_so_and_one_with_work_does_not():
@@ -83,11 +84,22 @@ def test_one_recordings_next_request_joins_the_next_step():
     desk = Desk(steps=1)
     track = desk.begin("a", Encode("a"), Decode(7))
     desk.turns(1)
-    assert desk.schedule.share_handed_over == 1
+    assert desk.schedule.receiving_s == BEHIND_BATCH_S
     desk.turns(1)
-    assert desk.schedule.share_handed_over == 0
+    assert desk.schedule.receiving_s < 1
     assert desk.stepper.ended == [(7, 0)]
     assert len(track.transcription.replies) == 2
+
+
+@pytest.mark.parametrize(("rows", "share"), [(1, 0.75), (3, 0.25), (4, 0.0)])
+def test_places_that_no_row_takes_give_time_for_audio(rows, share):
+    """A step costs the same without them; with all of them taken little is received between steps."""
+    desk = Desk(slots=4, steps=50)
+    for number in range(rows):
+        desk.begin(f"row {number}", Decode(number))
+    desk.turns(1)
+    desk.stats.step.last_s = 40 * RECEIVE_S
+    assert desk.schedule.receiving_s == max(RECEIVE_S, share * 40 * RECEIVE_S)
 
 
 def test_a_checkpoint_is_said_and_not_answered():

@@ -67,6 +67,14 @@ def test_behind_a_batch_there_is_half_of_its_time_for_audio():
     assert in_the_hosts_place.receiving_s(4) == RECEIVE_S
 
 
+def test_a_device_that_waits_for_the_host_goes_on_while_it_works():
+    """Steps under way gain nothing where handing one over takes as long as the step; audio must flow."""
+    host_bound = Times(**vars(TIMES) | {"unhidden_s": 0.010, "host_s": (0.009,) * 4})
+    assert host_bound.hides_host
+    assert host_bound.receiving_s(4) == 1.75
+    assert host_bound.steps_ahead(8) == 1
+
+
 @pytest.mark.parametrize(("step_s", "ahead"), [(0.0005, 5), (0.002, 3), (0.003, 2), (0.02, 1)])
 def test_short_steps_need_more_of_them_under_way(step_s, ahead):
     """Five milliseconds of audio and the step's own host work are to be hidden; 5 % at most are lost."""

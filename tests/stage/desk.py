@@ -15,6 +15,9 @@ from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
 from worker.engine.track import Track
 
+# Far longer than anything takes here.
+BEHIND_BATCH_S = 60.0
+
 
 class Encode(Batched):
     """A request of the kind that waits for company."""
@@ -66,7 +69,7 @@ class Desk:
             name="scripted",
             num_vocab=0,
             model=Model(name="scripted", revision="0", dtype="float32"),
-            plan=MemoryPlan(1, MemoryNeeds(0, 0, 0), slots, batch_size),
+            plan=MemoryPlan(1, MemoryNeeds(0, 0, 0), slots, batch_size, receiving_s=BEHIND_BATCH_S),
             stepper=self.stepper,
             computations={
                 Encode: Computation(self._encode, batch_size, patience, num_parts=parts),

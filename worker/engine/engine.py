@@ -37,7 +37,6 @@ from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
-from worker.engine.times import RECEIVE_S
 from worker.engine.track import Track
 
 # How long a thread may keep Python's lock from another. The engine's thread gives it back at every call
@@ -195,14 +194,12 @@ class BatchEngine:
     def _receive(self) -> None:
         """Do what other threads asked for; wait for it only if there is nothing else to do.
 
-        Stops after `RECEIVE_S`: the rows must not run out of steps meanwhile. What was just handed
-        over of a batch gives more time.
+        Stops after `Schedule.receiving_s`.
         """
-        receiving_s = max(RECEIVE_S, self._schedule.share_handed_over * self.plan.receiving_s)
         try:
             message = self._first_message()
             with self.stats.receive:
-                until = time.perf_counter() + receiving_s
+                until = time.perf_counter() + self._schedule.receiving_s
                 message()
                 while time.perf_counter() < until:
                     self._inbox.get_nowait()()

@@ -22,6 +22,7 @@ from worker.engine.family import Family
 from worker.engine.messages import Checkpoint, Done, Event, Failed
 from worker.engine.requests import Batched, Compute, Request, Rows
 from worker.engine.stats import EngineStats
+from worker.engine.times import RECEIVE_S
 from worker.engine.track import Track
 
 _log = structlog.get_logger()
@@ -63,9 +64,20 @@ class Schedule:
         return self._batches.are_done and not has_rows
 
     @property
-    def share_handed_over(self) -> float:
-        """Return what the last turn gave the device of a batch; see `Batches`."""
-        return self._batches.share_handed_over
+    def receiving_s(self) -> float:
+        """Return how long audio may be taken before the next turn: the device must not run dry.
+
+        What was just handed over of a batch gives time, and so do places that no row takes: a step
+        costs about the same without them, and what would take them waits to be received.
+        """
+        behind_batch_s = self._batches.share_handed_over * self._family.plan.receiving_s
+        return max(RECEIVE_S, behind_batch_s, self._empty_share * self._stats.step.last_s)
+
+    @property
+    def _empty_share(self) -> float:
+        """Return the share of the stepper's places that no row takes; 0 without a stepper."""
+        stepper = self._stepper
+        return 0.0 if stepper is None else 1 - stepper.num_active / stepper.num_slots
 
     def add(self, track: Track) -> None:
         """Hold a recording, which `advance` starts once its audio was read."""

@@ -9,17 +9,19 @@ class Stopwatch:
 
     Attributes:
         total_s: Seconds so far.
+        last_s: Of the last block.
     """
 
     def __init__(self) -> None:
-        self.total_s = 0.0
+        self.total_s = self.last_s = 0.0
         self._started = 0.0
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
 
     def __exit__(self, *_exception: object) -> None:
-        self.total_s += time.perf_counter() - self._started
+        self.last_s = time.perf_counter() - self._started
+        self.total_s += self.last_s
 
 
 @dataclass

@@ -19,8 +19,8 @@ from pydantic import ConfigDict, Field
 # What the engine's thread may do beside a step, while the device has steps to go on with: take audio,
 # let windows join, see to those that ended.
 BESIDE_STEP_S = 0.005
-# Audio is taken between two steps for so long and one block; behind a part of a batch for half of its
-# time.
+# Audio is taken between two steps for so long and one block, at least; behind a part of a batch for half
+# of its time.
 RECEIVE_S = 0.001
 RECEIVING_SHARE = 0.5
 # Slots are as good as the best if a window takes so much longer with them; a batch costs only the
@@ -34,6 +34,8 @@ SHORT_BATCH_S = 0.1
 MOST_SHARE_AHEAD = 0.05
 # Steps that hide the host's work are this much shorter than those that wait for it; less is noise.
 HIDDEN_SHARE = 0.05
+# A device waits for the host where the host's own work is at least this much of a step.
+HOST_BOUND_SHARE = 0.8
 MOST_SIZE = 1024
 
 Size: TypeAlias = Annotated[int, Field(ge=1, le=MOST_SIZE)]
@@ -178,10 +180,15 @@ class Times:
 
     @property
     def hides_host(self) -> bool:
-        """Return whether the device goes on while the host works; NumPy in its place does not."""
+        """Return whether the device goes on while the host works; NumPy in its place does not.
+
+        A device that waits for the host takes as long either way, and goes on nevertheless.
+        """
         if not self.step_s or self.unhidden_s is None:
             return True
-        return self.unhidden_s > (1 + HIDDEN_SHARE) * self.step_s[0][1]
+        step_s = self.step_s[0][1]
+        is_host_bound = self.host_of(1) >= HOST_BOUND_SHARE * step_s
+        return is_host_bound or self.unhidden_s > (1 + HIDDEN_SHARE) * step_s
 
     def reason(self, slots: int, batch: int) -> str:
         """Say in words what the sizes give, beside the most that was measured."""

@@ -33,7 +33,7 @@ def at_slots(parts, slots):
 
 def engine_best(parts):
     """Return the better of the rows from files; {} without one."""
-    rows = [parts.get(name, {}) for name in ("files", "files-128")]
+    rows = [parts.get(name, {}) for name in ("files", "files-256")]
     rows = [row for row in rows if row.get("times_real_time")]
     return max(rows, key=lambda row: row["times_real_time"], default={})
 
@@ -61,7 +61,7 @@ def rows(parts):
     yield row("(c) torch by hand, no rules: the limit", "limit", DASH)
     slots, best = device_best(parts)
     yield "(d) ours, device alone", slots and f"{slots} slots", best.get("times_real_time")
-    for name in ("files", "files-128"):
+    for name in ("files", "files-256"):
         yield row(
             "(e) ours, files to results", name, "{slots} slots, {processes} reading processes"
         )
@@ -83,7 +83,7 @@ def claims(parts):
     yield "ours from files / torch limit", ratio(ours, speed(parts, "limit")), ""
     _, row = device_best(parts)
     yield "our device / torch limit", ratio(row.get("times_real_time"), speed(parts, "limit")), ""
-    same = [parts.get(name, {}) for name in ("files", "files-128")]
+    same = [parts.get(name, {}) for name in ("files", "files-256")]
     alone = next((each for each in same if each.get("slots") == redis.get("slots")), {})
     through = ratio(redis.get("windows_per_s"), alone.get("windows_per_s"))
     yield "through Redis / from files, same slots", through, "at least 0.95"
@@ -104,12 +104,11 @@ def claims(parts):
 
 def profile(name, row):
     """Return where an engine's time went, as a line."""
-    cores = row["cores"]
+    cores = ", ".join(f"{name} {value}" for name, value in row["cores"].items())
     shares = row["shares_of_the_engines_thread"]
     spent = ", ".join(f"{key.removesuffix('_s')} {value}" for key, value in shares.items())
     return (
-        f"- {name}: GPU busy {row['gpu_busy_percent']} %, cores reading {cores['reading']},"
-        f" engine's thread {cores['engine']}, others {cores['others']}; of the thread's time {spent};"
+        f"- {name}: GPU busy {row['gpu_busy_percent']} %, cores {cores}; of the thread's time {spent};"
         f" {row['rows_a_step']} rows a step of {row['step_ms']} ms, {row['requests_a_batch']} windows"
         f" a batch"
     )
@@ -129,7 +128,7 @@ def details(parts):
     yield f"- torch limit: encoder windows/s {limit.get('encoder_windows_per_s')}"
     yield f"- torch limit: times real time by rows {limit.get('together')}"
     yield f"- ours: encoder windows/s by batch {device.get('encoder_windows_per_s')}"
-    for name in ("files", "files-128"):
+    for name in ("files", "files-256"):
         if "cores" in parts.get(name, {}):
             yield profile(name, parts[name])
     for name, row in parakeet(parts).items():
