@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worker.device import sending
-from worker.device.sending import PinnedRing, send
+from worker.device.sending import PinnedRing, send, send_written
 
 
 class SlowDevice:
@@ -43,6 +43,11 @@ def ring(monkeypatch):
     return PinnedRing(device._memory, device.read), device
 
 
+def copied(ring, numbers):
+    """Send numbers that are copied into the ring."""
+    return ring.send(numbers.shape, lambda memory: np.copyto(memory, numbers))
+
+
 def test_what_the_device_has_yet_to_read_is_not_written_over(ring):
     """Many sizes, round and round; the sender's own memory is used again at once."""
     ring, device = ring
@@ -51,7 +56,7 @@ def test_what_the_device_has_yet_to_read_is_not_written_over(ring):
     for size in choose.integers(1, 33, 400).tolist():
         numbers = choose.random(size, np.float32)
         held[:size] = numbers
-        sent.append((ring.send(held[:size]), numbers))
+        sent.append((copied(ring, held[:size]), numbers))
     for found, numbers in sent:
         device.eval(found.sent)
         assert np.array_equal(found.sent.value, numbers)
@@ -61,23 +66,23 @@ def test_nobody_waits_while_there_is_room(ring):
     """Four times a quarter of the ring; the fifth waits for the first."""
     ring, device = ring
     for _ in range(4):
-        ring.send(np.ones(16, np.float32))
+        copied(ring, np.ones(16, np.float32))
     assert device.num_waits == 0
-    ring.send(np.ones(16, np.float32))
+    copied(ring, np.ones(16, np.float32))
     assert device.num_waits == 1
 
 
 def test_what_is_sent_keeps_its_shape(ring):
     """A batch of pieces is sent at once."""
     ring, _ = ring
-    assert ring.send(np.zeros((2, 3, 5), np.float32)).shape == (2, 3, 5)
+    assert copied(ring, np.zeros((2, 3, 5), np.float32)).shape == (2, 3, 5)
 
 
 @pytest.mark.parametrize("size", [0, 33])
 def test_what_is_too_large_or_nothing_goes_mlx_s_way(ring, size):
     """More than half of the ring would wait for all that is under way."""
     ring, _ = ring
-    found = ring.send(np.arange(size, dtype=np.float32))
+    found = copied(ring, np.arange(size, dtype=np.float32))
     assert isinstance(found, mx.array)
     assert np.array_equal(np.array(found), np.arange(size))
 
@@ -90,6 +95,14 @@ def test_elsewhere_mlx_takes_them():
     assert np.array_equal(np.array(found), [[0, 1, 2], [3, 4, 5]])
 
 
+def test_elsewhere_mlx_takes_what_is_written():
+    """Nothing is kept of the memory that was written to."""
+    written = []
+    found = send_written((2, 3), lambda memory: [memory.fill(7), written.append(memory)])
+    written[0].fill(0)
+    assert np.array_equal(np.array(found), [[7] * 3] * 2)
+
+
 def test_without_pinned_memory_mlx_takes_them(monkeypatch):
     """The driver may have none to give."""
     driver = SimpleNamespace(cuMemHostAlloc=lambda *_: 2)
@@ -98,6 +111,7 @@ def test_without_pinned_memory_mlx_takes_them(monkeypatch):
     sending._ring.cache_clear()
     try:
         assert np.array_equal(np.array(send(np.ones(3, np.float32))), [1, 1, 1])
+        assert np.array_equal(np.array(send_written((2,), lambda memory: memory.fill(2))), [2, 2])
         assert sending._ring() is None
     finally:
         sending._ring.cache_clear()

@@ -9,15 +9,20 @@ itself, behind what it has to do anyway.
 
 import ctypes
 import functools
+import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.device.backend import on_cuda
+
+Write: TypeAlias = Callable[[NDArray[np.float32]], object]
+"""Writes all numbers of the memory that it is given."""
 
 PINNED_BYTES = 256 << 20  # four batches of 32 pieces of 30 s
 ALIGNMENT = 4  # numbers of 16 bytes, which a thread of the device reads at once
@@ -40,7 +45,21 @@ _READ = r"""
 def send(numbers: NDArray[np.float32]) -> mx.array:
     """Return float32 numbers of any shape as the device's; they may change as soon as it returns."""
     ring = _ring() if on_cuda() else None
-    return mx.array(numbers) if ring is None else ring.send(numbers)
+    if ring is None:
+        return mx.array(numbers)
+    return ring.send(numbers.shape, partial(np.copyto, src=numbers))
+
+
+def send_written(shape: tuple[int, ...], write: Write) -> mx.array:
+    """Return float32 numbers of a shape as the device's; written where they are sent from."""
+    ring = _ring() if on_cuda() else None
+    return _by_mlx(shape, write) if ring is None else ring.send(shape, write)
+
+
+def _by_mlx(shape: tuple[int, ...], write: Write) -> mx.array:
+    numbers = np.empty(shape, np.float32)
+    write(numbers)
+    return mx.array(numbers)
 
 
 class PinnedRing:
@@ -56,19 +75,20 @@ class PinnedRing:
         self._next = 0
         self._under_way: deque[tuple[int, int, mx.array]] = deque()
 
-    def send(self, numbers: NDArray[np.float32]) -> mx.array:
+    def send(self, shape: tuple[int, ...], write: Write) -> mx.array:
         """Return the device's copy of numbers; what fills more than half of the ring goes MLX's way."""
-        if not 0 < numbers.size <= self._memory.size // 2:
-            return mx.array(numbers)
-        start = self._next if self._next + numbers.size <= self._memory.size else 0
-        end = start + numbers.size
+        size = math.prod(shape)
+        if not 0 < size <= self._memory.size // 2:
+            return _by_mlx(shape, write)
+        start = self._next if self._next + size <= self._memory.size else 0
+        end = start + size
         self._wait_for(start, end)
-        np.copyto(self._memory[start:end].reshape(numbers.shape), numbers)
-        sent = self._read(self._memory.ctypes.data + start * self._memory.itemsize, numbers.size)
+        write(self._memory[start:end].reshape(shape))
+        sent = self._read(self._memory.ctypes.data + start * self._memory.itemsize, size)
         mx.async_eval(sent)
         self._under_way.append((start, end, sent))
         self._next = -(-end // ALIGNMENT) * ALIGNMENT
-        return sent.reshape(numbers.shape)
+        return sent.reshape(shape)
 
     def _wait_for(self, start: int, end: int) -> None:
         """Wait until the device has read what lies between two places; it reads in order."""

@@ -9,7 +9,7 @@ import pytest
 from producer.errors import OutOfRange
 from tests.stage.tiny_parakeets import random_parakeet, speech_like, tiny_config
 from worker.models.mel import SAMPLE_RATE_HZ, mel_filterbank
-from worker.models.parakeet.buckets import BUCKETS, Padded, bucket_of, grouped
+from worker.models.parakeet.buckets import BUCKETS, bucket_of, grouped, padded
 from worker.models.parakeet.features import LOG_GUARD, hann_window, log_mel
 from worker.models.parakeet.numpy_network import NumpyParakeet
 
@@ -20,7 +20,7 @@ SECONDS = (0.011, 0.025, 0.1, 1.0, 2.3, 4.999)
 
 def in_mlx(pieces, bucket, config=CONFIG):
     """Return (B, F, M) of pieces of one bucket."""
-    rows = mx.array(Padded(config)(pieces, bucket))
+    rows = mx.array(padded(pieces, bucket, config))
     counts = mx.array([piece.size for piece in pieces], mx.int32)
     return np.array(log_mel(config.features, rows, counts))
 

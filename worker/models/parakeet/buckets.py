@@ -43,27 +43,32 @@ def grouped(pieces: Sequence[NDArray[np.float32]], config: Config) -> dict[int, 
     return dict(groups)
 
 
-class Padded:
-    """Pieces of one bucket as rows, in memory that is used again and again."""
+def padded_shape(count: int, bucket: int, config: Config) -> tuple[int, int]:
+    """Return the shape of so many pieces of one bucket as rows: see `write_padded`."""
+    features = config.features
+    num_frames = bucket * config.encoder.subsampling_factor
+    return count, (num_frames - 1) * features.hop_length + features.n_fft
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._memory = np.zeros(0, np.float32)
 
-    def __call__(self, pieces: Sequence[NDArray[np.float32]], bucket: int) -> NDArray[np.float32]:
-        """Return the pieces, silent from their ends on; good until the next call.
+def write_padded(
+    rows: NDArray[np.float32], *, pieces: Sequence[NDArray[np.float32]], config: Config
+) -> None:
+    """Write pieces as rows (B, 160 (F - 1) + 512), silent from their ends on.
 
-        Half a transform of zeros stands before each, as frame 0 is centred on its first sample.
-        """
-        features = self._config.features
-        length = (bucket * self._config.encoder.subsampling_factor - 1) * features.hop_length
-        length, start = length + features.n_fft, features.n_fft // 2
-        if self._memory.size < len(pieces) * length:
-            self._memory = np.empty(len(pieces) * length, np.float32)
-        rows = self._memory[: len(pieces) * length].reshape(len(pieces), length)
-        rows[:, :start] = 0
-        for row, samples in zip(rows, pieces, strict=True):
-            held = min(samples.size, length - start)
-            row[start : start + held] = samples[:held]
-            row[start + held :] = 0
-        return rows
+    Half a transform of zeros stands before each, as frame 0 is centred on its first sample.
+    """
+    start = config.features.n_fft // 2
+    rows[:, :start] = 0
+    for row, samples in zip(rows[:, start:], pieces, strict=True):
+        held = min(samples.size, row.size)
+        row[:held] = samples[:held]
+        row[held:] = 0
+
+
+def padded(
+    pieces: Sequence[NDArray[np.float32]], bucket: int, config: Config
+) -> NDArray[np.float32]:
+    """Return pieces of one bucket as rows: see `write_padded`."""
+    rows = np.empty(padded_shape(len(pieces), bucket, config), np.float32)
+    write_padded(rows, pieces=pieces, config=config)
+    return rows

@@ -33,7 +33,7 @@ def log_mel(config: FeatureConfig, rows: mx.array, num_samples: mx.array) -> mx.
 
     Args:
         config: The model's.
-        rows: Float32, as `buckets.Padded` makes them, (B, 160 (F - 1) + 512).
+        rows: Float32, as `buckets.write_padded` makes them, (B, 160 (F - 1) + 512).
         num_samples: Samples of each piece, (B,) int32.
 
     Returns:

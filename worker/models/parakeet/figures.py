@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.models.parakeet.buckets import Padded, bucket_of
+from worker.models.parakeet.buckets import bucket_of, padded
 from worker.models.parakeet.config import Config
 from worker.models.parakeet.features import log_mel
 
@@ -31,7 +31,7 @@ def figures(network: Any, samples: NDArray[np.float32]) -> Iterator[tuple[str, s
 
 
 def _features(config: Config, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    rows = Padded(config)([samples], bucket_of(config.num_frames(samples.size)))
+    rows = padded([samples], bucket_of(config.num_frames(samples.size)), config)
     mel = log_mel(config.features, mx.array(rows), mx.array([samples.size], mx.int32))
     return np.array(mel[0, : config.num_mel_frames(samples.size)])
 

@@ -1,6 +1,7 @@
 """Parakeet's network in MLX: a `network_base.Network`."""
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -9,10 +10,10 @@ from mlx import nn
 from numpy.typing import NDArray
 
 from worker.device.backend import on_gpu, translated_errors, with_translated_errors
-from worker.device.sending import send
+from worker.device.sending import send_written
 from worker.engine.parts import run_through
 from worker.models.parakeet import greedy
-from worker.models.parakeet.buckets import Padded, grouped
+from worker.models.parakeet.buckets import grouped, padded_shape, write_padded
 from worker.models.parakeet.ctc import collapsed
 from worker.models.parakeet.encoder import Encoder
 from worker.models.parakeet.features import log_mel
@@ -47,7 +48,6 @@ class Parakeet(nn.Module):
         self.config = config
         self.busy_s = 0.0
         self._dtype = dtype
-        self._padded = Padded(config)
         self.encoder = Encoder(config.encoder)
         if config.vad is not None:
             self.vad_head = VadHead(config.vad, config.encoder.width)
@@ -156,7 +156,8 @@ class Parakeet(nn.Module):
 
     def features(self, pieces: Sequence[Samples], bucket: int) -> tuple[mx.array, mx.array]:
         """Return features (B, 8 bucket, M) of pieces of one bucket, and their mel frames (B,)."""
-        rows = send(self._padded(pieces, bucket))
+        shape = padded_shape(len(pieces), bucket, self.config)
+        rows = send_written(shape, partial(write_padded, pieces=pieces, config=self.config))
         num_samples = mx.array([samples.size for samples in pieces], mx.int32)
         # Uploads first, and apart from what is computed: hardly two batches are cut alike.
         mx.async_eval(rows, num_samples)

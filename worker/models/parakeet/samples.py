@@ -29,7 +29,7 @@ class Samples:
         self._spool: IO[bytes] | None = None
 
     def push(self, samples: NDArray[np.float32]) -> None:
-        """Take the next samples (n,), mono float32 at 16 kHz.
+        """Take the next samples (n,), mono float32 at 16 kHz; they must not change any more.
 
         Raises:
             DiskFull: the temporary folder has no room for a long recording.
@@ -37,7 +37,7 @@ class Samples:
         self.num_samples += samples.size
         kept = samples[: max(0, self.SPOOL_AFTER - self._num_in_blocks)]
         if kept.size:
-            self._blocks.append(kept.astype(np.float32))
+            self._blocks.append(np.ascontiguousarray(kept, np.float32))
             self._num_in_blocks += kept.size
         if kept.size < samples.size:
             self._write(samples[kept.size :].astype(np.float32).tobytes())
