@@ -4,7 +4,8 @@ One thread owns the device and runs this loop; audio is read in threads of its o
 ahead, and host work of a transcription runs in one more. No tensor is touched here, and no Redis.
 
 ```
-loop:   receive -> new recordings, blocks of audio, results of host work, cancellations
+loop:   receive -> new recordings and blocks of audio (worker/engine/intake.py), results of host
+                   work, cancellations
         turn    -> the schedule gives the device its next work (worker/engine/schedule.py)
 ```
 """
@@ -22,18 +23,14 @@ from typing import Any
 
 import structlog
 
-from producer.errors import DeviceLost, Internal, ScribefarmError, SourceForbidden
-from producer.job import Job
+from producer.errors import Internal, ScribefarmError
 from producer.result import Model
 from producer.settings import Settings
-from producer.source import is_fetched, shown_source
-from worker.audio.read_ahead import End, Piece, Reading, Start
 from worker.audio.reading_threads import ReadingThreads
-from worker.engine.checkpoints import usable
 from worker.engine.family import Family
-from worker.engine.lanes import LaneFeatures, LaneTranscription
+from worker.engine.intake import Fetch, Intake
 from worker.engine.memory_plan import MemoryPlan
-from worker.engine.messages import EngineFigures, Event, Failed, Opened, Ticket
+from worker.engine.messages import EngineFigures, Event, Ticket
 from worker.engine.requests import Compute
 from worker.engine.schedule import Schedule
 from worker.engine.stats import EngineStats
@@ -46,9 +43,6 @@ LOCK_TURN_S = 0.0005
 IDLE_S = 1.0  # an idle engine looks for work at once when called; this bounds a missed wake-up
 
 _log = structlog.get_logger()
-
-
-Fetch = Callable[[Job, Callable[[], None]], int]
 
 
 class BatchEngine:
@@ -131,7 +125,7 @@ class BatchEngine:
 
     def submit(self, ticket: Ticket) -> None:
         """Take a recording; its `Done` or `Failed` follows in `poll`, exactly once."""
-        self._inbox.put(partial(self._admit, ticket))
+        self._inbox.put(lambda: self._intake.admit(ticket))
 
     def cancel(self, execution_id: str, error: ScribefarmError) -> None:
         """Drop a recording; it ends as `Failed(error)` unless it was done already."""
@@ -167,6 +161,15 @@ class BatchEngine:
             self._family = load(self._settings)
             self._schedule = Schedule(
                 self._family, self._events.put, self._compute_beside, self.stats
+            )
+            self._intake = Intake(
+                self._settings,
+                self._family,
+                self._schedule,
+                read=self._readers.submit,
+                emit=self._events.put,
+                post=self._inbox.put,
+                fetch=self._fetch,
             )
             gc.freeze()  # the model and the modules stay: no need to look at them again and again
             self._is_loaded.set()
@@ -211,76 +214,6 @@ class BatchEngine:
             return self._inbox.get_nowait()
         with self.stats.idle:
             return self._inbox.get(timeout=IDLE_S)
-
-    def _admit(self, ticket: Ticket) -> None:
-        """Check what is asked and start reading; a wrong job fails before its file is touched."""
-        try:
-            track = self._track(ticket)
-        except ScribefarmError as error:
-            self._events.put(Failed(ticket.execution_id, error))
-            return
-        self._schedule.add(track)
-        self._readers.submit(track.reading)
-
-    def _track(self, ticket: Ticket) -> Track:
-        family, job = self._family, ticket.job
-        family.check(job.options)
-        checkpoint = usable(ticket.checkpoint, family)
-        deliver = partial(self._deliver, ticket.execution_id)
-        asked = job.read_as
-        reading = Reading(
-            shown_source(job.source),
-            self._settings.audio,
-            deliver,
-            job.audio_sha256,
-            asked=asked,
-            fetch=self._fetching(job),
-        )
-        make = partial(family.transcription, job.options)
-        if "split" not in (asked.channels, asked.tracks):
-            return Track(ticket, make(checkpoint), family.features(), reading)
-        lanes = LaneTranscription(
-            make, "channel" if asked.channels == "split" else "track", checkpoint
-        )
-        return Track(ticket, lanes, LaneFeatures(family.features), reading)
-
-    def _fetching(self, job: Job) -> Callable[[Callable[[], None]], int] | None:
-        """Return what fetches a job's source; None if it is a file to open."""
-        if not is_fetched(job.source):
-            return None
-        if self._fetch is None:
-            limit = "must be a path: this worker fetches nothing"
-            raise SourceForbidden("source", limit, shown_source(job.source))
-        return partial(self._fetch, job)
-
-    def _deliver(self, execution_id: str, piece: Piece) -> None:
-        """Pass on what a reading thread has; runs in that thread."""
-        self._inbox.put(partial(self._take_audio, execution_id, piece))
-
-    def _take_audio(self, execution_id: str, piece: Piece) -> None:
-        track = self._schedule.tracks.get(execution_id)
-        if track is None:
-            return
-        try:
-            self._give_audio(track, piece)
-        except DeviceLost:
-            raise
-        except ScribefarmError as error:
-            self._schedule.fail(track, error)
-
-    def _give_audio(self, track: Track, piece: Piece) -> None:
-        """Pass a piece on; raises what ends this recording and no other."""
-        match piece:
-            case ScribefarmError():
-                raise piece
-            case Start():
-                self._events.put(Opened(track.key, piece.duration_s))
-            case End():
-                track.begin(piece)
-                self._schedule.advance(track)
-            case _:
-                track.features.push(piece)
-                track.reading.take()
 
     def _cancel(self, execution_id: str, error: ScribefarmError) -> None:
         track = self._schedule.tracks.get(execution_id)
