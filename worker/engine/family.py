@@ -43,6 +43,7 @@ class Features(Protocol):
     def push(self, samples: Samples) -> None:
         """Take the next samples, shape (n,): mono, 16 kHz. Must not wait for the device.
 
+        They may be kept as they are: nobody changes them any more.
         A `ScribefarmError` ends this recording and no other, here and in `finish`.
         """
 

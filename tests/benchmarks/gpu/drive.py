@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks.gpu.table import markdown
+from tests.benchmarks.gpu.table import ENGINE_PARTS, markdown
 
 GPU = "tests.benchmarks.gpu"
 DEFAULT_SLOTS = 192
@@ -111,7 +111,7 @@ TINY_FLAGS = {
 
 def best_slots(results):
     """Return the slots of the best row so far: of the engine, else of the device."""
-    engines = [results.get(name, {}) for name in ("files", "files-256")]
+    engines = [results.get(name, {}) for name in ENGINE_PARTS]
     rows = {each["slots"]: each["windows_per_s"] for each in engines if "windows_per_s" in each}
     device = results.get("device", {}).get("slots", {})
     rows = rows or {

@@ -68,11 +68,6 @@ class Recordings:
                 self.take(event)
 
 
-def held(engine):
-    """Return the recordings that an engine has, as they are at the moment."""
-    return list(engine._schedule.tracks.values())
-
-
 def windows_per_s(ends):
     """Return windows a second between the first and the last of some ends, (time, windows) each."""
     if len(ends) < 2:
@@ -98,13 +93,14 @@ def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
     after, spent = cores_by_thread(), engine.stats.figures()
     spent = {name: value - before[name] for name, value in spent.items()}
     heard_s = recordings.audio_s - audio_s
+    held = list(engine._schedule.tracks.values())
     ends = recordings.ends[first_end:]
     figures = {
         "audio_times_real_time": round(heard_s / taken),
         "windows_per_s": round(windows_per_s(ends), 2),
         "encoded_windows_per_s": round(spent["batched_requests"] / taken, 2),
         "recordings": len(ends),
-        "still_read": sum(track.requests is None for track in held(engine)),
+        "still_read": sum(track.requests is None for track in held),
         "words_in_30_s": round((recordings.words - words) / max(1.0, heard_s) * 30, 1),
         "gpu_busy_percent": gpu.busy_percent,
         "cores": {name: round((after[name] - cores[name]) / taken, 2) for name in after},
@@ -126,23 +122,22 @@ def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
 
 
 def cores_by_thread():
-    """Return seconds of processor so far: of the reading threads, the engine's, all others, and of
-    the processes that read."""
+    """Return seconds of processor so far: of threads, by what they do, and of processes that read."""
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     seconds = {"reading": 0.0, "engine": 0.0, "others": 0.0, "processes": 0.0}
     for task in Path("/proc/self/task").iterdir():
         name = known.get(int(task.name), "")
         kind = {"audio": "reading", "engine": "engine"}.get(name, "others")
-        seconds[kind] += _cpu_s(task)
+        seconds[kind] += cpu_s(task)
     for child in multiprocessing.active_children():
-        seconds["processes"] += _cpu_s(Path(f"/proc/{child.pid}"))
+        seconds["processes"] += cpu_s(Path(f"/proc/{child.pid}"))
     return seconds
 
 
-def _cpu_s(task):
-    """Return seconds of processor of a thread or process; 0 if it has just ended."""
+def cpu_s(folder):
+    """Return seconds of processor of a thread or process by its folder in /proc; 0 if it has ended."""
     try:
-        fields = (task / "stat").read_text().rsplit(")", 1)[1].split()
+        fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / HZ

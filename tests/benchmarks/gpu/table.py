@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.benchmarks.gpu.shapes import WINDOW_S
 
 DASH = "-"
+ENGINE_PARTS = ("files", "files-256")
 
 
 def speed(parts, name):
@@ -33,7 +34,7 @@ def at_slots(parts, slots):
 
 def engine_best(parts):
     """Return the better of the rows from files; {} without one."""
-    rows = [parts.get(name, {}) for name in ("files", "files-256")]
+    rows = [parts.get(name, {}) for name in ENGINE_PARTS]
     rows = [row for row in rows if row.get("times_real_time")]
     return max(rows, key=lambda row: row["times_real_time"], default={})
 
@@ -61,7 +62,7 @@ def rows(parts):
     yield row("(c) torch by hand, no rules: the limit", "limit", DASH)
     slots, best = device_best(parts)
     yield "(d) ours, device alone", slots and f"{slots} slots", best.get("times_real_time")
-    for name in ("files", "files-256"):
+    for name in ENGINE_PARTS:
         yield row(
             "(e) ours, files to results", name, "{slots} slots, {processes} reading processes"
         )
@@ -83,7 +84,7 @@ def claims(parts):
     yield "ours from files / torch limit", ratio(ours, speed(parts, "limit")), ""
     _, row = device_best(parts)
     yield "our device / torch limit", ratio(row.get("times_real_time"), speed(parts, "limit")), ""
-    same = [parts.get(name, {}) for name in ("files", "files-256")]
+    same = [parts.get(name, {}) for name in ENGINE_PARTS]
     alone = next((each for each in same if each.get("slots") == redis.get("slots")), {})
     through = ratio(redis.get("windows_per_s"), alone.get("windows_per_s"))
     yield "through Redis / from files, same slots", through, "at least 0.95"
@@ -128,7 +129,7 @@ def details(parts):
     yield f"- torch limit: encoder windows/s {limit.get('encoder_windows_per_s')}"
     yield f"- torch limit: times real time by rows {limit.get('together')}"
     yield f"- ours: encoder windows/s by batch {device.get('encoder_windows_per_s')}"
-    for name in ("files", "files-256"):
+    for name in ENGINE_PARTS:
         if "cores" in parts.get(name, {}):
             yield profile(name, parts[name])
     for name, row in parakeet(parts).items():

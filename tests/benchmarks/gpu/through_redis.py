@@ -20,7 +20,7 @@ from producer.job import Job
 from producer.keys import EVENTS_KEY
 from producer.queue import read_results, submit
 from producer.result import Transcript
-from tests.benchmarks.gpu.engine_run import HZ, windows_per_s
+from tests.benchmarks.gpu.engine_run import cpu_s, windows_per_s
 from tests.benchmarks.gpu.files import engine_parser, engine_settings
 from tests.benchmarks.gpu.ours import every_window_alike, write_model
 from tests.benchmarks.gpu.shapes import WINDOW_S, leave, tell
@@ -69,10 +69,10 @@ def wait_for(connection, worker, num_jobs, arguments):
             first = now
             tell({"first_commit_s": round(now - arguments.started, 1)})
         if first is not None and before is None and now > first + arguments.warm:
-            taken_from, before = now, cpu_s(connection, worker)
+            taken_from, before = now, cores_used(connection, worker)
         over = before is not None and now > taken_from + arguments.seconds
         if over or done >= num_jobs:
-            after = cpu_s(connection, worker)
+            after = cores_used(connection, worker)
             break
         time.sleep(POLL_S)
     before = before or after
@@ -82,12 +82,11 @@ def wait_for(connection, worker, num_jobs, arguments):
     return [end for end in ends if end[0] >= ends[0][0] + arguments.warm], cores
 
 
-def cpu_s(connection, worker):
+def cores_used(connection, worker):
     """Return seconds of processor so far: of the worker, and of the server."""
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()
     info = connection.info("cpu")
     return {
-        "worker": (int(fields[11]) + int(fields[12])) / HZ,
+        "worker": cpu_s(Path(f"/proc/{worker.pid}")),
         "server": info["used_cpu_user"] + info["used_cpu_sys"],
     }
 

@@ -29,7 +29,7 @@ class Samples:
         self._spool: IO[bytes] | None = None
 
     def push(self, samples: NDArray[np.float32]) -> None:
-        """Take the next samples (n,), mono float32 at 16 kHz; they must not change any more.
+        """Take the next samples (n,), mono float32 at 16 kHz.
 
         Raises:
             DiskFull: the temporary folder has no room for a long recording.
@@ -40,7 +40,8 @@ class Samples:
             self._blocks.append(np.ascontiguousarray(kept, np.float32))
             self._num_in_blocks += kept.size
         if kept.size < samples.size:
-            self._write(samples[kept.size :].astype(np.float32).tobytes())
+            later = np.ascontiguousarray(samples[kept.size :], np.float32)
+            self._write(later.data.cast("B"))
 
     def finish(self) -> None:
         """Take note that the recording has ended; samples can be cut from now on."""
@@ -59,7 +60,7 @@ class Samples:
         data = os.pread(self._spool.fileno(), 4 * (end - first), offset)
         return np.concatenate([held, np.frombuffer(data, np.float32)])
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: memoryview) -> None:
         limit = f"must have room for {len(data)} bytes more"
         try:
             if self._spool is None:
