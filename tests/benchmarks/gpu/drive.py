@@ -98,7 +98,7 @@ TINY_FLAGS = {
     "files": ("--seconds", "8", "--warm", "5", "--processes", "2"),
     "files-256": ("--seconds", "8", "--warm", "5", "--slots", "2", "--processes", "2"),
     "memory": ("--seconds", "8", "--warm", "3", "--processes", "2"),
-    "redis": ("--seconds", "10", "--warm", "5", "--jobs", "24", "--processes", "2"),
+    "redis": ("--seconds", "10", "--warm", "1", "--jobs", "60", "--processes", "2"),
     "parakeet-vad": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "parakeet": ("--processes", "2", "--slots", "4", "--seconds", "6", "--warm", "4"),
     "transformers": ("--batches", "2"),
