@@ -144,7 +144,7 @@ def measured(way, folder, arguments):
     work = LockedThenBusy(arguments.python_ms, arguments.launch_ms)
     settings = Settings(audio={"processes": 0, name: int(count)})
     engine = BatchEngine(settings, lambda _: PlayedFamily(work))
-    figures = steady(engine, sorted(folder.glob("*.flac")), Options(), WARM_S, arguments.seconds)
+    figures, _ = steady(engine, sorted(folder.glob("*.flac")), Options(), WARM_S, arguments.seconds)
     return {"way": way} | {name: figures[name] for name in ("windows_per_s", "cores", "step_ms")}
 
 

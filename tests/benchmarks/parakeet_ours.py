@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from producer.job import Options
 from producer.settings import Settings
-from tests.benchmarks.gpu.engine_run import steady
+from tests.benchmarks.gpu.engine_run import steady, traced
 from worker.audio.voice_activity import VoiceActivity
 from worker.device.backend import on_gpu, set_up_cuda
 from worker.engine.engine import BatchEngine
@@ -159,7 +159,9 @@ def bench_engine(report, arguments):
             "encoded_together_at_most": engine._family.plan.batch_size,
         }
         times = arguments.warm, arguments.seconds
-        row |= steady(engine, paths, Options(), *times, traced_s=arguments.traced)
-        engine.stop()
-        report.setdefault("engine", []).append(row)
+        figures, recordings = steady(engine, paths, Options(), *times)
+        report.setdefault("engine", []).append(row | figures)
         print(json.dumps({"engine": report["engine"]}), flush=True)
+        report["engine"][-1] |= traced(recordings, arguments.traced)
+        print(json.dumps({"engine": report["engine"]}), flush=True)
+        engine.stop()

@@ -14,8 +14,9 @@
 | parakeet | ours from files, with Parakeet 0.6b's shapes; cuDNN makes plans for 20 s | 130 |
 | parakeet-vad | the same with a head that hears voices, in Silero's place | 130 |
 | transformers | generate alone over its batches | 75 |
-| static | the same with a static cache, decoder and encoder compiled | 120 |
+| static | the same with a static cache, decoder and encoder compiled | 180 |
 | pipeline | its pipeline from the same files to text | 110 |
+| pipeline-static | the same with a static cache, decoder and encoder compiled | 120 |
 | limit | Whisper by hand in torch | 110 |
 
 A part that fails or takes too long ends, what it told stays, and the next begins. A part whose seconds
@@ -87,8 +88,11 @@ PARTS = {
         200,
     ),
     "transformers": Part(f"{GPU}.transformers_rows", (), 75, 150),
-    "static": Part(f"{GPU}.transformers_rows", ("--static", "--batches", "192,256"), 120, 200),
+    "static": Part(f"{GPU}.transformers_rows", ("--static", "--batches", "192,256,128"), 180, 300),
     "pipeline": Part(f"{GPU}.transformers_pipeline", (), 110, 180),
+    "pipeline-static": Part(
+        f"{GPU}.transformers_pipeline", ("--static", "--batches", "64"), 120, 200
+    ),
     "limit": Part(f"{GPU}.torch_limit", (), 110, 200),
 }
 # For a CPU, on which nothing is measured: all that can be run is run.
@@ -104,6 +108,7 @@ TINY_FLAGS = {
     "transformers": ("--batches", "2"),
     "static": ("--batches", "2"),
     "pipeline": ("--batches", "2", "--files", "6"),
+    "pipeline-static": ("--batches", "2", "--files", "6"),
     "limit": ("--rows", "2"),
     "speech": ("--count", "12"),
 }

@@ -75,11 +75,8 @@ def windows_per_s(ends):
     return sum(windows for _, windows in ends[1:]) / (ends[-1][0] - ends[0][0])
 
 
-def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
-    """Return what the engine does in some seconds once it is warm, and where the time went.
-
-    Then, if it is asked for, what the device does in some seconds more; see trace.py.
-    """
+def steady(engine, paths, options, warm_s, seconds):
+    """Return what the engine does in some seconds once it is warm, where the time went, and its recordings."""
     recordings = Recordings(
         engine, (Job(source=str(path), options=options) for path in cycle(paths))
     )
@@ -113,12 +110,20 @@ def steady(engine, paths, options, warm_s, seconds, *, traced_s=0):
         "requests_a_batch": round(spent["batched_requests"] / max(1, spent["batches"]), 1),
         "peak_gb": round(mx.get_peak_memory() / 1e9, 1),
     }
-    if traced_s:
-        # Imported here: it needs torch.
-        from tests.benchmarks.gpu.trace import trace
+    return figures, recordings
 
-        figures["trace"] = trace(recordings, traced_s)
-    return figures
+
+def traced(recordings, seconds):
+    """Return what the device does in some seconds more; {} if none are asked for.
+
+    To be told behind all else: CUPTI has ended a process now and then.
+    """
+    if not seconds:
+        return {}
+    # Imported here: it needs torch.
+    from tests.benchmarks.gpu.trace import trace
+
+    return {"trace": trace(recordings, seconds)}
 
 
 def cores_by_thread():

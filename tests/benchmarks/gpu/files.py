@@ -8,7 +8,7 @@
 import time
 
 from producer.settings import Settings
-from tests.benchmarks.gpu.engine_run import steady
+from tests.benchmarks.gpu.engine_run import steady, traced
 from tests.benchmarks.gpu.ours import every_window_alike, write_model
 from tests.benchmarks.gpu.shapes import WINDOW_S, leave, parser, tell
 from worker.engine.engine import BatchEngine
@@ -51,12 +51,12 @@ def main():
         }
     )
     options = every_window_alike(arguments.shapes)
-    seconds = arguments.seconds
-    figures = steady(engine, paths, options, arguments.warm, seconds, traced_s=arguments.traced)
+    figures, recordings = steady(engine, paths, options, arguments.warm, arguments.seconds)
     tell(figures)
     # Not a number where fewer than two recordings ended: a short run, to compile kernels.
     if figures["windows_per_s"] > 0:
         tell({"times_real_time": round(figures["windows_per_s"] * WINDOW_S)})
+    tell(traced(recordings, arguments.traced))
     engine.stop()
     leave()
 

@@ -18,6 +18,11 @@ def speed(parts, name):
     return parts.get(name, {}).get("times_real_time")
 
 
+def fastest(parts, *names):
+    """Return the most times real time of some parts; None if none told any."""
+    return max(filter(None, (speed(parts, name) for name in names)), default=None)
+
+
 def device_best(parts):
     """Return the slots and the row of our device's best; (None, {}) without one."""
     rows = parts.get("device", {}).get("slots", {})
@@ -59,6 +64,7 @@ def rows(parts):
     yield row("(a) the same, static cache and torch.compile", "static")
     piped = "batch {batch}, {workers} workers"
     yield row("(b) transformers, pipeline, files to text", "pipeline", piped)
+    yield row("(b) the same, static cache and torch.compile", "pipeline-static", piped)
     yield row("(c) torch by hand, no rules: the limit", "limit", DASH)
     slots, best = device_best(parts)
     yield "(d) ours, device alone", slots and f"{slots} slots", best.get("times_real_time")
@@ -78,9 +84,10 @@ def parakeet(parts):
 def claims(parts):
     """Yield what the issues ask for: the words, the figure, the least or most that is asked."""
     ours, redis = engine_best(parts).get("times_real_time"), parts.get("redis", {})
-    best_a = max(filter(None, (speed(parts, "transformers"), speed(parts, "static"))), default=None)
+    best_a = fastest(parts, "transformers", "static")
     yield "ours from files / best (a)", ratio(ours, best_a), "at least 1.25, goal 1.5"
-    yield "ours from files / best (b)", ratio(ours, speed(parts, "pipeline")), "at least 2.5"
+    best_b = fastest(parts, "pipeline", "pipeline-static")
+    yield "ours from files / best (b)", ratio(ours, best_b), "at least 2.5"
     yield "ours from files / torch limit", ratio(ours, speed(parts, "limit")), ""
     _, row = device_best(parts)
     yield "our device / torch limit", ratio(row.get("times_real_time"), speed(parts, "limit")), ""
