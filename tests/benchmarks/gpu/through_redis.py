@@ -124,7 +124,7 @@ def run(arguments, folder):
             stdout=sys.stderr,
         )
         ends, cores = wait_for(connection, worker, num_jobs, arguments)
-        left = num_jobs - connection.xlen(EVENTS_KEY)
+        left = num_jobs - len(commits(connection))
         tell({"slots": arguments.slots, "jobs_left": left, **figures(connection, ends, cores)})
     finally:
         if worker is not None:
