@@ -30,6 +30,8 @@ from producer.batches.views import batch_files
 from producer.batches.watching import BatchStatus, batch_status
 from producer.connection import connect, server_name
 from producer.job import AudioOptions, Options, invalid_options
+from producer.model_names import check_model
+from producer.options_of_model import fitted
 from producer.pending import PendingJobs
 from producer.result import Failure, Transcript
 from producer.settings import Settings, load_settings
@@ -46,7 +48,7 @@ class Submission(NamedTuple):
 
 
 def submit(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     batch: str | None = None,
     queue: str = "default",
@@ -64,15 +66,20 @@ def submit(
     what the settings say. The jobs belong to the trace of `traceparent`, in W3C's form, or of
     $TRACEPARENT, or to a new one.
 
+    A file that is missing or cannot be read raises nothing: its entry has the verdict `problem` and
+    the error. A batch of nothing but such files is none: `results` does not know it.
+
     Raises:
-        InvalidOptions: an option is misspelt or out of bounds, or `traceparent` is none.
+        InvalidOptions: an option is misspelt or out of bounds, there is no such language or model,
+            the model cannot do what is asked, or `traceparent` is none.
         QueueFull: queue.max_queued jobs wait already; submit the same again later.
         ServerUnreachable: no server answers.
     """
     settings = settings or load_settings()
+    model = model and check_model(model)
     asked = SubmitOptions(
         batch=batch or f"batch-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
-        options=_options(settings, options),
+        options=fitted(_options(settings, options), model or settings.model.name),
         audio=_audio_options(settings, audio),
         model=model,
         queue=queue,
@@ -85,7 +92,9 @@ def submit(
         Names() as names,
         HashCache(server=server_name(connection)) as cache,
     ):
-        found = find((os.fspath(path) for path in paths), names)
+        # A text is a name, not the names that its letters would be.
+        listed = [paths] if isinstance(paths, str | os.PathLike) else paths
+        found = find((os.fspath(path) for path in listed), names)
         return Submission(
             asked.batch, list(submit_archive(connection, settings, found, asked, cache))
         )

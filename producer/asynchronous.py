@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from producer.settings import Settings
 
 
-async def submit_async(paths: Iterable[str | os.PathLike[str]], **request: Any) -> "Submission":
+async def submit_async(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], **request: Any
+) -> "Submission":
     """Do as `submit`, without blocking the event loop."""
     return await asyncio.to_thread(lambda: producer.submit(paths, **request))
 

@@ -60,6 +60,9 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
     """
     try:
         yield
+    except redis.AuthenticationError as error:
+        must = "the server must know the user and password of redis.url"
+        raise ServerUnreachable(server_name(connection), must, error) from error
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
         if sys.platform == "darwin" and _has_no_route(error):
             must = "macOS must let this program reach its own network, as it lets daemons"
@@ -95,9 +98,10 @@ def _client(section: RedisSettings, url: str) -> redis.Redis:
         # The forms of answers that we read, whatever the address asks for.
         return redis.Redis.from_pool(redis.ConnectionPool(**options | {"protocol": 2}))
     except (ValueError, TypeError) as error:
-        raise InvalidSettings(
-            "redis.url", "must be redis://, rediss:// or unix://", mask_url(url)
-        ) from error
+        must = "must be redis://, rediss:// or unix://"
+        if url.startswith(("redis://", "rediss://")):
+            must = "must be like redis://HOST:PORT/NUMBER, its port 1 to 65535"
+        raise InvalidSettings("redis.url", must, mask_url(url)) from error
 
 
 def _tls_options(section: RedisSettings, url: str) -> dict[str, Any]:

@@ -122,8 +122,8 @@ class OutOfRange(PermanentError):
 
     code = "out_of_range"
     advice = (
-        "The value is beyond the limit named in the message. Raise that setting if the recording "
-        "is meant to be so, or cut the recording."
+        "The value is beyond the limit named in the message. If the recording is meant to be so, "
+        "raise that setting (audio.max_file_seconds is a recording's length) and retry; else cut it."
     )
 
 
@@ -225,7 +225,10 @@ class InvalidModel(PermanentError):
     """The model's weights are missing, truncated, corrupt or of other shapes than it says."""
 
     code = "invalid_model"
-    advice = "The worker's weights are damaged or missing. Fetch the model again, then retry."
+    advice = (
+        "Look at model.name, and do what the message says: install the model's package, or fetch it "
+        "again with scribefarm-worker models fetch; then retry."
+    )
 
 
 class JobRefused(PermanentError):

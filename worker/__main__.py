@@ -7,7 +7,8 @@ from typing import NoReturn
 import typer
 
 from producer.console import Version, report
-from producer.errors import Exit, ScribefarmError, ServerUnreachable
+from producer.errors import Exit, InvalidSettings, ScribefarmError, ServerUnreachable
+from producer.installation import install_hint
 from producer.lazy_group import Command, lazy_group, program
 from producer.leaving import leave
 
@@ -70,11 +71,19 @@ def main() -> NoReturn:
 def _known(error: Exception) -> ScribefarmError | None:
     if isinstance(error, ScribefarmError):
         return error
+    # The producer's packages alone are installed.
+    if isinstance(error, ModuleNotFoundError) and not _is_ours(error.name or ""):
+        needed = f"must be installed; {install_hint('worker')}"
+        return InvalidSettings("worker: packages", needed, error.name)
     # What never reached for a server has not imported this.
     redis = sys.modules.get("redis")
     if redis is not None and isinstance(error, redis.RedisError):
-        return ServerUnreachable("redis", "must do what we ask", type(error).__name__)
+        return ServerUnreachable("redis", "must do what we ask", error)
     return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in {"producer", "worker"}
 
 
 if __name__ == "__main__":

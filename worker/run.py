@@ -11,8 +11,6 @@ import typer
 from producer import log
 from producer.connection import connect
 from producer.console import SettingsFile
-from producer.errors import InvalidSettings
-from producer.installation import install_hint
 from producer.leaving import leave
 from producer.result import Model
 from producer.settings import Settings, load_settings
@@ -60,12 +58,8 @@ def _work(settings: Settings, name: str | None, *, burst: bool) -> int:
     check_packages(settings.worker.metrics_listen)
     connection = connect(settings)
     # Imports MLX: not for --help.
-    try:
-        from worker.engine.engine import BatchEngine  # noqa: PLC0415
-        from worker.models.load import load_family  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        needed = f"must be installed; {install_hint('worker')}"
-        raise InvalidSettings("worker: packages", needed, error.name) from error
+    from worker.engine.engine import BatchEngine  # noqa: PLC0415
+    from worker.models.load import load_family  # noqa: PLC0415
 
     structlog.get_logger().info("model_loading", name=settings.model.name)
     started = time.perf_counter()

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Self
 
 import redis
 
 from producer.console import format_bytes
-from producer.errors import NoWorker
+from producer.errors import InvalidSettings, NoWorker
 from producer.model_names import KNOWN_MODELS, short_names
 from producer.pending import PendingJobs
 from producer.settings import Settings
@@ -40,6 +41,12 @@ class LocalWorker:
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Start it.
+
+        Raises:
+            InvalidSettings: the model is a path, and nothing is there.
+        """
+        check_folder(settings.model.name)
         self._environment = {
             **os.environ,
             **settings.to_environment(),
@@ -121,6 +128,16 @@ class LocalWorker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         # Of an error that it printed, what it says: ours has a code of its own.
         return re.sub(r"^error \[\w+\] ", "", lines[-1]) if lines else "no log"
+
+
+def check_folder(model: str) -> None:
+    """Make sure that a model that is written as a path is here.
+
+    Raises:
+        InvalidSettings: it is not.
+    """
+    if model.startswith(("/", ".", "~")) and not Path(model).expanduser().exists():
+        raise InvalidSettings("model.name", "must be an existing folder", model)
 
 
 class FarmWorkers:

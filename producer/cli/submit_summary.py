@@ -29,6 +29,7 @@ class SubmitSummary:
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
+    failed_before: int = 0
 
     @property
     def num_files(self) -> int:
@@ -38,6 +39,7 @@ class SubmitSummary:
     def add(self, entry: Entry) -> None:
         """Count a file; problems go to stderr as they come."""
         self.verdicts[entry.verdict] += 1
+        self.failed_before += entry.verdict == "known" and entry.state == "failed"
         if entry.reason:
             self.reasons[entry.reason] += 1
         if entry.kind:
@@ -65,6 +67,8 @@ class SubmitSummary:
         ):
             if self.verdicts[verdict]:
                 yield f"  {self.verdicts[verdict]} {text}"
+            if verdict == "known" and self.failed_before:
+                yield f"    {self.failed_before} of them failed for good: --retry-failed tries again"
         if self.ignored:
             number, _, kinds = ignored_words(self.ignored).partition(": ")
             yield f"  {number} ignored: {kinds}"

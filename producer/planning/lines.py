@@ -18,7 +18,7 @@ _SAID_BY = {
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """Yield the lines of a plan; times are this machine's."""
-    unknown = f", {plan.num_unknown} of them of unknown length" if plan.num_unknown else ""
+    unknown = f", {plan.num_unknown:,} of them of unknown length" if plan.num_unknown else ""
     yield f"work   {_hours(plan.audio_s)} of audio, {_counted(plan.num_recordings, 'recording')}{unknown}"
     said = ", ".join(f"{num} {_SAID_BY[origin]}" for origin, num in plan.speeds_from.items())
     yield (

@@ -74,6 +74,15 @@ def test_a_recording_that_fails_is_named_and_the_rest_is_measured(tmp_path):
     assert "missing.wav" in measured["failures"][0]
 
 
+def test_without_any_recording_that_can_be_read_no_figures_are_printed(tmp_path):
+    """A table of zeros would look like a measurement."""
+    ended = bench("--audio", tmp_path / "missing.wav")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "failed: " in ended.stderr
+    assert "missing.wav" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [

@@ -10,7 +10,7 @@ import pytest
 from producer.cli import local_worker
 from producer.cli.interrupts import Interrupts
 from producer.cli.local_worker import FarmWorkers, LocalWorker
-from producer.errors import NoWorker
+from producer.errors import InvalidSettings, NoWorker
 from producer.settings import load_settings
 
 TURBO = "mlx-community/whisper-large-v3-turbo"
@@ -48,6 +48,14 @@ def start(monkeypatch):
     yield start
     for worker in started:
         worker.stop()
+
+
+@pytest.mark.parametrize("name", ["./nofolder", "/nowhere/model", "~/nofolder"])
+def test_a_models_folder_that_is_not_here_is_said_before_a_worker_starts(start, name):
+    """The worker would end with a line of its log, and the command with 3."""
+    with pytest.raises(InvalidSettings, match="existing folder") as caught:
+        start(name=name)
+    assert caught.value.exit_code == 2
 
 
 def test_it_has_the_model_and_the_revision_that_were_asked_for(start):

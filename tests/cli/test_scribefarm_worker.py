@@ -51,6 +51,24 @@ def test_without_a_server_it_ends_with_3_within_seconds_and_without_a_traceback(
 
 
 @pytest.mark.parametrize(
+    "arguments", [("bench",), ("models", "list"), ("calibrate",), ("accept",), ("run", "--burst")]
+)
+def test_without_the_workers_packages_a_command_says_how_to_get_them(
+    arguments, tmp_path, embedded_dir
+):
+    """Where only the light side is installed; never a traceback."""
+    for package in ("mlx", "huggingface_hub"):
+        (tmp_path / package).mkdir()
+        text = f"raise ModuleNotFoundError('No module named {package}', name='{package}')\n"
+        (tmp_path / package / "__init__.py").write_text(text, encoding="utf-8")
+    variables = {"PYTHONPATH": str(tmp_path), "SCRIBEFARM_REDIS__EMBEDDED_DIR": str(embedded_dir)}
+    ended = run_worker(*arguments, **variables)
+    assert ended.returncode == 2
+    assert "to install: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [("SCRIBEFARM_WORKER__LEASE_S", "-1"), ("SCRIBEFARM_WORKER__LEASES", "1")],
 )

@@ -35,9 +35,23 @@ def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path,
     assert len(read) == 1
     with pytest.raises(InvalidOptions, match="langauge"):
         producer.submit([tmp_path / "a.wav"], settings=settings, langauge="de")
+    for wrong in ({"language": "xx"}, {"model": "nosuchmodel"}):
+        with pytest.raises(InvalidOptions, match=next(iter(wrong.values()))):
+            producer.submit([tmp_path / "a.wav"], settings=settings, **wrong)
     with pytest.raises(JobNotFound):
         next(producer.results("nobody", settings=settings))
     submitted = producer.submit([tmp_path / "a.wav"], settings=settings, language="de")
     night.farm.stop()
     with pytest.raises(NoWorker):
         list(producer.results(submitted.batch, settings=settings, no_worker_s=0.1))
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_one_name_is_one_file(night, tmp_path, monkeypatch, kind):
+    """Not a file for each of its letters, of which a dot would be the whole folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.wav").write_bytes(b"a.wav")
+    (tmp_path / "b.wav").write_bytes(b"b.wav")
+    submission = producer.submit(kind(tmp_path / "a.wav"), settings=night.farm.settings)
+    assert [entry.path for entry in submission.entries] == [str(tmp_path / "a.wav")]

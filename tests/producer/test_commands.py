@@ -3,10 +3,12 @@
 from typer.testing import CliRunner
 
 from producer.__main__ import app
+from producer.archive.prepare import Entry
 from producer.batches.views import (
     batch_files,
     latest_batches,
 )
+from producer.cli.submit_summary import SubmitSummary
 
 COMMANDS = (
     *("submit", "watch", "status", "results", "errors", "retry", "cancel", "report"),
@@ -74,3 +76,15 @@ def test_submit_says_what_is_wrong_with_its_arguments(night, tmp_path):
     text, stderr = night.run("submit", "a.wav", "missing.wav", code=1)
     assert len(text.split()) == 1
     assert "source_not_found" in stderr
+
+
+def test_a_summary_says_which_of_the_known_failed_for_good():
+    """Else a farm that was told to allow more looks done, and nothing names the way on."""
+    summary = SubmitSummary(None, "night", with_ids=False, as_json=False)
+    for state in ("finished", "failed", "failed"):
+        summary.add(Entry(f"{state}.wav", "known", state=state))
+    lines = list(summary.lines("enqueued"))
+    assert lines[-2:] == [
+        "  3 known already",
+        "    2 of them failed for good: --retry-failed tries again",
+    ]

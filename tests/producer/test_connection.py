@@ -54,6 +54,23 @@ def test_a_wrong_redis_section_is_an_error_of_settings(section, said):
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["redis://farm:99999", "redis://:hush@farm:port"])
+def test_a_wrong_port_is_said_to_be_the_fault(url):
+    """Its scheme is right."""
+    with pytest.raises(InvalidSettings, match="port 1 to 65535"):
+        connect(load_settings(redis={"url": url}))
+
+
+def test_a_wrong_password_is_no_absent_server(embedded_dir):
+    """Whoever reads that no server answers looks for the server."""
+    settings = load_settings(redis={"embedded_dir": embedded_dir})
+    socket_path = embedded.ensure_running(settings)
+    section = RedisSettings(url=SecretStr(f"unix://nobody:hush@{socket_path}"))
+    with pytest.raises(ServerUnreachable, match="must know the user and password") as caught:
+        connect(settings.model_copy(update={"redis": section}))
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a%41b", "a#b?c", "Library/Application Support", "\u00e4"])
 def test_the_embedded_servers_folder_may_have_any_name(embedded_dir, name):
     """A socket's path stands in an address, where % and # mean something."""

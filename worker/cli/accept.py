@@ -63,6 +63,7 @@ def accept(
     effective = load_settings(settings, **named)
     log.configure(effective.log.model_copy(update={"level": "error"}))
     run = partial(run_command, timeout_s=STEP_TIMEOUT_S)
+    facts = _facts(run)
     rows = []
     numbers, name = _slots(slots), effective.model.name
     beams = effective.options.beam_size or 1
@@ -71,7 +72,7 @@ def accept(
     for row in prove(effective, measured, share, run):
         note(f"{row.verdict:11} {row.check}: {row.found}")
         rows.append(row)
-    output.write_text(acceptance.markdown(_facts(run), rows), encoding="utf-8")
+    output.write_text(acceptance.markdown(facts, rows), encoding="utf-8")
     note(f"written: {output}")
     if any(row.verdict == "look" for row in rows):
         raise typer.Exit(1)

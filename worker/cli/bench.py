@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from producer import log
-from producer.console import SettingsFile
+from producer.console import SettingsFile, note
 from producer.errors import InvalidOptions
 from producer.job import Options
 from producer.settings import Settings, load_settings
@@ -73,8 +73,10 @@ def bench(
     measured, workload = _measure(effective, options, audio or [], seconds)
     if as_json:
         typer.echo(json.dumps(describe(measured, workload), indent=2))
-    else:
+    elif measured.num_recordings:
         _print(measured, workload)
+    for failure in measured.failures:
+        note(f"failed: {failure}")
     if measured.failures:
         raise typer.Exit(1)
 
@@ -110,14 +112,19 @@ def _measure(
     settings: Settings, options: Options, audio: list[Path], seconds: float | None
 ) -> tuple["Measurement", dict[str, Any]]:
     """Load, run, and say what was run."""
-    from worker.cli.measure import Workbench, clip, write_window  # noqa: PLC0415 - the same
+    from worker.cli.measure import (  # noqa: PLC0415 - the same
+        CLIP_NEEDED,
+        Workbench,
+        clip,
+        write_window,
+    )
 
     with ExitStack() as stack:
         sources, name = [path.absolute() for path in audio], "files"
         if not sources:
             found = clip()
             if found is None:
-                raise InvalidOptions("--audio", "is needed: useful-moonshine-onnx has the clip")
+                raise InvalidOptions("--audio", CLIP_NEEDED)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             sources, name = [folder / "clip.wav"], f"{found.name}, one full window"
             write_window(sources[0], found)
@@ -184,8 +191,6 @@ def _print(measured: "Measurement", workload: dict[str, Any]) -> None:
     for name, value in _rows(measured):
         table.add_row(name, value)
     console.print(table)
-    for failure in measured.failures:
-        Console(stderr=True).print(f"failed: {failure}", markup=False)
 
 
 def _rows(measured: "Measurement") -> Iterable[tuple[str, str]]:

@@ -93,7 +93,9 @@ def _server(settings: Settings) -> Finding:
             facts = connection.info()
     except ScribefarmError as error:
         return Finding("server", "broken", str(error), advice_for(error.code))
-    found = f"{facts.get('server_name', 'redis')} {facts['redis_version']}"
+    # Valkey says which Redis it is like, and its own version beside it.
+    version = facts.get("valkey_version", facts["redis_version"])
+    found = f"{facts.get('server_name', 'redis')} {version}"
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         advice = "Set maxmemory-policy noeviction: a server that evicts keys loses jobs."

@@ -42,7 +42,8 @@ _FILES = [
 # Taken only where there is nothing else to read: NVIDIA's repositories hold the weights twice.
 _ARCHIVES = ["*.nemo"]
 _WEIGHTS = (".safetensors", ".npz", ".bin", ".nemo")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# A path like ./NAME is none.
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _REFUSED = (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError)
 _UNREACHABLE = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from producer.errors import InvalidModel
+from producer.model_names import KNOWN_MODELS
 from worker.models import MODELS
 from worker.models.hub import fetch, is_hub_id
 from worker.models.packaged import Packaged
@@ -70,7 +71,7 @@ def _open(name: str, revision: str | None, cache_dir: Path | None) -> Opened:
     if folder.is_dir():
         return open_folder(folder)
     if folder.exists() or not is_hub_id(name):
-        known = ", ".join(MODELS)
-        raise InvalidModel("model", f"must be one of {known}, a folder or a hub id", name)
+        known = ", ".join(KNOWN_MODELS)
+        raise InvalidModel("model", f"must be one of {known}, an existing folder or a hub id", name)
     folder, commit = fetch(name, revision, cache_dir)
     return open_folder(folder, commit)
