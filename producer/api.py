@@ -2,7 +2,7 @@
 
     import producer
 
-    batch = producer.submit(["talks/", "interview.wav"], language="de").batch
+    batch = producer.submit(["talks/", "interview.wav"], language="en").batch
     for name, result in producer.results(batch):
         print(name, result.text if result.status == "succeeded" else result.error.message)
 

@@ -1,6 +1,7 @@
 """A job: a recording, a model and the options of its transcription."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_to_bytes
@@ -371,6 +372,10 @@ def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     first = error.errors(include_url=False)[0]
     key = ".".join(as_text(str(part), _MAX_VALUE_CHARS) for part in first["loc"])
     constraint, value = first["msg"].removeprefix("Value error, "), first["input"]
+    if first["type"] == "extra_forbidden":
+        known = [*Options.model_fields, *AudioOptions.model_fields, *Job.model_fields]
+        close = get_close_matches(str(first["loc"][-1]), known, n=1)
+        constraint = "no such option" + (f"; did you mean {close[0]}?" if close else "")
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, OutOfBounds):
         constraint, value = cause.constraint, cause.found

@@ -85,6 +85,8 @@ def invalid_settings(
         constraint = "no such setting" + _hint(
             dotted, keys if "." in dotted else [*model.model_fields]
         )
+    if first["type"] == "model_type" and dotted in model.model_fields:
+        constraint = f"must be a section with keys, [{dotted}]"
     # Pydantic ends the path of a union with the member's type, which is no key of ours.
     key = ".".join(part for at, part in enumerate(path) if at < 2 or part.isdigit())  # noqa: PLR2004
     value = first["input"]

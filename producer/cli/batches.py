@@ -43,6 +43,7 @@ Codes = Annotated[
 
 
 _MOMENTS = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
+_LIKE = "2026-11-23, 2026-11-23 20:00 or 2026-11-23T20:00:00"
 Since = Annotated[
     str | None,
     typer.Option(
@@ -224,7 +225,7 @@ def _moment_s(given: str | None) -> float | None:
     for form in _MOMENTS:
         with contextlib.suppress(ValueError, OverflowError, OSError):
             return _seconds(datetime.strptime(given, form))  # noqa: DTZ007 local time is meant
-    raise InvalidOptions("--since", f"must be `last` or like {', '.join(_MOMENTS)}", given)
+    raise InvalidOptions("--since", f"must be `last` or like {_LIKE}", given)
 
 
 def _seconds(moment: datetime | None) -> float | None:

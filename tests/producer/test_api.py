@@ -33,7 +33,7 @@ def test_the_python_api_submits_and_yields_results_as_they_come(night, tmp_path,
     submitted, read = asyncio.run(again())
     assert submitted.entries[0].verdict == "known"
     assert len(read) == 1
-    with pytest.raises(InvalidOptions, match="langauge"):
+    with pytest.raises(InvalidOptions, match=r"langauge: no such option; did you mean language\?"):
         producer.submit([tmp_path / "a.wav"], settings=settings, langauge="de")
     for wrong in ({"language": "xx"}, {"model": "nosuchmodel"}):
         with pytest.raises(InvalidOptions, match=next(iter(wrong.values()))):

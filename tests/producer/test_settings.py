@@ -90,7 +90,7 @@ def test_the_file_is_found_here_or_by_variable_or_by_name(folder, monkeypatch):
         ("[options]\ntemperatures = [0, 3]", ["options.temperatures.1", "equal to 2", "got 3"]),
         ("[worker]\nlease_s = 6", ["bad.toml", "worker.lease_s", "2 times worker.heartbeat_s"]),
         ("[redis]\nurl = ''", ["bad.toml", "redis.url", "at least 1"]),
-        ("queue = 5", ["bad.toml", "queue", "got 5"]),
+        ("queue = 5", ["bad.toml", "must be a section with keys, [queue]", "got 5"]),
         ("[queue", ["bad.toml", "TOML", "table declaration"]),
         ("\xff", ["bad.toml", "TOML"]),
     ],

@@ -87,7 +87,7 @@ def test_all_jobs_of_a_submission_belong_to_one_trace(settings, connection, writ
     assert {trace_id_of(each) for each in stored} == {TRACE}
     with pytest.raises(InvalidOptions, match="traceparent"):
         producer.submit(paths, traceparent="x", settings=settings)
-    others = producer.submit(paths, language="de", settings=settings).entries
+    others = producer.submit(paths, language="en", settings=settings).entries
     assert (
         len({trace_id_of(connection.hget(job_key(each.job_id), "traceparent")) for each in others})
         == 1

@@ -117,6 +117,7 @@ class DrainableWorker(BaseWorker):
     ) -> None:
         """Wait and listen again; the main loop logs the outage."""
         del pubsub, pubsub_thread
-        if not isinstance(exc, redis.RedisError | OSError):
+        # ValueError: a forced exit closed the connection while this thread read from it.
+        if not isinstance(exc, redis.RedisError | OSError | ValueError):
             _log.warning("command_failed", error=str(exc))
         time.sleep(PUBSUB_RETRY_S)
