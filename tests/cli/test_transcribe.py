@@ -59,11 +59,19 @@ def test_a_recording_transcribed_before_needs_no_worker(scribefarm, settings, wr
     assert (done.returncode, done.stdout) == (0, "text of tone.wav\n")
 
 
+def empty_folder(tmp_path):
+    """Return the name of a model that is there and cannot be loaded."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return str(folder)
+
+
 def test_a_worker_that_cannot_start_exits_with_3_and_shows_its_last_words(
     scribefarm, write_wav, tmp_path
 ):
     """The reason is not buried in a log; and the server that was there goes on."""
-    done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=str(tmp_path / "none"))
+    model = empty_folder(tmp_path)
+    done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=model)
     assert (done.returncode, done.stdout) == (3, "")
     assert re.fullmatch(r"error \[no_worker\] .* ended with code 1 \(got .+\)\n", done.stderr)
     assert "Traceback" not in done.stderr
@@ -75,11 +83,11 @@ def test_transcribe_starts_a_worker_of_the_model_when_only_others_are_alive(
     scribefarm, stand_in, connection, write_wav, tmp_path
 ):
     """The stand-in's model is another: it is not given the job, nor waited for."""
-    model = str(tmp_path / "none")
+    model = empty_folder(tmp_path)
     done = scribefarm("transcribe", write_wav(), SCRIBEFARM_MODEL__NAME=model)
     assert (done.returncode, done.stdout) == (3, "")
     assert "ended with code 1" in done.stderr
-    assert "model: must be one of" in done.stderr
+    assert f"{model}: must hold one of" in done.stderr
     assert connection.llen(queue_key(model_queue("high", model))) == 1
 
 
