@@ -79,7 +79,7 @@ def submit(
     model = model and check_model(model)
     asked = SubmitOptions(
         batch=batch or f"batch-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
-        options=fitted(_options(settings, options), model or settings.model.name),
+        options=_options(settings, options, model or settings.model.name),
         audio=_audio_options(settings, audio),
         model=model,
         queue=queue,
@@ -161,8 +161,9 @@ def _audio_options(settings: Settings, given: dict[str, Any] | None) -> AudioOpt
         raise invalid_options("audio", error) from error
 
 
-def _options(settings: Settings, given: dict[str, Any]) -> Options:
+def _options(settings: Settings, given: dict[str, Any], model: str) -> Options:
     try:
-        return Options.model_validate({**settings.options.model_dump(), **given})
+        options = Options.model_validate({**settings.options.model_dump(), **given})
     except ValidationError as error:
         raise invalid_options("options", error) from error
+    return fitted(options, model)

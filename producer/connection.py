@@ -48,6 +48,7 @@ _REFUSALS = {
     "OOM": "the server must have room",
     "NOPERM": "the server must let us in",
     "READONLY": "the server must let us in",
+    "WRONGPASS": "the server must know the user and password of redis.url",
 }
 
 
@@ -60,16 +61,12 @@ def server_errors(connection: redis.Redis) -> Iterator[None]:
     """
     try:
         yield
-    except redis.AuthenticationError as error:
-        must = "the server must know the user and password of redis.url"
-        raise ServerUnreachable(server_name(connection), must, error) from error
     except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.InvalidResponse) as error:
         if sys.platform == "darwin" and _has_no_route(error):
             must = "macOS must let this program reach its own network, as it lets daemons"
             raise LocalNetworkDenied(server_name(connection), must, error) from error
-        raise ServerUnreachable(
-            server_name(connection), "a Redis server must answer", error
-        ) from error
+        constraint = _REFUSALS.get(reply_code(error), "a Redis server must answer")
+        raise ServerUnreachable(server_name(connection), constraint, error) from error
     except redis.ResponseError as error:
         if not is_not_now(error):
             raise

@@ -1,13 +1,12 @@
 """Ask one worker, by its name or the beginning of it, to finish what it has and end."""
 
-from difflib import get_close_matches
-
 import redis
 from rq.command import send_shutdown_command
 
 from producer.connection import server_errors
 from producer.errors import InvalidOptions, NoWorker
 from producer.fleet import live_workers
+from producer.hints import hint
 from producer.settings import Settings
 from producer.worker_records import known_as
 
@@ -52,6 +51,5 @@ def one_of(names: list[str], asked: str) -> str:
     if begin_so:
         raise InvalidOptions("WORKER", f"must be one of {', '.join(begin_so)}", asked)
     # A name ends with a dash and eight characters of this start's own, which nobody types.
-    close = get_close_matches(asked, [known_as(name) for name in names], n=1)
-    hint = f"did you mean {close[0]}?" if close else f"alive are {', '.join(names)}"
-    raise InvalidOptions("WORKER", f"must be the name of a worker; {hint}", asked)
+    more = hint(asked, map(known_as, names)) or f"; alive are {', '.join(names)}"
+    raise InvalidOptions("WORKER", f"must be the name of a worker{more}", asked)

@@ -1,7 +1,6 @@
 """A job: a recording, a model and the options of its transcription."""
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_to_bytes
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from producer.errors import InvalidOptions
+from producer.hints import hint
 from producer.job_id import FORMER_DEFAULTS, content_id
 from producer.masking import mask_urls
 from producer.model_names import canonical_model, may_be_whisper
@@ -374,8 +374,7 @@ def invalid_options(context: str, error: ValidationError) -> InvalidOptions:
     constraint, value = first["msg"].removeprefix("Value error, "), first["input"]
     if first["type"] == "extra_forbidden":
         known = [*Options.model_fields, *AudioOptions.model_fields, *Job.model_fields]
-        close = get_close_matches(str(first["loc"][-1]), known, n=1)
-        constraint = "no such option" + (f"; did you mean {close[0]}?" if close else "")
+        constraint = "no such option" + hint(str(first["loc"][-1]), known)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, OutOfBounds):
         constraint, value = cause.constraint, cause.found

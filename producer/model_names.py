@@ -155,6 +155,11 @@ def short_names(model: str) -> list[str]:
     return [name for name, known in KNOWN_MODELS.items() if known.name == model]
 
 
+def is_path(model: str) -> bool:
+    """Return whether a model's name is that of a folder or a file, and of nothing else."""
+    return model.startswith(("/", ".", "~"))
+
+
 def may_be_whisper(model: str) -> bool:
     """Return whether a model may be a Whisper: its name is not that of another family."""
     known = next((known for known in KNOWN_MODELS.values() if known.name == model), None)
@@ -168,7 +173,7 @@ def knows_english_alone(model: str) -> bool:
     distil-whisper/distil-large-v3, whatever its vocabulary; a folder may be named as it likes.
     Of Parakeet's v2 and its older ones no name says it: the known ones are listed here.
     """
-    if model.startswith(("/", ".", "~")):
+    if is_path(model):
         return False
     if model == _PARAKEET_EN.name:
         return True

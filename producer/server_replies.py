@@ -29,6 +29,7 @@ NOT_NOW = frozenset(
 )
 
 _CODE_OF_CLASS: dict[type[Exception], str] = {
+    exceptions.AuthenticationError: "WRONGPASS",
     exceptions.ReadOnlyError: "READONLY",
     exceptions.OutOfMemoryError: "OOM",
     exceptions.NoPermissionError: "NOPERM",

@@ -7,13 +7,13 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from producer.errors import InvalidSettings
+from producer.hints import hint
 from producer.masking import mask_secrets
 
 ENV_PREFIX = "SCRIBEFARM_"
@@ -82,7 +82,7 @@ def invalid_settings(
     constraint = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         keys = [f"{section}.{key}" for section, key in keys_of(model)]
-        constraint = "no such setting" + _hint(
+        constraint = "no such setting" + hint(
             dotted, keys if "." in dotted else [*model.model_fields]
         )
     if first["type"] == "model_type" and dotted in model.model_fields:
@@ -136,7 +136,7 @@ def _check_variable(model: type[BaseModel], variable: str) -> None:
     known += [variable_of(section) for section in model.model_fields]
     name = variable.upper()
     if name not in known:
-        raise InvalidSettings(f"env {variable}", "no such setting" + _hint(name, known))
+        raise InvalidSettings(f"env {variable}", "no such setting" + hint(name, known))
     section, _, key = name.removeprefix(ENV_PREFIX).lower().partition(ENV_DELIMITER)
     default = model.model_fields[section].default
     if os.environ[variable] and (not key or isinstance(getattr(default, key), tuple)):
@@ -149,11 +149,6 @@ def _check_json(variable: str, example: str) -> None:
     except ValueError as error:
         shown = mask_secrets(os.environ[variable])
         raise InvalidSettings(f"env {variable}", f"must be JSON, {example}", shown) from error
-
-
-def _hint(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _merge(

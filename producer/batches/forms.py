@@ -1,7 +1,6 @@
 """The forms that a report can take, by name or by the name of the file that it becomes."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from producer.batches.plain import to_text
 from producer.batches.report import Report
 from producer.batches.tables import check_xlsx, to_csv, to_xlsx
 from producer.errors import InvalidOptions
+from producer.hints import hint
 
 
 class _Form(NamedTuple):
@@ -42,9 +42,8 @@ def form_of(given: str | None, output: Path | None) -> str:
     by_name = next((form for form in FORMS if named in _FORMS[form].extensions), _DEFAULT)
     form = by_name if given is None else given
     if form not in _FORMS:
-        close = get_close_matches(form, FORMS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise InvalidOptions("--format", f"must be one of {', '.join(FORMS)}{hint}", form)
+        must = f"must be one of {', '.join(FORMS)}{hint(form, FORMS)}"
+        raise InvalidOptions("--format", must, form)
     if form == _BINARY:
         if output is None:
             raise InvalidOptions("--format", "xlsx must be written to a file: -o FILE", form)

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from producer.cli.session import Session, session_of
 from producer.connection import server_time_s
 from producer.console import emit, note, one_line
 from producer.errors import ERRORS, Exit, InvalidOptions, ScribefarmError
+from producer.hints import hint
 from producer.output_files import output_errors
 from producer.queue import job_state
 
@@ -235,9 +235,8 @@ def _seconds(moment: datetime | None) -> float | None:
 def _known_codes(codes: list[str] | None) -> list[str]:
     for code in codes or ():
         if code not in ERRORS:
-            close = get_close_matches(code, ERRORS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ", as `scribefarm errors` shows them"
-            raise InvalidOptions("--code", f"must be an error code{hint}", code)
+            more = hint(code, ERRORS) or ", as `scribefarm errors` shows them"
+            raise InvalidOptions("--code", f"must be an error code{more}", code)
     return codes or []
 
 

@@ -14,7 +14,7 @@ import redis
 
 from producer.console import format_bytes
 from producer.errors import InvalidSettings, NoWorker
-from producer.model_names import KNOWN_MODELS, short_names
+from producer.model_names import KNOWN_MODELS, is_path, short_names
 from producer.pending import PendingJobs
 from producer.settings import Settings
 from producer.settings_sources import variable_of
@@ -136,7 +136,7 @@ def check_folder(model: str) -> None:
     Raises:
         InvalidSettings: it is not.
     """
-    if model.startswith(("/", ".", "~")) and not Path(model).expanduser().exists():
+    if is_path(model) and not Path(model).expanduser().exists():
         raise InvalidSettings("model.name", "must be an existing folder", model)
 
 

@@ -112,19 +112,15 @@ def _measure(
     settings: Settings, options: Options, audio: list[Path], seconds: float | None
 ) -> tuple["Measurement", dict[str, Any]]:
     """Load, run, and say what was run."""
-    from worker.cli.measure import (  # noqa: PLC0415 - the same
-        CLIP_NEEDED,
-        Workbench,
-        clip,
-        write_window,
-    )
+    from worker.cli.measure import Workbench, clip, write_window  # noqa: PLC0415 - the same
 
     with ExitStack() as stack:
         sources, name = [path.absolute() for path in audio], "files"
         if not sources:
             found = clip()
             if found is None:
-                raise InvalidOptions("--audio", CLIP_NEEDED)
+                absent = "the clip's package, useful-moonshine-onnx, is not installed"
+                raise InvalidOptions("--audio", f"must name a recording: {absent}")
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             sources, name = [folder / "clip.wav"], f"{found.name}, one full window"
             write_window(sources[0], found)

@@ -25,7 +25,6 @@ from worker.engine.messages import Done, Event, Failed, Ticket
 from worker.models.load import load_family
 
 # Ten seconds of real speech (MIT) in useful-moonshine-onnx, which every clone has.
-CLIP_NEEDED = "must name a recording: the clip's package, useful-moonshine-onnx, is not installed"
 CLIP_PACKAGE, CLIP_PATH = "moonshine_onnx", "assets/beckett.wav"
 # Repeated this often, the clip fills one window. Its last half second, all silence, stays out: with it
 # the model hears the end of the third time over and over.
